@@ -1,0 +1,70 @@
+//! ticketgate: the e-mail half of a help desk. Mail in, ticket out, and an answer to "what became of it?".
+//!
+//! # The picture
+//!
+//! ```text
+//!              doors                      the store                        people and programs
+//!   ┌───────────────────────┐   ┌────────────────────────────┐   ┌──────────────────────────────┐
+//!   │ smtp (forwarded mail) │──▶│ accept log   (append only) │◀──│ admin (HTTP over a socket)   │
+//!   └───────────────────────┘   │   │ tail = spool           │   │ cli   (talks to admin)       │
+//!         intake: synced,       │   ▼                        │   └──────────────────────────────┘
+//!         then 250              │ filing: parse, decide      │        desk: read, note, close
+//!                               │   │                        │
+//!                               │   ▼                        │
+//!                               │ index (tickets, entries)   │
+//!                               └────────────────────────────┘
+//! ```
+//!
+//! # Layers
+//!
+//! A room imports only from rooms to the right of it; a test reads the imports and fails otherwise.
+//!
+//! ```text
+//! main → cli → gateway → config → smtp admin → intake filing desk → store net → ticket → mail → clock shutdown metrics units
+//! ```
+//!
+//! | room | does | must not know |
+//! | --- | --- | --- |
+//! | [`mail`] | what mail is: values and pure functions | sockets, files, the time of day, tickets |
+//! | [`ticket`] | what a ticket is: values and pure decisions | sockets, files, the store, the time of day |
+//! | [`store`] | the data directory: accept log, index, recovery | why it is called |
+//! | [`net`] | TLS, PROXY protocol, DNS, sender verification | tickets, the store |
+//! | [`intake`] | the instant at which we take responsibility for a mail | which protocol brought it, what it becomes |
+//! | [`filing`] | spool → parse → facts → decide → file | doors, readers, what lies on disk |
+//! | [`desk`] | what people do with tickets | how mail came, how the admin socket speaks |
+//! | [`smtp`] | the SMTP door | tickets, filing, the index |
+//! | [`admin`] | HTTP on the admin socket, metrics and health | what lies on disk, how a decision is made |
+//! | [`config`] | one file, all faults at once | what the settings are used for |
+//! | [`gateway`] | builds the rooms, starts, reloads, drains | what the rooms do |
+//! | [`cli`] | commands; talks to the admin socket | the store, but for `fsck` on a stopped daemon |
+//!
+//! # The trip of a mail in
+//!
+//! ```text
+//! smtp connection → command → session → data → verify → intake.accept → [record in the log, synced] → 250
+//! filing: spool → parse → facts (one look) → decide (pure) → file: one commit with entries, ticket, look-ups
+//! ```
+//!
+//! # What a crash can leave, and what the next start does with it
+//!
+//! | on disk | means | at the next start |
+//! | --- | --- | --- |
+//! | file in `tmp/` | a large mail was being received, nobody heard 250 | removed |
+//! | file in `bodies/`, no record | its record was not written, nobody heard 250 | removed |
+//! | half a record at the end of the log | nobody heard 250 | cut off |
+//! | whole record behind the `filed` marker | accepted, not filed | filed now |
+//! | commit in the log, not in the index | decided and synced, the index lags | applied again |
+//! | index that cannot be opened or lies | the engine's fault, or the disk's | moved aside, built anew from snapshot and log |
+//! | bad bytes with records behind them | the disk lost something that was acknowledged | skipped, reported, kept for a person |
+//! | note of an attempt, mail not filed | parsing it took the process down | after the second time: quarantine |
+//!
+//! What is told to the outside is always behind a sync: the 250 behind the record, an entry in the feed behind its
+//! commit. A mail that was answered 250 is filed exactly once; one whose 250 got lost on the way is sent again by its
+//! sender and recognised by its Message-ID.
+
+pub mod clock;
+pub mod logging;
+pub mod memory;
+pub mod metrics;
+pub mod shutdown;
+pub mod units;

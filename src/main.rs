@@ -1,0 +1,3 @@
+//! The `ticketgate` command.
+
+fn main() {}
