@@ -64,6 +64,7 @@
 
 pub mod clock;
 pub mod logging;
+pub mod mail;
 pub mod memory;
 pub mod metrics;
 pub mod shutdown;

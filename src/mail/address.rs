@@ -1,0 +1,155 @@
+//! `local@domain`, as SMTP envelopes and header fields name a mailbox (RFC 5321 section 4.1.2, RFC 6531).
+
+use std::fmt;
+
+/// The longest address we take, in octets: a path is at most 256 with its brackets (RFC 5321 section 4.5.3.1.3).
+pub const MAX_ADDRESS: usize = 254;
+
+/// One address. The local part is kept as received; the domain is kept in lower case.
+///
+/// Two addresses are equal when their domains are and their local parts are but for ASCII case: no provider that is
+/// in use tells `Support@` from `support@`, and a help desk must not either.
+#[derive(Clone, Debug)]
+pub struct Address {
+    local: String,
+    domain: String,
+}
+
+/// Why a text is not an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    #[error("no \"@\" between a local part and a domain")]
+    NoAt,
+    #[error("the local part is empty")]
+    EmptyLocal,
+    #[error("the domain is empty or not a domain name")]
+    BadDomain,
+    #[error("longer than {MAX_ADDRESS} octets")]
+    TooLong,
+    #[error("a control character, a space or an angle bracket stands in it")]
+    BadCharacter,
+}
+
+impl Address {
+    /// Reads `local@domain`; the last `@` divides. Quoted local parts keep their quotes.
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        if text.len() > MAX_ADDRESS {
+            return Err(AddressError::TooLong);
+        }
+        let (local, domain) = text.rsplit_once('@').ok_or(AddressError::NoAt)?;
+        if local.is_empty() {
+            return Err(AddressError::EmptyLocal);
+        }
+        let quoted = local.len() >= 2 && local.starts_with('"') && local.ends_with('"');
+        let foul = |c: char| c.is_control() || (!quoted && (c.is_whitespace() || matches!(c, '<' | '>')));
+        if local.chars().any(foul) {
+            return Err(AddressError::BadCharacter);
+        }
+        if !is_domain(domain) {
+            return Err(AddressError::BadDomain);
+        }
+        Ok(Self { local: local.to_owned(), domain: domain.to_lowercase() })
+    }
+
+    /// The part before the `@`, as received.
+    pub fn local(&self) -> &str {
+        &self.local
+    }
+
+    /// The part after the `@`, in lower case.
+    pub fn domain(&self) -> &str {
+        &self.domain
+    }
+
+    /// The local part without its plus detail, and the detail: `support+x` is (`support`, `Some("x")`) (RFC 5233).
+    pub fn split_detail(&self) -> (&str, Option<&str>) {
+        match self.local.split_once('+') {
+            Some((user, detail)) if !user.is_empty() => (user, Some(detail)),
+            _ => (&self.local, None),
+        }
+    }
+
+    /// The address in lower case: what indexes and look-ups use.
+    pub fn key(&self) -> String {
+        format!("{}@{}", self.local.to_lowercase(), self.domain)
+    }
+}
+
+/// A domain name or an address literal: letters, digits, hyphens, dots and non-ASCII (RFC 6531), or `[...]`.
+fn is_domain(domain: &str) -> bool {
+    if let Some(literal) = domain.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return !literal.is_empty()
+            && literal.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b':' | b'-'));
+    }
+    !domain.is_empty()
+        && domain.split('.').all(|label| {
+            !label.is_empty()
+                && label.len() <= 63 * 4
+                && label.chars().all(|c| {
+                    c.is_ascii_alphanumeric()
+                        || matches!(c, '-' | '_')
+                        || (!c.is_ascii() && !c.is_control() && !c.is_whitespace())
+                })
+        })
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.local, self.domain)
+    }
+}
+
+impl std::str::FromStr for Address {
+    type Err = AddressError;
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        Self::parse(text)
+    }
+}
+
+impl PartialEq for Address {
+    fn eq(&self, other: &Self) -> bool {
+        self.domain == other.domain && self.local.eq_ignore_ascii_case(&other.local)
+    }
+}
+
+impl Eq for Address {}
+
+impl std::hash::Hash for Address {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Address, AddressError};
+
+    #[test]
+    fn reads_what_mail_carries_and_names_what_it_refuses() {
+        let table: &[(&str, Result<&str, AddressError>)] = &[
+            ("a@b", Ok("a@b")),
+            ("A.b+c@Example.COM", Ok("A.b+c@example.com")),
+            ("\"a b\"@example.com", Ok("\"a b\"@example.com")),
+            ("user@[127.0.0.1]", Ok("user@[127.0.0.1]")),
+            ("jürgen@müller.example", Ok("jürgen@müller.example")),
+            ("ab", Err(AddressError::NoAt)),
+            ("@b", Err(AddressError::EmptyLocal)),
+            ("a@", Err(AddressError::BadDomain)),
+            ("a@b..c", Err(AddressError::BadDomain)),
+            ("a b@c", Err(AddressError::BadCharacter)),
+            ("a\rb@c", Err(AddressError::BadCharacter)),
+        ];
+        for (text, want) in table {
+            assert_eq!(Address::parse(text).map(|a| a.to_string()), want.map(str::to_owned), "{text:?}");
+        }
+        assert_eq!(Address::parse(&format!("{}@b", "a".repeat(300))), Err(AddressError::TooLong));
+    }
+
+    #[test]
+    fn case_does_not_tell_addresses_apart_and_details_split() {
+        assert_eq!(Address::parse("Support@EXAMPLE.com"), Address::parse("support@example.com"));
+        let plus = Address::parse("Support+t9@example.com").unwrap();
+        assert_eq!(plus.split_detail(), ("Support", Some("t9")));
+        assert_eq!(plus.key(), "support+t9@example.com");
+    }
+}

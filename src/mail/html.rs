@@ -1,0 +1,203 @@
+//! Text from HTML. The one file that knows html2text.
+
+use html2text::render::{TaggedLine, TextDecorator};
+
+/// The largest HTML that is rendered: the renderer takes some 300 times the memory of its input in bad cases. Of larger
+/// HTML the tags are merely taken out.
+const MAX_RENDERED: usize = 256 << 10;
+
+/// The deepest nesting that is rendered: the renderer keeps state for each level.
+const MAX_NESTING: usize = 200;
+
+/// The most digits of a number of columns or rows that one cell takes; the renderer has no limit of its own.
+const MAX_SPAN_DIGITS: usize = 3;
+
+/// Wide enough that no sentence is broken into lines.
+const WIDTH: usize = 1000;
+
+/// Elements whose text nobody is meant to read.
+const UNREAD: &[&str] = &["style", "script", "title", "head"];
+
+/// Elements that begin or end a line.
+const LINES: &[&str] =
+    &["br", "p", "div", "tr", "li", "h1", "h2", "h3", "table", "blockquote", "ul", "ol", "hr", "pre"];
+
+/// The text of an HTML part.
+pub fn to_text(html: &str) -> String {
+    if html.len() > MAX_RENDERED || nesting(html) > MAX_NESTING || spans_far(html) {
+        return without_tags(html);
+    }
+    // Tables in mail are for layout: as lines they read better than as columns.
+    let config = html2text::config::with_decorator(Reading).raw_mode(true).allow_width_overflow();
+    // The renderer has tripped over its input before; a mail that does it once more is still to be read.
+    let rendered = std::panic::catch_unwind(|| config.string_from_read(html.as_bytes(), WIDTH));
+    match rendered {
+        Ok(Ok(text)) => tidy(&text),
+        _ => without_tags(html),
+    }
+}
+
+/// Whether a cell claims to be wider or higher than any real one.
+fn spans_far(html: &str) -> bool {
+    let after = |name: &str| {
+        let found = html.match_indices(name).map(|(at, _)| &html[at + name.len()..]);
+        found
+            .map(|rest| rest.trim_start_matches(['=', '"', '\'', ' ', '\t', '\r', '\n']))
+            .any(|rest| rest.bytes().take_while(u8::is_ascii_digit).take(MAX_SPAN_DIGITS + 1).count() > MAX_SPAN_DIGITS)
+    };
+    ["olspan", "owspan", "OLSPAN", "OWSPAN", "olSpan", "owSpan"].into_iter().any(after)
+}
+
+/// No more than one empty line in a row, and no space at line ends.
+fn tidy(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut empty = 1;
+    for line in text.lines().map(str::trim_end) {
+        empty = if line.is_empty() { empty + 1 } else { 0 };
+        if empty < 2 {
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    out.truncate(out.trim_end().len());
+    out
+}
+
+/// An upper bound of how deep elements stand in each other; void elements count for little, since they end nothing.
+fn nesting(html: &str) -> usize {
+    let void = ["br", "img", "hr", "meta", "link", "input", "col", "!", "?", "p>", "p ", "li", "td", "tr", "o:"];
+    let (mut depth, mut deepest) = (0usize, 0usize);
+    for tag in html.split('<').skip(1) {
+        let head: String = tag.chars().take(5).collect::<String>().to_ascii_lowercase();
+        if head.starts_with('/') {
+            if !["/p", "/li", "/td", "/tr", "/o:"].iter().any(|end| head.starts_with(end)) {
+                depth = depth.saturating_sub(1);
+            }
+        } else if head.starts_with(|c: char| c.is_ascii_alphabetic()) && !void.iter().any(|name| head.starts_with(name))
+        {
+            depth += 1;
+            deepest = deepest.max(depth);
+        }
+    }
+    deepest
+}
+
+/// What is left when the tags are gone: crude, but linear.
+fn without_tags(html: &str) -> String {
+    let mut out = String::with_capacity(html.len() / 2);
+    let mut unread: Option<&str> = None;
+    for (index, piece) in html.split('<').enumerate() {
+        let (tag, text) = if index == 0 { ("", piece) } else { piece.split_once('>').unwrap_or((piece, "")) };
+        let name: String = tag.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '/').take(12).collect();
+        let name = name.to_ascii_lowercase();
+        let (name, ends) = name.strip_prefix('/').map_or((name.as_str(), false), |name| (name, true));
+        if let Some(element) = unread {
+            unread = (!(ends && name == element)).then_some(element);
+        } else if !ends {
+            unread = UNREAD.iter().find(|element| **element == name).copied();
+        }
+        if unread.is_some() {
+            continue;
+        }
+        if LINES.contains(&name.trim_end_matches('/')) {
+            out.push('\n');
+        }
+        out.push_str(text);
+    }
+    let entities = [("&nbsp;", " "), ("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
+    let plain = entities.iter().fold(out, |out, (entity, c)| out.replace(entity, c));
+    tidy(&plain)
+}
+
+/// Marks quotes and list items, and nothing else: people read the text, nobody renders it again.
+#[derive(Clone)]
+struct Reading;
+
+impl TextDecorator for Reading {
+    type Annotation = ();
+
+    fn quote_prefix(&self) -> String {
+        "> ".to_owned()
+    }
+    fn unordered_item_prefix(&self) -> String {
+        "* ".to_owned()
+    }
+    fn ordered_item_prefix(&self, number: i64) -> String {
+        format!("{number}. ")
+    }
+    fn header_prefix(&self, _level: usize) -> String {
+        String::new()
+    }
+    fn decorate_link_start(&mut self, _url: &str) -> (String, ()) {
+        (String::new(), ())
+    }
+    fn decorate_link_end(&mut self) -> String {
+        String::new()
+    }
+    fn decorate_image(&mut self, _source: &str, title: &str) -> (String, ()) {
+        (title.to_owned(), ())
+    }
+    fn decorate_preformat_first(&self) {}
+    fn decorate_preformat_cont(&self) {}
+    fn make_subblock_decorator(&self) -> Self {
+        Self
+    }
+    fn decorate_em_start(&self) -> (String, ()) {
+        (String::new(), ())
+    }
+    fn decorate_em_end(&self) -> String {
+        String::new()
+    }
+    fn decorate_strong_start(&self) -> (String, ()) {
+        (String::new(), ())
+    }
+    fn decorate_strong_end(&self) -> String {
+        String::new()
+    }
+    fn decorate_strikeout_start(&self) -> (String, ()) {
+        (String::new(), ())
+    }
+    fn decorate_strikeout_end(&self) -> String {
+        String::new()
+    }
+    fn decorate_code_start(&self) -> (String, ()) {
+        (String::new(), ())
+    }
+    fn decorate_code_end(&self) -> String {
+        String::new()
+    }
+    fn decorate_superscript_start(&self) -> (String, ()) {
+        (String::new(), ())
+    }
+    fn decorate_superscript_end(&self) -> String {
+        String::new()
+    }
+    fn finalise(&mut self, _urls: Vec<String>) -> Vec<TaggedLine<()>> {
+        Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::to_text;
+
+    #[test]
+    fn text_comes_out_whole_and_plain() {
+        let table = [
+            ("<p>One <b>two</b></p><p>three<br>four</p>", "One two\n\nthree\nfour"),
+            ("<style>p{}</style><script>x</script>text &amp; more", "text & more"),
+            ("<table><tr><td>a</td><td>b</td></tr></table>", "a\nb"),
+            ("<a href='https://x.example/'>link</a>", "link"),
+            ("<p>a</p><blockquote><p>b</p></blockquote>", "a\n\n> b"),
+            ("<td colspan=1000000>a</td><p>b", "a\nb"),
+            ("", ""),
+        ];
+        for (html, want) in table {
+            assert_eq!(to_text(html).replace("  ", " "), want, "{html}");
+        }
+        let long = format!("<style>p {{}}</style><p>a &amp; b{}<br/>c</p>", " ".repeat(300_000));
+        assert_eq!(to_text(&long), "a & b\nc");
+        let deep = "<div>".repeat(100_000) + "deep";
+        assert_eq!(to_text(&deep), "deep");
+    }
+}

@@ -1,0 +1,31 @@
+//! What mail is: values and pure functions over them.
+//!
+//! Must not know: sockets, files, the store, the time of day, tickets. No async, no serde of stored or public formats.
+
+pub mod address;
+mod attachment;
+pub mod auth;
+mod automated;
+mod bounce;
+mod bounce_letter;
+mod content;
+pub mod envelope;
+mod fields;
+pub mod headers;
+mod html;
+pub mod id;
+pub mod message;
+pub mod origin;
+mod quoted;
+pub mod reason;
+mod structure;
+mod text;
+mod words;
+
+pub use address::Address;
+pub use envelope::Envelope;
+pub use headers::HeaderSection;
+pub use id::MailId;
+pub use message::{Limits, Mailbox, Parsed, Summary};
+pub use origin::Origin;
+pub use reason::Reason;
