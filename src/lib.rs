@@ -68,4 +68,5 @@ pub mod mail;
 pub mod memory;
 pub mod metrics;
 pub mod shutdown;
+pub mod ticket;
 pub mod units;
