@@ -68,5 +68,6 @@ pub mod mail;
 pub mod memory;
 pub mod metrics;
 pub mod shutdown;
+pub mod store;
 pub mod ticket;
 pub mod units;

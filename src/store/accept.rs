@@ -1,0 +1,222 @@
+//! Accepting mail, and handing what was accepted to whoever files it.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::oneshot;
+
+use super::body::Bytes;
+use super::error::{SpoolError, StoreError};
+use super::log::{AppendError, Reply, Request};
+use super::meta::{self, Place};
+use super::record::{Draft, Kind};
+use super::rows::Position;
+use super::segment::Record;
+use super::spool::Waiting;
+use super::values::{Incoming, MailBytes, MailMeta, Receipt, Refused, Spooled, Stored};
+use super::{Inner, body, keys};
+use crate::mail::Address;
+
+/// How much of a refused mail is kept.
+const REFUSED_HEAD: usize = 16 << 10;
+/// How many records of refused mails may wait for the log before further ones are dropped.
+const REFUSED_WAITING: u64 = 1024;
+
+impl Inner {
+    /// Appends a mail's record, after its file where it has one, and waits for the sync.
+    pub async fn spool(self: &std::sync::Arc<Self>, mail: Incoming) -> Result<Receipt, SpoolError> {
+        if let Some(said) = self.shared.broken.get() {
+            return Err(SpoolError::Trouble(said.clone()));
+        }
+        if self.space.is_low() {
+            self.shared.counters.full.fetch_add(1, Ordering::Relaxed);
+            return Err(SpoolError::Full);
+        }
+        let Incoming { id, received_at, envelope, origin, deliveries, review, body } = mail;
+        let (size, sha256) = (body.size, body.sha256);
+        let meta = MailMeta { id, received_at, envelope, origin, deliveries, review, size, sha256, refused: None };
+        let (place, bytes, file) = match body.bytes {
+            Bytes::Memory(bytes) => (Place::Inline, bytes, None),
+            Bytes::File { file, .. } => (Place::File, Vec::new(), Some(file)),
+        };
+        let encoded = meta::encode(&meta, place).map_err(SpoolError::Trouble)?;
+        let mut kept = None;
+        if let Some(mut file) = file {
+            let dir = self.dir.clone();
+            let task = tokio::task::spawn_blocking(move || file.keep(&dir, id).map(|_| file));
+            let result = task.await.map_err(|error| SpoolError::Trouble(error.to_string()))?;
+            kept = Some(result.map_err(|error| match StoreError::from(error) {
+                StoreError::Full => SpoolError::Full,
+                other => SpoolError::Trouble(other.to_string()),
+            })?);
+        }
+        let (sender, receiver) = oneshot::channel();
+        let waiting = Waiting { position: Position(0), size, received: received_at.as_microsecond() };
+        let draft = Draft::new(Kind::Mail, encoded, bytes);
+        let sent = self.log.append(Request { draft, reply: Reply::Async(sender), waiting: Some(waiting) });
+        // From here on the record may be written even if the caller goes away, so the file must not go with the caller;
+        // it is only removed when the log says that there is no record.
+        let file = kept.as_mut().map(|kept| kept.release());
+        let closed = || Err(AppendError::Broken("the store is closed".into()));
+        let answer = match sent {
+            Ok(()) => receiver.await.unwrap_or_else(|_| closed()),
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(position) => Ok(Receipt { id, position }),
+            Err(AppendError::Full) => {
+                if file.is_some() {
+                    let _ = std::fs::remove_file(body::path(&self.dir, id));
+                }
+                Err(SpoolError::Full)
+            }
+            // The record may stand in the log after all, so its file stays until the next start finds out.
+            Err(AppendError::Broken(said)) => Err(SpoolError::Trouble(said)),
+        }
+    }
+
+    /// Queues the record of a refused mail.
+    pub fn refused(&self, refused: Refused) {
+        let counters = &self.shared.counters;
+        if counters.refused_waiting.fetch_add(1, Ordering::Relaxed) >= REFUSED_WAITING || self.space.is_low() {
+            counters.refused_waiting.fetch_sub(1, Ordering::Relaxed);
+            counters.refused_dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let Refused { id, received_at, envelope, origin, deliveries, reason, size, head } = refused;
+        let head = header_section(&head).to_vec();
+        let received = received_at.as_microsecond();
+        let waiting = Waiting { position: Position(0), size: head.len() as u64, received };
+        let (review, sha256, refused) = (false, String::new(), Some(reason));
+        let meta = MailMeta { id, received_at, envelope, origin, deliveries, review, size, sha256, refused };
+        let sent = meta::encode(&meta, Place::Inline).is_ok_and(|meta| {
+            let draft = Draft::new(Kind::Refused, meta, head);
+            self.log.append(Request { draft, reply: Reply::Nobody, waiting: Some(waiting) }).is_ok()
+        });
+        if !sent {
+            counters.refused_waiting.fetch_sub(1, Ordering::Relaxed);
+            counters.refused_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The next mails to file: those that are to be filed again first, then those that were never filed.
+    pub fn spooled(&self, max: usize, max_bytes: u64) -> Result<Vec<Spooled>, StoreError> {
+        self.check()?;
+        let mut mails = self.retries(max, max_bytes)?;
+        let used: u64 = mails.iter().map(|mail| mail.size).sum();
+        if mails.len() >= max || (used > 0 && used >= max_bytes) {
+            return Ok(mails);
+        }
+        let waiting = {
+            let queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            queue.front(max - mails.len(), max_bytes - used)
+        };
+        for Waiting { position, .. } in waiting {
+            match self.record_at(position).and_then(|record| self.spooled_from(record)) {
+                Ok(mail) => mails.push(mail),
+                Err(StoreError::Damaged { said, .. }) => {
+                    // One record that the disk has lost must not hold up all that came after it.
+                    tracing::error!(position = position.0, said, "a mail's record cannot be read; it is left out");
+                    self.shared.counters.damaged.fetch_add(1, Ordering::Relaxed);
+                    self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).drop_one(position);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(mails)
+    }
+
+    /// The record at a position.
+    pub fn record_at(&self, position: Position) -> Result<Record, StoreError> {
+        let damaged = |said: &str| StoreError::Damaged { position: position.0, said: said.into() };
+        let read = self.segments.read(position).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => damaged("its segment does not exist"),
+            _ => error.into(),
+        })?;
+        read.ok_or_else(|| damaged("its checksum is wrong"))
+    }
+
+    /// A mail's record with its bytes.
+    pub fn stored_from(&self, record: Record) -> Result<Stored, StoreError> {
+        let position = record.header.position.0;
+        let damaged = |said: String| StoreError::Damaged { position, said };
+        if record.header.kind == Kind::Erased {
+            return Err(StoreError::NotPossible("the mail was erased".into()));
+        }
+        if !matches!(record.header.kind, Kind::Mail | Kind::Refused) {
+            return Err(damaged("it is no mail".into()));
+        }
+        let (meta, place) = meta::decode(&record.meta).map_err(damaged)?;
+        let body = match place {
+            Place::Inline => MailBytes::Inline(record.body),
+            Place::File => MailBytes::File { path: body::path(&self.dir, meta.id), len: meta.size },
+        };
+        Ok(Stored { meta, body, headers_only: record.header.kind == Kind::Refused })
+    }
+
+    fn spooled_from(&self, record: Record) -> Result<Spooled, StoreError> {
+        let (position, damaged) = (record.header.position, !record.body_intact);
+        if damaged {
+            tracing::error!(position = position.0, "the bytes of a mail have changed on the disk");
+            self.shared.counters.damaged.fetch_add(1, Ordering::Relaxed);
+        }
+        let Stored { meta, body, .. } = self.stored_from(record)?;
+        let MailMeta { id, received_at, envelope, origin, deliveries, review, size, sha256, refused } = meta;
+        let retried = false;
+        Ok(Spooled {
+            position,
+            id,
+            received_at,
+            envelope,
+            origin,
+            deliveries,
+            review,
+            size,
+            sha256,
+            refused,
+            body,
+            damaged,
+            retried,
+        })
+    }
+
+    fn retries(&self, max: usize, max_bytes: u64) -> Result<Vec<Spooled>, StoreError> {
+        let mut wanted: BTreeMap<Position, Vec<String>> = BTreeMap::new();
+        self.index.walk_prefix(&[keys::RETRIES], |key, channel| {
+            let position = Position(keys::number_in(key, 0));
+            if wanted.len() >= max && !wanted.contains_key(&position) {
+                return Ok(false);
+            }
+            wanted.entry(position).or_default().push(String::from_utf8_lossy(channel).into_owned());
+            Ok(true)
+        })?;
+        let (mut mails, mut bytes) = (Vec::new(), 0);
+        for (position, channels) in wanted {
+            let mail = match self.record_at(position).and_then(|record| self.spooled_from(record)) {
+                Ok(mail) => mail,
+                Err(error @ (StoreError::Damaged { .. } | StoreError::NotPossible(_))) => {
+                    tracing::error!(position = position.0, %error, "a mail cannot be filed again");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            bytes += mail.size;
+            if !mails.is_empty() && bytes > max_bytes {
+                break;
+            }
+            let chosen = |channel: &Address| channels.iter().any(|text| *text == channel.key());
+            let deliveries = mail.deliveries.into_iter().filter(|delivery| chosen(&delivery.channel)).collect();
+            mails.push(Spooled { deliveries, retried: true, ..mail });
+        }
+        Ok(mails)
+    }
+}
+
+/// The header section (RFC 5322 section 2.1), or as much of it as is kept.
+fn header_section(head: &[u8]) -> &[u8] {
+    let head = &head[..head.len().min(REFUSED_HEAD)];
+    let end = memchr::memmem::find(head, b"\r\n\r\n").map(|at| at + 4);
+    let bare = memchr::memmem::find(head, b"\n\n").map(|at| at + 2);
+    &head[..end.into_iter().chain(bare).min().unwrap_or(head.len())]
+}

@@ -1,0 +1,61 @@
+//! A note on disk of the mail that is being read, so that one that takes the process down is found out.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::rows::Position;
+
+/// The note. There is one: mails are to be noted one after the other.
+#[derive(Debug)]
+pub struct Attempts {
+    file: File,
+    /// What the process before this one was reading when it ended, and how often in a row it was begun.
+    before: Option<(Position, u32)>,
+    noted: bool,
+}
+
+impl Attempts {
+    pub fn open(dir: &Path) -> io::Result<Self> {
+        let path = dir.join("attempt");
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut bytes = [0u8; 16];
+        let mut before = None;
+        if file.read_exact_at(&mut bytes, 0).is_ok() {
+            let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+            let position = Position(u64::from(word(0)) | u64::from(word(4)) << 32);
+            if word(12) == crc32fast::hash(&bytes[..12]) && word(8) > 0 {
+                before = Some((position, word(8)));
+            }
+        }
+        Ok(Self { file, before, noted: false })
+    }
+
+    /// Notes that reading a mail begins; returns in how many process starts it began before and never ended.
+    pub fn begin(&mut self, position: Position) -> u32 {
+        let count = self.before.filter(|(before, _)| *before == position).map_or(0, |(_, count)| count);
+        self.noted = true;
+        self.write(position, count + 1);
+        count
+    }
+
+    /// What was noted has been read to its end.
+    pub fn end(&mut self) {
+        if self.noted {
+            self.noted = false;
+            self.before = None;
+            self.write(Position(0), 0);
+        }
+    }
+
+    /// Not synced: a note that a power cut takes away only costs one more attempt.
+    fn write(&self, position: Position, count: u32) {
+        let mut bytes = [0u8; 16];
+        bytes[0..8].copy_from_slice(&position.0.to_le_bytes());
+        bytes[8..12].copy_from_slice(&count.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[..12]);
+        bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+        let _ = self.file.write_all_at(&bytes, 0);
+    }
+}

@@ -1,0 +1,114 @@
+//! The keys of the index: one tree, the first byte says what a key is for. Numbers are big-endian, so they sort.
+
+use sha2::{Digest, Sha256};
+
+use super::rows::Position;
+use crate::mail::Address;
+
+/// The position of the last commit that the index has.
+pub const APPLIED: &[u8] = b"m/applied";
+/// Everything in the log before this is filed.
+pub const FILED: &[u8] = b"m/filed";
+/// The last `seq` and the last ticket number that were given.
+pub const SEQ: &[u8] = b"m/seq";
+pub const TICKET: &[u8] = b"m/ticket";
+
+pub const ENTRIES: u8 = b'e';
+pub const EVENTS: u8 = b'v';
+pub const IDS: u8 = b'i';
+pub const TICKETS: u8 = b't';
+pub const MEMBERS: u8 = b'n';
+pub const MERGED: u8 = b'g';
+pub const ORIGINALS: u8 = b'd';
+pub const MENTIONS: u8 = b'x';
+pub const RETRIES: u8 = b'r';
+pub const LIVE: u8 = b'l';
+pub const ERASING: u8 = b'z';
+
+/// `e seq`: the row of an entry.
+pub fn entry(seq: u64) -> Vec<u8> {
+    numbered(ENTRIES, seq)
+}
+
+/// `v seq`: a change that is no new entry.
+pub fn event(seq: u64) -> Vec<u8> {
+    numbered(EVENTS, seq)
+}
+
+/// `i id`: the `seq` of the entry with that public id.
+pub fn id(text: &str) -> Vec<u8> {
+    [&[IDS][..], text.as_bytes()].concat()
+}
+
+/// `t number`: the row of a ticket.
+pub fn ticket(number: u64) -> Vec<u8> {
+    numbered(TICKETS, number)
+}
+
+/// `n ticket seq`: the entries of a ticket.
+pub fn member(ticket: u64, seq: u64) -> Vec<u8> {
+    pair(MEMBERS, ticket, seq)
+}
+
+/// `g into from`: the tickets that were merged into one.
+pub fn merged(into: u64, from: u64) -> Vec<u8> {
+    pair(MERGED, into, from)
+}
+
+/// `d message channel`: the entry that first had a Message-ID (or content) in a channel, and became part of a ticket.
+pub fn original(message: &[u8; 16], channel: &Address) -> Vec<u8> {
+    let channel = Sha256::digest(channel.key());
+    [&[ORIGINALS][..], message, &channel[..8]].concat()
+}
+
+/// `x message seq`: any other entry of a Message-ID.
+pub fn mention(message: &[u8; 16], seq: u64) -> Vec<u8> {
+    [&[MENTIONS][..], message, &seq.to_be_bytes()].concat()
+}
+
+/// `r position seq`: the mail at a position is to be filed again; `seq` is the entry that it was before.
+pub fn retry(position: Position, seq: u64) -> Vec<u8> {
+    pair(RETRIES, position.0, seq)
+}
+
+/// `l segment`: how many mails in a segment are filed and not erased.
+pub fn live(segment: u32) -> Vec<u8> {
+    numbered(LIVE, u64::from(segment))
+}
+
+/// `z position`: the mail there is to be erased.
+pub fn erasing(position: Position) -> Vec<u8> {
+    numbered(ERASING, position.0)
+}
+
+/// A key's prefix with one number.
+pub fn numbered(prefix: u8, number: u64) -> Vec<u8> {
+    [&[prefix][..], &number.to_be_bytes()].concat()
+}
+
+/// The number at `at` numbers behind the prefix.
+pub fn number_in(key: &[u8], at: usize) -> u64 {
+    let start = 1 + at * 8;
+    key.get(start..start + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
+}
+
+/// Stands for a Message-ID in keys.
+pub fn message_hash(message_id: &str) -> [u8; 16] {
+    hash("m:", message_id.trim().trim_start_matches('<').trim_end_matches('>'))
+}
+
+/// Stands for the bytes of a mail without a Message-ID.
+pub fn content_hash(content_key: &str) -> [u8; 16] {
+    hash("c:", content_key)
+}
+
+fn hash(kind: &str, text: &str) -> [u8; 16] {
+    let digest = Sha256::new().chain_update(kind).chain_update(text).finalize();
+    let mut short = [0u8; 16];
+    short.copy_from_slice(&digest[..16]);
+    short
+}
+
+fn pair(prefix: u8, first: u64, second: u64) -> Vec<u8> {
+    [&[prefix][..], &first.to_be_bytes(), &second.to_be_bytes()].concat()
+}

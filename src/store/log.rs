@@ -1,0 +1,375 @@
+//! The thread that writes the accept log: it takes whatever waits, writes it with one call, syncs once, answers all.
+//!
+//! Must not know: what the records mean, apart from which of them wait for filing.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use tokio::sync::{oneshot, watch};
+
+use super::error::is_full;
+use super::record::{ALIGN, Draft, Kind};
+use super::rows::Position;
+use super::segment::Segments;
+use super::space::Space;
+use super::spool::{Queue, Waiting};
+use super::values::Progress;
+
+/// A group is closed at this size, so that nobody waits long for the write of others.
+const GROUP_BYTES: u64 = 8 << 20;
+/// The most buffers that one write call takes.
+const MAX_SLICES: usize = 1000;
+static PADDING: [u8; ALIGN] = [0; ALIGN];
+
+/// Why a record was not written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppendError {
+    Full,
+    Broken(String),
+}
+
+/// Who hears what became of a record.
+#[derive(Debug)]
+pub enum Reply {
+    Async(oneshot::Sender<Result<Position, AppendError>>),
+    Blocking(SyncSender<Result<Position, AppendError>>),
+    /// Nobody: the record needs no sync of its own.
+    Nobody,
+}
+
+/// A record on its way into the log.
+#[derive(Debug)]
+pub struct Request {
+    pub draft: Draft,
+    pub reply: Reply,
+    /// Set for what waits for filing from then on; the log fills in the position.
+    pub waiting: Option<Waiting>,
+}
+
+enum Message {
+    Append(Request),
+    Stop,
+}
+
+/// What the log's thread shares with the rest of the store.
+#[derive(Debug)]
+pub struct Shared {
+    pub queue: Mutex<Queue>,
+    pub progress: watch::Sender<Progress>,
+    pub broken: OnceLock<String>,
+    pub counters: Counters,
+}
+
+/// Counts since the process began.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub records: AtomicU64,
+    pub bytes: AtomicU64,
+    pub groups: AtomicU64,
+    pub syncs: AtomicU64,
+    pub sync_nanos: AtomicU64,
+    pub sync_nanos_max: AtomicU64,
+    pub full: AtomicU64,
+    pub refused_waiting: AtomicU64,
+    pub refused_dropped: AtomicU64,
+    pub damaged: AtomicU64,
+    pub commits: AtomicU64,
+    pub index_nanos: AtomicU64,
+}
+
+impl Shared {
+    pub fn new() -> Self {
+        Self {
+            queue: Mutex::default(),
+            progress: watch::Sender::new(Progress::default()),
+            broken: OnceLock::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Stops the store for good: a failed sync or index write leaves a state that only a new start can make whole.
+    pub fn break_off(&self, said: impl Into<String>) -> String {
+        let said = self.broken.get_or_init(|| said.into()).clone();
+        self.progress.send_modify(|progress| progress.broken = true);
+        said
+    }
+}
+
+/// The handle of the thread.
+#[derive(Debug)]
+pub struct Log {
+    sender: Sender<Message>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Log {
+    /// Starts the thread; the log continues at `end`.
+    pub fn start(
+        segments: Arc<Segments>,
+        shared: Arc<Shared>,
+        space: Arc<Space>,
+        limits: (u64, usize),
+        end: Position,
+    ) -> io::Result<Self> {
+        let file = segments.open(end.segment())?;
+        let (sender, receiver) = mpsc::channel();
+        let (segment_bytes, group_max) = limits;
+        let number = end.segment();
+        let writer = Writer { segments, shared, space, segment_bytes, group_max, number, end: end.offset(), file };
+        let thread = std::thread::Builder::new().name("log".into()).spawn(move || writer.run(&receiver))?;
+        Ok(Self { sender, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Hands a record over; the answer comes by its `Reply`.
+    pub fn append(&self, request: Request) -> Result<(), AppendError> {
+        self.sender.send(Message::Append(request)).map_err(|_| AppendError::Broken("the store is closed".into()))
+    }
+
+    /// Appends one record and waits until it stands synced.
+    pub fn append_blocking(&self, draft: Draft) -> Result<Position, AppendError> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.append(Request { draft, reply: Reply::Blocking(sender), waiting: None })?;
+        receiver.recv().unwrap_or_else(|_| Err(AppendError::Broken("the store is closed".into())))
+    }
+
+    /// Writes what was handed over before, then ends the thread.
+    pub fn stop(&self) {
+        let _ = self.sender.send(Message::Stop);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+struct Writer {
+    segments: Arc<Segments>,
+    shared: Arc<Shared>,
+    space: Arc<Space>,
+    segment_bytes: u64,
+    group_max: usize,
+    number: u32,
+    end: u64,
+    file: Arc<File>,
+}
+
+impl Writer {
+    fn run(mut self, requests: &Receiver<Message>) {
+        let mut open = true;
+        while open {
+            let Ok(Message::Append(first)) = requests.recv() else { break };
+            let mut bytes = first.draft.span();
+            let mut group = vec![first];
+            while group.len() < self.group_max && bytes < GROUP_BYTES {
+                match requests.try_recv() {
+                    Ok(Message::Append(request)) => {
+                        bytes += request.draft.span();
+                        group.push(request);
+                    }
+                    Ok(Message::Stop) => {
+                        open = false;
+                        break;
+                    }
+                    Err(_) => break,
+                }
+            }
+            self.write(group);
+        }
+        // Records of refused mails may stand unsynced; whoever waits on the channel still hears that it is closed.
+        let _ = self.file.sync_data();
+    }
+
+    /// Writes a group, in as many parts as it takes segments.
+    fn write(&mut self, mut group: Vec<Request>) {
+        while !group.is_empty() {
+            if let Some(said) = self.shared.broken.get() {
+                return self.answer_error(group, &AppendError::Broken(said.clone()));
+            }
+            let mut room = self.segment_bytes.saturating_sub(self.end);
+            let mut fit = 0;
+            for request in &group {
+                let span = request.draft.span();
+                if span > room && (self.end > 0 || fit > 0) {
+                    break;
+                }
+                room = room.saturating_sub(span);
+                fit += 1;
+            }
+            if fit == 0 {
+                if let Err(error) = self.roll() {
+                    return self.answer_error(group, &error);
+                }
+                continue;
+            }
+            let rest = group.split_off(fit);
+            self.write_part(group);
+            group = rest;
+        }
+    }
+
+    fn write_part(&mut self, part: Vec<Request>) {
+        let error = match self.put(&part) {
+            Ok(positions) => return self.answer(part, &positions),
+            Err(error) => error,
+        };
+        let commits = |request: &Request| request.draft.kind == Kind::Commit;
+        if error != AppendError::Full || !part.iter().any(commits) || !self.space.release_ballast() {
+            return self.answer_error(part, &error);
+        }
+        // What was begun is finished with the space held back; new mail has to wait for the operator.
+        let (commits, others): (Vec<_>, Vec<_>) = part.into_iter().partition(commits);
+        self.answer_error(others, &error);
+        match self.put(&commits) {
+            Ok(positions) => self.answer(commits, &positions),
+            Err(error) => self.answer_error(commits, &error),
+        }
+    }
+
+    /// Writes and syncs; the end of the log moves only when both have succeeded.
+    fn put(&mut self, part: &[Request]) -> Result<Vec<Position>, AppendError> {
+        let mut end = self.end;
+        let mut positions = Vec::with_capacity(part.len());
+        let mut headers = Vec::with_capacity(part.len());
+        for request in part {
+            let position = Position::new(self.number, end);
+            positions.push(position);
+            headers.push(request.draft.header(position).to_bytes(self.segments.salt));
+            end += request.draft.span();
+        }
+        let mut slices = Vec::with_capacity(part.len() * 4);
+        for (request, header) in part.iter().zip(&headers) {
+            let draft = &request.draft;
+            let pad = draft.span() as usize - ALIGN - draft.meta.len() - draft.body.len();
+            let pieces = [&header[..], &draft.meta, &draft.body, &PADDING[..pad]];
+            slices.extend(pieces.into_iter().filter(|piece| !piece.is_empty()).map(IoSlice::new));
+        }
+        if let Err(error) = write_all(&self.file, &mut slices, self.end) {
+            return Err(self.take_back(&error));
+        }
+        if part.iter().any(|request| !matches!(request.reply, Reply::Nobody)) {
+            self.sync()?;
+        }
+        let counters = &self.shared.counters;
+        counters.groups.fetch_add(1, Ordering::Relaxed);
+        counters.records.fetch_add(part.len() as u64, Ordering::Relaxed);
+        counters.bytes.fetch_add(end - self.end, Ordering::Relaxed);
+        self.end = end;
+        Ok(positions)
+    }
+
+    fn sync(&self) -> Result<(), AppendError> {
+        let begun = Instant::now();
+        // After a failed sync the kernel may have thrown the pages away, and a second sync would lie.
+        self.file.sync_data().map_err(|error| {
+            AppendError::Broken(self.shared.break_off(format!("the log could not be synced: {error}")))
+        })?;
+        let nanos = begun.elapsed().as_nanos() as u64;
+        let counters = &self.shared.counters;
+        counters.syncs.fetch_add(1, Ordering::Relaxed);
+        counters.sync_nanos.fetch_add(nanos, Ordering::Relaxed);
+        counters.sync_nanos_max.fetch_max(nanos, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes a failed write back. Its bytes must be gone before anything else is written: records of which somebody
+    /// was told that they failed must not come to life behind a shorter one.
+    fn take_back(&self, error: &io::Error) -> AppendError {
+        if let Err(second) = self.file.set_len(self.end).and_then(|()| self.file.sync_data()) {
+            let said = format!("the log could not be written ({error}) and not be cut back ({second})");
+            return AppendError::Broken(self.shared.break_off(said));
+        }
+        if is_full(error) {
+            return AppendError::Full;
+        }
+        AppendError::Broken(self.shared.break_off(format!("the log could not be written: {error}")))
+    }
+
+    fn roll(&mut self) -> Result<(), AppendError> {
+        self.sync()?;
+        let number = self.number + 1;
+        let created = self.segments.create(number).or_else(|error| {
+            if is_full(&error) && self.space.release_ballast() { self.segments.create(number) } else { Err(error) }
+        });
+        match created {
+            Ok(file) => {
+                (self.number, self.end, self.file) = (number, 0, file);
+                Ok(())
+            }
+            Err(error) if is_full(&error) => Err(AppendError::Full),
+            Err(error) => {
+                Err(AppendError::Broken(self.shared.break_off(format!("no new log segment could be made: {error}"))))
+            }
+        }
+    }
+
+    fn answer(&self, part: Vec<Request>, positions: &[Position]) {
+        let mut newest = None;
+        {
+            let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            for (request, position) in part.iter().zip(positions) {
+                if let Some(waiting) = request.waiting {
+                    queue.push(Waiting { position: *position, ..waiting });
+                    newest = Some(*position);
+                }
+            }
+        }
+        for (request, position) in part.into_iter().zip(positions) {
+            match request.reply {
+                Reply::Async(sender) => drop(sender.send(Ok(*position))),
+                Reply::Blocking(sender) => drop(sender.send(Ok(*position))),
+                Reply::Nobody => drop(self.shared.counters.refused_waiting.fetch_sub(1, Ordering::Relaxed)),
+            }
+        }
+        if let Some(position) = newest {
+            self.shared.progress.send_modify(|progress| progress.accepted = position);
+        }
+    }
+
+    fn answer_error(&self, part: Vec<Request>, error: &AppendError) {
+        let counters = &self.shared.counters;
+        for request in part {
+            match request.reply {
+                Reply::Async(sender) => {
+                    if *error == AppendError::Full {
+                        counters.full.fetch_add(1, Ordering::Relaxed);
+                    }
+                    let _ = sender.send(Err(error.clone()));
+                }
+                Reply::Blocking(sender) => drop(sender.send(Err(error.clone()))),
+                Reply::Nobody => {
+                    counters.refused_waiting.fetch_sub(1, Ordering::Relaxed);
+                    counters.refused_dropped.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+}
+
+/// Writes all slices at an offset with as few calls as possible.
+fn write_all(file: &File, slices: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
+    let mut rest = slices;
+    while !rest.is_empty() {
+        let count = rest.len().min(MAX_SLICES);
+        match rustix::io::pwritev(file, &rest[..count], offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                offset += written as u64;
+                IoSlice::advance_slices(&mut rest, written);
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}

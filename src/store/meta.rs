@@ -1,0 +1,137 @@
+//! The meta part of a mail's record: JSON shapes of the mail values, which know nothing of storage themselves.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::values::{Delivery, MailMeta};
+use crate::mail::auth::{AuthResults, DmarcPolicy, Verdict};
+use crate::mail::origin::OriginKind;
+use crate::mail::{Address, Envelope, MailId, Origin, Reason};
+
+#[derive(Serialize, Deserialize)]
+struct Meta {
+    id: String,
+    at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sender: Option<String>,
+    rcpt: Vec<String>,
+    origin: OriginMeta,
+    to: Vec<(String, Vec<String>)>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    review: bool,
+    size: u64,
+    sha256: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
+    /// The bytes are in a file of their own.
+    #[serde(default, skip_serializing_if = "is_false")]
+    file: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OriginMeta {
+    kind: String,
+    peer: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    helo: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tls: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    certificate: Option<String>,
+    /// SPF, DKIM, DMARC, ARC and what the From domain asks for.
+    auth: [String; 5],
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dkim_domain: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+/// Where the bytes of a mail are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Inline,
+    File,
+}
+
+/// The meta part for a mail.
+pub fn encode(mail: &MailMeta, place: Place) -> Result<Vec<u8>, String> {
+    let texts = |list: &[Address]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let auth = &mail.origin.auth;
+    let policy = match auth.dmarc_policy {
+        DmarcPolicy::None => "none",
+        DmarcPolicy::Quarantine => "quarantine",
+        DmarcPolicy::Reject => "reject",
+    };
+    let meta = Meta {
+        id: mail.id.to_string(),
+        at: mail.received_at,
+        sender: mail.envelope.mail_from.as_ref().map(ToString::to_string),
+        rcpt: texts(&mail.envelope.rcpt_to),
+        origin: OriginMeta {
+            kind: mail.origin.kind.as_str().into(),
+            peer: mail.origin.peer.clone(),
+            helo: mail.origin.helo.clone(),
+            tls: mail.origin.tls.clone(),
+            certificate: mail.origin.client_certificate.clone(),
+            auth: [auth.spf.as_str(), auth.dkim.as_str(), auth.dmarc.as_str(), auth.arc.as_str(), policy]
+                .map(str::to_owned),
+            dkim_domain: auth.dkim_domain.clone(),
+            note: auth.note.clone(),
+        },
+        to: mail.deliveries.iter().map(|d| (d.channel.to_string(), texts(&d.rcpt_to))).collect(),
+        review: mail.review,
+        size: mail.size,
+        sha256: mail.sha256.clone(),
+        refused: mail.refused.map(|reason| reason.code().to_owned()),
+        file: place == Place::File,
+    };
+    serde_json::to_vec(&meta).map_err(|error| error.to_string())
+}
+
+/// Reads what `encode` wrote.
+pub fn decode(bytes: &[u8]) -> Result<(MailMeta, Place), String> {
+    let meta: Meta = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let one = |text: &String| Address::parse(text).map_err(|error| format!("{text:?}: {error}"));
+    let all = |list: &[String]| list.iter().map(one).collect::<Result<Vec<_>, _>>();
+    let [spf, dkim, dmarc, arc, policy] = &meta.origin.auth;
+    let place = if meta.file { Place::File } else { Place::Inline };
+    let mail = MailMeta {
+        id: MailId::parse(&meta.id).ok_or("the id cannot be read")?,
+        received_at: meta.at,
+        envelope: Envelope { mail_from: meta.sender.as_ref().map(one).transpose()?, rcpt_to: all(&meta.rcpt)? },
+        deliveries: meta
+            .to
+            .iter()
+            .map(|(channel, rcpt)| Ok(Delivery { channel: one(channel)?, rcpt_to: all(rcpt)? }))
+            .collect::<Result<_, String>>()?,
+        review: meta.review,
+        size: meta.size,
+        sha256: meta.sha256,
+        refused: meta.refused.as_deref().map(|code| Reason::from_code(code).unwrap_or(Reason::Malformed)),
+        origin: Origin {
+            kind: OriginKind::from_word(&meta.origin.kind).ok_or("the kind of origin is unknown")?,
+            peer: meta.origin.peer,
+            helo: meta.origin.helo,
+            tls: meta.origin.tls,
+            client_certificate: meta.origin.certificate,
+            auth: AuthResults {
+                spf: Verdict::from_word(spf),
+                dkim: Verdict::from_word(dkim),
+                dmarc: Verdict::from_word(dmarc),
+                arc: Verdict::from_word(arc),
+                dmarc_policy: match policy.as_str() {
+                    "quarantine" => DmarcPolicy::Quarantine,
+                    "reject" => DmarcPolicy::Reject,
+                    _ => DmarcPolicy::None,
+                },
+                dkim_domain: meta.origin.dkim_domain,
+                note: meta.origin.note,
+            },
+        },
+    };
+    Ok((mail, place))
+}

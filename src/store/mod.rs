@@ -1,0 +1,294 @@
+//! The only room that knows the data directory, the accept log and the embedded engine.
+//!
+//! Must not know: why it is called. Its methods are the steps of a message's life, not get and put.
+//!
+//! A mail is accepted when its record stands synced in the append-only log; nothing else is written then. The index
+//! over the log (tickets, entries, look-ups) changes in *steps*: a step gathers its changes, writes them as one record
+//! to the log, syncs it, and only then applies them to the index. So the log always knows more than the index, and the
+//! index can be completed or rebuilt from it after any crash.
+//!
+//! Methods that are not `async` may block on the disk: callers in async code use `spawn_blocking`. `refused`, `watch`,
+//! `spool_state`, `body`, `free_bytes` and `has_room` return at once.
+
+mod accept;
+mod attempts;
+pub mod body;
+mod cut;
+pub mod error;
+mod format;
+pub mod fsck;
+mod index;
+mod keys;
+mod lock;
+mod log;
+mod meta;
+mod overlay;
+mod read;
+mod reclaim;
+mod record;
+mod recover;
+pub mod rows;
+pub mod secret;
+mod segment;
+mod snapshot;
+mod space;
+mod spool;
+mod step;
+mod step_desk;
+mod step_file;
+#[cfg(test)]
+mod tests;
+pub mod values;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+pub use body::{Body, BodyWriter, HEAD};
+pub use error::{BodyError, OpenError, SpoolError, StoreError};
+pub use fsck::{Depth, Finding, FsckReport};
+pub use rows::Position;
+pub use step::Step;
+pub use values::{
+    DamagedSpan, Delivery, Incoming, MailBytes, MailMeta, NewEntry, OpenReport, Progress, Question, Receipt, Refused,
+    SpoolState, Spooled, Stats, Stored, TicketFilter,
+};
+
+use crate::clock::Clock;
+use crate::mail::MailId;
+use rows::{EntryRow, EventRow, TicketRow};
+
+/// The store's section of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The size at which a new log segment is begun.
+    #[serde(with = "crate::units::bytes")]
+    pub segment_bytes: u64,
+    /// Mails larger than this get a file of their own.
+    #[serde(with = "crate::units::bytes")]
+    pub inline_bytes: u64,
+    /// With less free space than this no mail is accepted.
+    #[serde(with = "crate::units::bytes")]
+    pub low_water_bytes: u64,
+    /// Space held back, given up when the store needs it to finish what it has begun.
+    #[serde(with = "crate::units::bytes")]
+    pub ballast_bytes: u64,
+    /// The most records that share one sync.
+    pub group_max: usize,
+    /// How much memory the index may use for its cache.
+    #[serde(with = "crate::units::bytes")]
+    pub cache_bytes: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 64 << 20,
+            inline_bytes: 128 << 10,
+            low_water_bytes: 64 << 20,
+            ballast_bytes: 16 << 20,
+            group_max: 1024,
+            cache_bytes: 16 << 20,
+        }
+    }
+}
+
+/// The open store; a cheap handle.
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Inner>);
+
+/// The parts of the open store. The log is dropped first and the lock last.
+#[derive(Debug)]
+struct Inner {
+    log: log::Log,
+    index: index::Index,
+    segments: Arc<segment::Segments>,
+    shared: Arc<log::Shared>,
+    space: Arc<space::Space>,
+    /// Held by the one step that runs.
+    turn: Mutex<step::Turn>,
+    attempts: Mutex<attempts::Attempts>,
+    last_flush: Mutex<Option<Timestamp>>,
+    clock: Clock,
+    config: Config,
+    dir: PathBuf,
+    _lock: lock::Lock,
+}
+
+impl Inner {
+    /// Refuses everything once the store has stopped.
+    fn check(&self) -> Result<(), StoreError> {
+        self.shared.broken.get().map_or(Ok(()), |said| Err(StoreError::Broken(said.clone())))
+    }
+}
+
+impl Store {
+    /// Opens a data directory, makes it if need be, and completes what a crash has left unfinished. The numbers for
+    /// `_metrics` are in `stats`, which the exposition asks for.
+    pub fn open(dir: &Path, config: &Config, clock: Clock) -> Result<(Self, OpenReport), OpenError> {
+        let (inner, report) = recover::open(dir, config, clock)?;
+        Ok((Self(Arc::new(inner)), report))
+    }
+
+    /// Begins to take up the bytes of a mail.
+    pub fn body(&self, id: MailId, limit: u64) -> BodyWriter {
+        BodyWriter::new(id, limit, self.0.config.inline_bytes, &self.0.dir, self.0.space.clone())
+    }
+
+    /// Accepts a mail: returns once its record stands synced in the log.
+    pub async fn spool(&self, mail: Incoming) -> Result<Receipt, SpoolError> {
+        self.0.spool(mail).await
+    }
+
+    /// Leaves a record of a mail that was refused; best effort, never blocks.
+    pub fn refused(&self, refused: Refused) {
+        self.0.refused(refused);
+    }
+
+    /// The next mails to file, in the order of the log: at most `max`, and no more than `max_bytes` but for one. Those
+    /// that a person wants filed again come first.
+    pub fn spooled(&self, max: usize, max_bytes: u64) -> Result<Vec<Spooled>, StoreError> {
+        self.0.spooled(max, max_bytes)
+    }
+
+    /// How much waits for filing.
+    pub fn spool_state(&self) -> SpoolState {
+        self.0.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).state()
+    }
+
+    /// Wakes whoever waits for new mail, for changes, or for the store's end.
+    pub fn watch(&self) -> tokio::sync::watch::Receiver<Progress> {
+        self.0.shared.progress.subscribe()
+    }
+
+    /// Notes on disk that reading this mail begins; returns in how many earlier process starts it began and never
+    /// ended. There is one note, which the next call replaces and the next step that files something clears.
+    pub fn attempt(&self, position: Position) -> u32 {
+        self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner).begin(position)
+    }
+
+    /// Reading the mail that was noted last has ended, well or not.
+    pub fn attempt_ended(&self) {
+        self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner).end();
+    }
+
+    /// Makes one change of the index: all of it or nothing, on disk when this returns. Steps run one after the other; a
+    /// step must not begin another one.
+    pub fn step<T, E: From<StoreError>>(&self, f: impl FnOnce(&mut Step<'_>) -> Result<T, E>) -> Result<T, E> {
+        self.0.step(f)
+    }
+
+    /// Entries with a higher `seq` than `after`, in order; at most 1,000.
+    pub fn entries(&self, after: u64, limit: usize) -> Result<Vec<EntryRow>, StoreError> {
+        self.0.entries(after, limit)
+    }
+
+    /// The entry with this public id.
+    pub fn entry(&self, id: &str) -> Result<Option<EntryRow>, StoreError> {
+        self.0.entry(id)
+    }
+
+    /// The entry with this `seq`.
+    pub fn entry_at(&self, seq: u64) -> Result<Option<EntryRow>, StoreError> {
+        self.0.entry_at(seq)
+    }
+
+    /// The entries of a ticket and of those merged into it, oldest first.
+    pub fn entries_of(&self, ticket: u64, limit: usize) -> Result<Vec<EntryRow>, StoreError> {
+        self.0.entries_of(ticket, limit)
+    }
+
+    /// Every entry of a Message-ID (without angle brackets), in all channels, oldest first.
+    pub fn find_message(&self, message_id: &str) -> Result<Vec<EntryRow>, StoreError> {
+        self.0.find_message(message_id)
+    }
+
+    /// The ticket with this number, also if it was merged.
+    pub fn ticket(&self, number: u64) -> Result<Option<TicketRow>, StoreError> {
+        self.0.ticket(number)
+    }
+
+    /// Tickets, the newest number first; at most 1,000.
+    pub fn tickets(&self, filter: &TicketFilter) -> Result<Vec<TicketRow>, StoreError> {
+        self.0.tickets(filter)
+    }
+
+    /// The feed of all changes with a higher `seq` than `after`, in order; at most 1,000.
+    pub fn events(&self, after: u64, limit: usize) -> Result<Vec<EventRow>, StoreError> {
+        self.0.events(after, limit)
+    }
+
+    /// A mail as it was accepted.
+    pub fn mail(&self, position: Position) -> Result<Stored, StoreError> {
+        self.0.record_at(position).and_then(|record| self.0.stored_from(record))
+    }
+
+    /// Numbers for status and metrics.
+    pub fn stats(&self) -> Stats {
+        let counters = &self.0.shared.counters;
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let seconds = |counter| count(counter) as f64 / 1e9;
+        Stats {
+            records: count(&counters.records),
+            bytes: count(&counters.bytes),
+            groups: count(&counters.groups),
+            syncs: count(&counters.syncs),
+            sync_seconds: seconds(&counters.sync_nanos),
+            sync_seconds_max: seconds(&counters.sync_nanos_max),
+            full: count(&counters.full),
+            refused_dropped: count(&counters.refused_dropped),
+            damaged: count(&counters.damaged),
+            commits: count(&counters.commits),
+            index_seconds: seconds(&counters.index_nanos),
+            last_flush: *self.0.last_flush.lock().unwrap_or_else(PoisonError::into_inner),
+            segments: self.0.segments.list().map_or(0, |list| list.len() as u64),
+            log_bytes: self.0.segments.allocated().unwrap_or(0),
+            index_bytes: self.0.index.bytes(),
+            free_bytes: self.free_bytes(),
+            spool: self.spool_state(),
+            seq: self.0.shared.progress.borrow().published,
+            tickets: self.0.index.number(keys::TICKET).unwrap_or(0),
+            broken: self.0.shared.broken.get().cloned(),
+        }
+    }
+
+    /// Free space of the data directory, as it was at most 200 ms ago.
+    pub fn free_bytes(&self) -> u64 {
+        self.0.space.free()
+    }
+
+    /// Whether a mail of so many bytes would find room now. A look, not a promise: `spool` decides.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        self.0.space.has_room(bytes)
+    }
+
+    /// Checks that log, index and files tell the same story. Filing waits meanwhile.
+    pub fn fsck(&self, depth: Depth) -> Result<FsckReport, StoreError> {
+        fsck::check(&self.0, depth)
+    }
+
+    /// Erases the bytes of a mail that is filed; its entries stay, without bytes.
+    pub fn erase(&self, id: &str, author: &str, now: Timestamp) -> Result<(), StoreError> {
+        self.0.erase(id, author, now)
+    }
+
+    /// Deletes log segments that hold nothing any more; returns how many.
+    pub fn reclaim(&self) -> Result<u64, StoreError> {
+        self.0.reclaim()
+    }
+
+    /// Writes a checksummed copy of the index from which it can be rebuilt without the older log.
+    pub fn snapshot(&self) -> Result<Position, StoreError> {
+        self.0.snapshot()
+    }
+
+    /// Writes what waits, then stops the log. Whatever changes something answers from then on that the store is closed.
+    pub fn close(&self) {
+        let _turn = self.0.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.log.stop();
+    }
+}

@@ -1,0 +1,137 @@
+//! What the store keeps of tickets, entries and events: the shapes that readers get and that lie on disk as JSON.
+//!
+//! Rows are small (at most 4 KiB each, a limit of the engine): texts, addresses and attachments are read from the
+//! original bytes in the log whenever somebody asks, so a row holds what was *decided*, not what was received.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Where a record stands in the accept log. Opaque to everyone but `store`; grows with every record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
+pub struct Position(pub u64);
+
+/// One mail in one channel that reached a final state, or a note that a person wrote.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EntryRow {
+    /// The place in the feed of changes; never repeats, survives restarts.
+    pub seq: u64,
+    /// The public id: the mail's id, with `.2`, `.3` … behind it when one mail became entries of several channels.
+    pub id: String,
+    pub kind: EntryKind,
+    /// `opened`, `appended`, `reported`, `duplicate`, `dropped`, `rejected`, `quarantined`; `noted` for a note.
+    pub filing: String,
+    /// The code of a `mail::Reason`.
+    pub reason: Option<String>,
+    pub ticket: Option<u64>,
+    pub channel: String,
+    pub queue: String,
+    pub received_at: Timestamp,
+    /// When it was filed.
+    pub filed_at: Timestamp,
+    /// Where the mail's record lies in the log; a note has none. An erased mail has none either.
+    pub mail: Option<Position>,
+    /// The envelope recipients that belong to this channel.
+    pub rcpt_to: Vec<String>,
+    pub message_id: Option<String>,
+    /// `token`, `reference` or `subject_tag`.
+    pub matched_by: Option<String>,
+    pub needs_review: bool,
+    /// The ticket that it may belong to, where it was marked for review instead of being mixed in.
+    pub related: Option<u64>,
+    /// For a duplicate: the `seq` of the entry that it repeats.
+    pub duplicate_of: Option<u64>,
+    /// Every other way the same mail was seen.
+    pub also_seen: Vec<SeenRow>,
+    pub size: u64,
+    pub sha256: String,
+    /// Sender and title for lists, cut to fit; the whole ones are in the original bytes.
+    pub from: String,
+    pub subject: String,
+    /// For a note: who wrote it, and the text.
+    pub author: Option<String>,
+    pub note: Option<String>,
+    /// Every decision about it, in order.
+    pub trace: Vec<TraceRow>,
+}
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryKind {
+    Inbound,
+    Outbound,
+    Note,
+}
+
+/// Another way in which the mail of an entry was seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SeenRow {
+    /// The id of the mail that repeated it.
+    pub id: String,
+    pub kind: String,
+    pub peer: String,
+    pub at: Timestamp,
+}
+
+/// One decision: who decided, what, and why.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TraceRow {
+    /// The step's name, such as `recipient`, `duplicate`, `thread`, `filed`.
+    pub step: String,
+    /// What was found or decided, as a short sentence.
+    pub said: String,
+}
+
+/// One case.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TicketRow {
+    pub number: u64,
+    pub title: String,
+    pub state: TicketState,
+    pub channel: String,
+    pub queue: String,
+    pub requester: PersonRow,
+    /// Everybody who takes part: requester, CC, people who wrote. At most 50; keys are lower-case addresses.
+    pub participants: Vec<String>,
+    pub opened_at: Timestamp,
+    pub updated_at: Timestamp,
+    /// How many entries it has.
+    pub entries: u64,
+    pub needs_review: bool,
+    /// The ticket that this one was merged into.
+    pub merged_into: Option<u64>,
+    /// The feed place of its last change.
+    pub changed: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PersonRow {
+    pub name: String,
+    pub address: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TicketState {
+    Open,
+    Closed,
+    Merged,
+}
+
+/// One change, as the event feed gives it. Entries appear in the feed as `entry`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventRow {
+    pub seq: u64,
+    pub at: Timestamp,
+    /// `entry`, `ticket_closed`, `ticket_reopened`, `ticket_merged`, `entry_seen_again`, `entry_retried`, `entry_erased`.
+    pub kind: String,
+    pub ticket: Option<u64>,
+    /// The public id of the entry that it is about.
+    pub entry: Option<String>,
+    /// Who did it, for what people do.
+    pub author: Option<String>,
+    /// The other ticket of a merge.
+    pub other: Option<u64>,
+    /// How an entry was filed.
+    pub filing: Option<String>,
+}

@@ -1,0 +1,75 @@
+//! What waits for filing: the places of records behind the `filed` marker, a few bytes each.
+
+use std::collections::VecDeque;
+
+use jiff::Timestamp;
+
+use super::rows::Position;
+use super::values::SpoolState;
+
+/// One record that waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    pub position: Position,
+    pub size: u64,
+    /// In microseconds since 1970: half the size of a `Timestamp`.
+    pub received: i64,
+}
+
+/// All records that wait, in the order of the log.
+#[derive(Debug, Default)]
+pub struct Queue {
+    waiting: VecDeque<Waiting>,
+    bytes: u64,
+}
+
+impl Queue {
+    pub fn push(&mut self, waiting: Waiting) {
+        self.bytes += waiting.size;
+        self.waiting.push_back(waiting);
+    }
+
+    /// The first records, at most `max`, and no more than `max_bytes` but for one.
+    pub fn front(&self, max: usize, max_bytes: u64) -> Vec<Waiting> {
+        let mut bytes = 0;
+        let fits = |waiting: &&Waiting| {
+            let first = bytes == 0;
+            bytes += waiting.size.max(1);
+            first || bytes <= max_bytes
+        };
+        self.waiting.iter().take(max).take_while(fits).copied().collect()
+    }
+
+    /// The place of the record that has `ahead` others before it.
+    pub fn nth(&self, ahead: usize) -> Option<Position> {
+        self.waiting.get(ahead).map(|waiting| waiting.position)
+    }
+
+    /// Takes out the first `count`.
+    pub fn take(&mut self, count: usize) {
+        for waiting in self.waiting.drain(..count.min(self.waiting.len())) {
+            self.bytes -= waiting.size;
+        }
+        // A long backlog leaves a large buffer behind; give it back once it is nearly empty.
+        if self.waiting.capacity() > 4096 && self.waiting.len() * 8 < self.waiting.capacity() {
+            self.waiting.shrink_to(1024);
+        }
+    }
+
+    /// Takes out one record that cannot be read.
+    pub fn drop_one(&mut self, position: Position) {
+        if let Some(at) = self.waiting.iter().position(|waiting| waiting.position == position)
+            && let Some(gone) = self.waiting.remove(at)
+        {
+            self.bytes -= gone.size;
+        }
+    }
+
+    pub fn state(&self) -> SpoolState {
+        SpoolState {
+            depth: self.waiting.len() as u64,
+            bytes: self.bytes,
+            oldest: self.waiting.front().and_then(|waiting| Timestamp::from_microsecond(waiting.received).ok()),
+        }
+    }
+}

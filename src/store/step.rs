@@ -1,0 +1,195 @@
+//! A step: changes that are gathered, written to the log as one record, then applied to the index.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::StoreError;
+use super::log::AppendError;
+use super::overlay::{MAX_VALUE, Overlay};
+use super::record::{Draft, Kind};
+use super::rows::{EntryRow, EventRow, Position, TicketRow};
+use super::{Inner, index, keys};
+
+/// One change of the index in the making; sees its own changes.
+#[derive(Debug)]
+pub struct Step<'a> {
+    pub(super) store: &'a Inner,
+    overlay: Overlay,
+    /// How many records of the spool are filed in this step.
+    filed: usize,
+    /// A fault that makes the whole step fail at its end.
+    fault: Option<StoreError>,
+    /// What `Progress::retries` changes by.
+    pub(super) retries: i64,
+}
+
+/// What only one step at a time may hold.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// The last commit in the log.
+    pub last: Position,
+}
+
+impl Inner {
+    /// Runs one step: all of its changes are made, or none.
+    pub fn step<T, E: From<StoreError>>(&self, f: impl FnOnce(&mut Step<'_>) -> Result<T, E>) -> Result<T, E> {
+        // A panic inside a step leaves nothing behind but its overlay, which is gone.
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check()?;
+        let mut step = Step { store: self, overlay: Overlay::default(), filed: 0, fault: None, retries: 0 };
+        let value = f(&mut step)?;
+        self.commit(&mut turn, step)?;
+        Ok(value)
+    }
+
+    fn commit(&self, turn: &mut Turn, step: Step<'_>) -> Result<(), StoreError> {
+        let Step { overlay, filed, fault, retries, .. } = step;
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
+        if overlay.changes.is_empty() {
+            return Ok(());
+        }
+        if filed > 0 {
+            self.attempts.lock().unwrap_or_else(PoisonError::into_inner).end();
+        }
+        let draft = Draft::new(Kind::Commit, Vec::new(), overlay.encode(turn.last));
+        let position = self.log.append_blocking(draft).map_err(|error| match error {
+            AppendError::Full => StoreError::Full,
+            AppendError::Broken(said) => StoreError::Broken(said),
+        })?;
+        turn.last = position;
+        let begun = Instant::now();
+        if let Err(error) = self.index.apply(&overlay, position) {
+            // The log has the commit and the index may not: only opening anew completes it.
+            return Err(StoreError::Broken(self.shared.break_off(error.to_string())));
+        }
+        let counters = &self.shared.counters;
+        counters.commits.fetch_add(1, Ordering::Relaxed);
+        counters.index_nanos.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        *self.last_flush.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.clock.now());
+        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).take(filed);
+        let seq = overlay.changes.get(keys::SEQ).and_then(Option::as_deref).map(index::number);
+        self.shared.progress.send_modify(|progress| {
+            progress.published = seq.unwrap_or(progress.published);
+            progress.retries = progress.retries.saturating_add_signed(retries);
+        });
+        Ok(())
+    }
+}
+
+impl Step<'_> {
+    /// Moves the `filed` marker past this record: it must be the next one that waits. Records that are filed again are
+    /// done with their entry, and are left alone here.
+    pub fn filed(&mut self, position: Position) {
+        if self.fault.is_some() {
+            return;
+        }
+        let next = self.store.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).nth(self.filed);
+        let marker = self.number(keys::FILED);
+        let outcome = match (next, marker) {
+            (_, Err(error)) => Err(error),
+            (Some(next), _) if next == position => self.move_marker(position),
+            (_, Ok(marker)) if position.0 < marker => Ok(()),
+            _ => Err(StoreError::Misuse(format!("{position:?} was filed out of turn, before {next:?}"))),
+        };
+        self.fault = outcome.err();
+    }
+
+    fn move_marker(&mut self, position: Position) -> Result<(), StoreError> {
+        self.filed += 1;
+        self.set_number(keys::FILED, position.0 + 1)?;
+        let live = keys::live(position.segment());
+        let count = self.number(&live)?;
+        self.set_number(&live, count + 1)
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.overlay.changes.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => self.store.index.get(key),
+        }
+    }
+
+    pub(super) fn number(&self, key: &[u8]) -> Result<u64, StoreError> {
+        Ok(self.get(key)?.as_deref().map_or(0, index::number))
+    }
+
+    pub(super) fn set_number(&mut self, key: &[u8], value: u64) -> Result<(), StoreError> {
+        self.overlay.put(key.to_vec(), value.to_be_bytes().to_vec())
+    }
+
+    pub(super) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), StoreError> {
+        self.overlay.put(key, value)
+    }
+
+    pub(super) fn delete(&mut self, key: Vec<u8>) {
+        self.overlay.delete(key);
+    }
+
+    /// The next number of a counter.
+    pub(super) fn next(&mut self, counter: &[u8]) -> Result<u64, StoreError> {
+        let next = self.number(counter)? + 1;
+        self.set_number(counter, next)?;
+        Ok(next)
+    }
+
+    /// The row of an entry.
+    pub fn entry_at(&self, seq: u64) -> Result<Option<EntryRow>, StoreError> {
+        self.row(&keys::entry(seq))
+    }
+
+    /// The row of the entry with this public id.
+    pub fn entry(&self, id: &str) -> Result<Option<EntryRow>, StoreError> {
+        match self.get(&keys::id(id))? {
+            Some(seq) => self.entry_at(index::number(&seq)),
+            None => Ok(None),
+        }
+    }
+
+    /// The row of a ticket.
+    pub fn ticket(&self, number: u64) -> Result<Option<TicketRow>, StoreError> {
+        self.row(&keys::ticket(number))
+    }
+
+    fn row<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
+        self.get(key)?.map(|value| parse(&value)).transpose()
+    }
+
+    /// Writes an entry, cut until it fits.
+    pub(super) fn put_entry(&mut self, row: &mut EntryRow) -> Result<(), StoreError> {
+        super::cut::entry(row);
+        let value = json(row)?;
+        self.put(keys::entry(row.seq), value)
+    }
+
+    /// Writes a ticket, cut until it fits.
+    pub(super) fn put_ticket(&mut self, row: &mut TicketRow) -> Result<(), StoreError> {
+        super::cut::ticket(row);
+        let value = json(row)?;
+        self.put(keys::ticket(row.number), value)
+    }
+
+    pub(super) fn put_event(&mut self, row: &mut EventRow) -> Result<(), StoreError> {
+        row.seq = self.next(keys::SEQ)?;
+        row.author = row.author.take().map(|author| super::cut::text(&author, super::cut::AUTHOR));
+        let value = json(row)?;
+        self.put(keys::event(row.seq), value)
+    }
+}
+
+/// A row as it lies on disk.
+pub(super) fn json(row: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+    let value = serde_json::to_vec(row).map_err(|error| StoreError::Misuse(error.to_string()))?;
+    debug_assert!(value.len() <= MAX_VALUE, "rows are cut before they are written");
+    Ok(value)
+}
+
+/// Reads a row.
+pub(super) fn parse<T: DeserializeOwned>(value: &[u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(value).map_err(|error| StoreError::Broken(format!("a row cannot be read: {error}")))
+}

@@ -1,0 +1,273 @@
+//! What goes into the store and comes out of it, apart from the rows.
+
+use std::borrow::Cow;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::body::Body;
+use super::rows::{PersonRow, Position, TicketState};
+use crate::mail::{Address, Envelope, MailId, Origin, Reason};
+use crate::ticket::Decision;
+
+/// One channel that a mail is for, with the envelope recipients that led there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    pub channel: Address,
+    pub rcpt_to: Vec<Address>,
+}
+
+/// A mail that we are about to take responsibility for.
+#[derive(Debug)]
+pub struct Incoming {
+    pub id: MailId,
+    pub received_at: Timestamp,
+    pub envelope: Envelope,
+    pub origin: Origin,
+    pub deliveries: Vec<Delivery>,
+    /// Whether a policy asks for a person to look at it.
+    pub review: bool,
+    pub body: Body,
+}
+
+/// Proof that a mail stands synced in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    pub id: MailId,
+    pub position: Position,
+}
+
+/// A mail that we refused after we had seen its data. Only its header section is kept.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    pub id: MailId,
+    pub received_at: Timestamp,
+    pub envelope: Envelope,
+    pub origin: Origin,
+    pub deliveries: Vec<Delivery>,
+    pub reason: Reason,
+    /// How large the mail was, or how much of it was read.
+    pub size: u64,
+    /// The first bytes of the mail; cut to the end of the header section and to 16 KiB.
+    pub head: Vec<u8>,
+}
+
+/// What stands in a mail's record beside its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MailMeta {
+    pub id: MailId,
+    pub received_at: Timestamp,
+    pub envelope: Envelope,
+    pub origin: Origin,
+    pub deliveries: Vec<Delivery>,
+    pub review: bool,
+    pub size: u64,
+    /// Of the mail's bytes, in lower-case hex.
+    pub sha256: String,
+    /// Why the door refused it, for a record of a refused mail.
+    pub refused: Option<Reason>,
+}
+
+/// A mail that was accepted and is not filed yet, or is to be filed again.
+#[derive(Clone, Debug)]
+pub struct Spooled {
+    pub position: Position,
+    pub id: MailId,
+    pub received_at: Timestamp,
+    pub envelope: Envelope,
+    pub origin: Origin,
+    /// All channels that it is for; of a mail that is filed again only those that asked for it.
+    pub deliveries: Vec<Delivery>,
+    pub review: bool,
+    pub size: u64,
+    pub sha256: String,
+    /// Why the door refused it; then `body` is the header section only.
+    pub refused: Option<Reason>,
+    pub body: MailBytes,
+    /// The bytes are not those that were accepted: the disk has changed them.
+    pub damaged: bool,
+    /// It was filed before, and a person asked for it to be filed again.
+    pub retried: bool,
+}
+
+/// A mail as its record has it.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    pub meta: MailMeta,
+    pub body: MailBytes,
+    /// The mail was refused at the door, so there is nothing but its header section.
+    pub headers_only: bool,
+}
+
+/// The bytes of a mail, or the file that holds them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MailBytes {
+    Inline(Vec<u8>),
+    File { path: PathBuf, len: u64 },
+}
+
+impl MailBytes {
+    /// All bytes. Blocks on the disk where they are in a file of their own.
+    pub fn read(&self) -> io::Result<Cow<'_, [u8]>> {
+        match self {
+            Self::Inline(bytes) => Ok(Cow::Borrowed(bytes)),
+            Self::File { path, len } => {
+                let bytes = std::fs::read(path)?;
+                if bytes.len() as u64 != *len {
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file of the mail's bytes is cut"));
+                }
+                Ok(Cow::Owned(bytes))
+            }
+        }
+    }
+
+    /// How many bytes there are.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Inline(bytes) => bytes.len() as u64,
+            Self::File { len, .. } => *len,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// How much is accepted and not filed yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpoolState {
+    pub depth: u64,
+    pub bytes: u64,
+    pub oldest: Option<Timestamp>,
+}
+
+/// How far the store has come; a change of it wakes the filing worker and those who follow the feed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The newest record that waits or waited for filing.
+    pub accepted: Position,
+    /// The highest `seq` that readers can see.
+    pub published: u64,
+    /// How many mails were asked to be filed again and wait for it.
+    pub retries: u64,
+    /// The store has stopped after an error; the process must end and be started anew.
+    pub broken: bool,
+}
+
+/// What a filing decision wants to know.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    pub channel: &'a Address,
+    /// Without angle brackets.
+    pub message_id: Option<&'a str>,
+    /// Stands for the bytes of a mail that has no Message-ID: their sha256.
+    pub content_key: &'a str,
+    /// Message-IDs that the mail refers to, the nearest first; without angle brackets.
+    pub references: &'a [String],
+    /// The ticket that a valid token names.
+    pub token_ticket: Option<u64>,
+    /// The ticket that a tag in the subject names.
+    pub tag_ticket: Option<u64>,
+}
+
+/// One mail in one channel, decided, to be written down.
+#[derive(Clone, Debug)]
+pub struct NewEntry<'a> {
+    pub mail: &'a Spooled,
+    /// Which of the mail's deliveries this is.
+    pub delivery: &'a Delivery,
+    /// The queue that the channel belongs to.
+    pub queue: &'a str,
+    pub decision: &'a Decision,
+    /// Without angle brackets.
+    pub message_id: Option<&'a str>,
+    /// Stands for the bytes of a mail that has no Message-ID: their sha256.
+    pub content_key: &'a str,
+    /// Becomes the title of a new ticket.
+    pub subject: &'a str,
+    /// Who wrote it, as the From field says.
+    pub from: PersonRow,
+    /// Whose ticket it is, if it opens one.
+    pub requester: PersonRow,
+    /// Addresses that take part beside the requester if it opens a ticket: CC and Reply-To.
+    pub others: Vec<String>,
+    pub now: Timestamp,
+}
+
+/// Which tickets to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TicketFilter {
+    pub state: Option<TicketState>,
+    pub queue: Option<String>,
+    pub channel: Option<String>,
+    /// Only tickets with a lower number than this: how the next page is asked for.
+    pub before: Option<u64>,
+    /// At most this many; never more than 1,000.
+    pub limit: usize,
+}
+
+/// What was found and done when the data directory was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpenReport {
+    /// Commits that stood in the log and not in the index, and were applied again.
+    pub redone: u64,
+    /// The index was built anew from a snapshot and the log.
+    pub rebuilt: bool,
+    /// Why, and where the old index was put.
+    pub rebuilt_because: Option<String>,
+    /// Half-written bytes at the end of the log, which nobody was told about, that were cut off.
+    pub cut_bytes: u64,
+    /// Places in the log that cannot be read and have records behind them.
+    pub damaged_spans: Vec<DamagedSpan>,
+    /// Places where a commit is missing from the log: the index may lack changes; `fsck` tells which.
+    pub missing_commits: u64,
+    /// Mails that wait for filing.
+    pub spooled: u64,
+    /// Files of mails that were never acknowledged, removed.
+    pub orphans: u64,
+    pub took: Duration,
+}
+
+/// A stretch of the log that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DamagedSpan {
+    pub position: Position,
+    pub bytes: u64,
+}
+
+/// Numbers for status and metrics. Counters count from the start of the process.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stats {
+    /// Records and bytes appended to the log.
+    pub records: u64,
+    pub bytes: u64,
+    /// Groups written, and how many of them were synced.
+    pub groups: u64,
+    pub syncs: u64,
+    /// Seconds spent in those syncs, all and the longest.
+    pub sync_seconds: f64,
+    pub sync_seconds_max: f64,
+    /// Mails turned away because there was no space.
+    pub full: u64,
+    /// Records of refused mails that were not written, because the log was busy or full.
+    pub refused_dropped: u64,
+    /// Records that could not be read.
+    pub damaged: u64,
+    /// Steps committed, and the seconds their index writes took.
+    pub commits: u64,
+    pub index_seconds: f64,
+    /// When the index was last flushed and synced.
+    pub last_flush: Option<Timestamp>,
+    pub segments: u64,
+    pub log_bytes: u64,
+    pub index_bytes: u64,
+    pub free_bytes: u64,
+    pub spool: SpoolState,
+    /// The highest `seq` and the highest ticket number.
+    pub seq: u64,
+    pub tickets: u64,
+    pub broken: Option<String>,
+}
