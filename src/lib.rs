@@ -67,6 +67,7 @@ pub mod logging;
 pub mod mail;
 pub mod memory;
 pub mod metrics;
+pub mod net;
 pub mod shutdown;
 pub mod store;
 pub mod ticket;

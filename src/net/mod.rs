@@ -1,0 +1,11 @@
+//! Sockets and what lies around them: listening, TLS, the PROXY protocol, DNS and the verification of senders.
+//!
+//! Must not know: channels, tickets, the store.
+
+mod der;
+pub mod dns;
+pub mod listen;
+pub mod proxy;
+pub mod tls;
+mod verdicts;
+pub mod verify;

@@ -1,0 +1,106 @@
+//! A name server on loopback that answers from a table.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::net::UdpSocket;
+use tokio::task::JoinHandle;
+
+/// What the server says to one question.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    Txt(String),
+    A(Ipv4Addr),
+    /// The server has trouble.
+    ServFail,
+    /// The server says nothing.
+    Silence,
+}
+
+/// The server; it ends with this value. A name that is not in the table does not exist.
+pub struct DnsServer {
+    pub address: SocketAddr,
+    asked: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+const TYPE_A: u16 = 1;
+const TYPE_TXT: u16 = 16;
+const NXDOMAIN: u8 = 3;
+const SERVFAIL: u8 = 2;
+
+impl DnsServer {
+    /// Starts a server that knows these names.
+    pub async fn start(table: &[(&str, Answer)]) -> Self {
+        let table: HashMap<String, Answer> =
+            table.iter().map(|(name, answer)| ((*name).to_lowercase(), answer.clone())).collect();
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let task = tokio::spawn(async move {
+            let mut buffer = [0u8; 4096];
+            while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
+                count.fetch_add(1, Ordering::Relaxed);
+                if let Some(reply) = reply(&buffer[..length], &table) {
+                    let _ = socket.send_to(&reply, peer).await;
+                }
+            }
+        });
+        Self { address, asked, task }
+    }
+
+    /// How many questions came.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for DnsServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The reply to a query of one question (RFC 1035 section 4.1).
+fn reply(query: &[u8], table: &HashMap<String, Answer>) -> Option<Vec<u8>> {
+    let mut at = 12;
+    let mut labels = Vec::new();
+    while *query.get(at)? != 0 {
+        let length = usize::from(query[at]);
+        labels.push(String::from_utf8_lossy(query.get(at + 1..at + 1 + length)?).to_lowercase());
+        at += 1 + length;
+    }
+    let question_end = at + 5;
+    let kind = u16::from_be_bytes([*query.get(at + 1)?, *query.get(at + 2)?]);
+    let answer = table.get(&labels.join("."));
+    let (code, data) = match answer {
+        Some(Answer::Silence) => return None,
+        Some(Answer::ServFail) => (SERVFAIL, None),
+        Some(Answer::Txt(text)) if kind == TYPE_TXT => (0, Some(txt_data(text))),
+        Some(Answer::A(address)) if kind == TYPE_A => (0, Some(address.octets().to_vec())),
+        Some(_) => (0, None),
+        None => (NXDOMAIN, None),
+    };
+    let mut reply = query[..2].to_vec();
+    reply.extend_from_slice(&[0x81, 0x80 | code, 0, 1, 0, u8::from(data.is_some()), 0, 0, 0, 0]);
+    reply.extend_from_slice(query.get(12..question_end)?);
+    if let Some(data) = data {
+        reply.extend_from_slice(&[0xc0, 12]);
+        reply.extend_from_slice(&kind.to_be_bytes());
+        reply.extend_from_slice(&[0, 1, 0, 0, 0, 60]);
+        reply.extend_from_slice(&(data.len() as u16).to_be_bytes());
+        reply.extend_from_slice(&data);
+    }
+    Some(reply)
+}
+
+/// A text as strings of at most 255 bytes (RFC 1035 section 3.3.14).
+fn txt_data(text: &str) -> Vec<u8> {
+    text.as_bytes()
+        .chunks(255)
+        .flat_map(|chunk| std::iter::once(chunk.len() as u8).chain(chunk.iter().copied()))
+        .collect()
+}
