@@ -63,6 +63,8 @@
 //! sender and recognised by its Message-ID.
 
 pub mod clock;
+pub mod filing;
+pub mod intake;
 pub mod logging;
 pub mod mail;
 pub mod memory;

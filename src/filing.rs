@@ -1,0 +1,206 @@
+//! The filing worker: spool → parse → facts → decide → file.
+//!
+//! It takes accepted mail in the order of its acceptance and turns each into entries, a batch of mails a commit. Must
+//! not know: how a mail came in, who reads tickets, what lies on disk. A mail that cannot be read within its limits
+//! goes to quarantine and the next one goes on; trouble of the store stops the worker until the store is well again.
+
+mod candidate;
+mod reader;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::clock::Clock;
+use crate::mail::message::Limits;
+use crate::metrics::Metrics;
+use crate::shutdown::Shutdown;
+use crate::store::rows::EntryRow;
+use crate::store::{Step, Store, StoreError};
+use crate::ticket::Directory;
+use crate::ticket::token::TokenKeys;
+use candidate::{Context, file_mail};
+use reader::Read;
+pub use reader::Reader;
+
+/// How mail is filed, and how long reading one may take.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The most mails in one commit.
+    pub batch: usize,
+    /// The least time from the beginning of one commit to that of the next. A commit costs two syncs of the disk,
+    /// which accepting mail needs as well; mail that comes in the meantime shares the next one.
+    #[serde(with = "crate::units::duration")]
+    pub interval: Duration,
+    /// The longest that parsing one mail may take before it goes to quarantine.
+    #[serde(with = "crate::units::duration")]
+    pub parse_timeout: Duration,
+    /// The most MIME parts of a mail.
+    pub max_parts: usize,
+    /// How deep MIME parts may be nested.
+    pub max_depth: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            batch: 256,
+            interval: Duration::from_millis(25),
+            parse_timeout: Duration::from_secs(10),
+            max_parts: 1_000,
+            max_depth: 50,
+        }
+    }
+}
+
+impl Config {
+    /// The limits within which a mail is parsed, whoever reads it.
+    pub fn limits(&self, max_header_bytes: usize) -> Limits {
+        Limits { max_parts: self.max_parts, max_depth: self.max_depth, max_header_bytes }
+    }
+}
+
+/// Bytes of mail that one batch may hold in memory; a larger mail is a batch by itself.
+const BATCH_BYTES: u64 = 8 << 20;
+/// The waits after trouble of the store: the first, and the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
+
+/// Everything that the worker uses.
+pub struct Worker {
+    pub store: Store,
+    pub directory: Arc<ArcSwap<Directory>>,
+    pub keys: TokenKeys,
+    pub config: Config,
+    pub header_limit: usize,
+    pub clock: Clock,
+    pub metrics: Metrics,
+}
+
+/// Why the worker stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum FilingError {
+    /// The store says that it cannot go on; the process must start anew.
+    #[error("the store cannot go on: {0}")]
+    Broken(StoreError),
+    /// The thread that parses could not be started.
+    #[error("cannot start the thread that parses mail: {0}")]
+    Thread(std::io::Error),
+}
+
+impl Worker {
+    /// Files until it is told to stop. Blocks: runs on a thread of its own, and waits by way of `runtime`.
+    pub fn run(self, runtime: &tokio::runtime::Handle, mut shutdown: Shutdown) -> Result<(), FilingError> {
+        step_back();
+        let mut progress = self.store.watch();
+        let mut reader = self.reader().map_err(FilingError::Thread)?;
+        let mut wait = FIRST_WAIT;
+        while !shutdown.is_thrown() {
+            progress.mark_unchanged();
+            let begun = Instant::now();
+            match self.file_batch(&mut reader) {
+                Ok(0) => {
+                    if progress.borrow().broken {
+                        return Err(FilingError::Broken(StoreError::Broken(
+                            self.store.stats().broken.unwrap_or_default(),
+                        )));
+                    }
+                    wait = FIRST_WAIT;
+                    runtime.block_on(async {
+                        tokio::select! {
+                            changed = progress.changed() => { let _ = changed; }
+                            () = shutdown.wait() => {}
+                        }
+                    });
+                }
+                Ok(filed) => {
+                    wait = FIRST_WAIT;
+                    // A backlog is worked off without pause.
+                    if filed < self.config.batch {
+                        pause(runtime, &mut shutdown, self.config.interval.saturating_sub(begun.elapsed()));
+                    }
+                }
+                Err(trouble @ StoreError::Broken(_)) => return Err(FilingError::Broken(trouble)),
+                Err(trouble) => {
+                    tracing::warn!(%trouble, wait_ms = wait.as_millis() as u64, "filing waits: the mail is safe in the log");
+                    pause(runtime, &mut shutdown, wait);
+                    wait = (wait * 2).min(LONGEST_WAIT);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the thread that parses, with this worker's limits.
+    pub fn reader(&self) -> std::io::Result<Reader> {
+        let limits = self.config.limits(self.header_limit);
+        Reader::start(self.store.clone(), limits, self.config.parse_timeout)
+    }
+
+    /// Files what is spooled, up to a batch; returns how many mails it filed.
+    pub fn file_batch(&self, reader: &mut Reader) -> Result<usize, StoreError> {
+        let mails = self.store.spooled(self.config.batch, BATCH_BYTES)?;
+        if mails.is_empty() {
+            return Ok(0);
+        }
+        let read = reader.read(mails);
+        let directory = self.directory.load_full();
+        let now = self.clock.now();
+        let context = Context { directory: &directory, keys: &self.keys, now };
+        let rows = self.store.step(|step| file_all(step, &context, &read))?;
+        self.report(&rows, &read, now);
+        Ok(read.len())
+    }
+
+    /// Says what was filed, once the commit stands.
+    fn report(&self, rows: &[EntryRow], read: &[Read], now: Timestamp) {
+        let mut rows = rows.iter();
+        for mail in read {
+            let spooled = &mail.spooled;
+            let waited = Duration::try_from(now.duration_since(spooled.received_at)).unwrap_or_default();
+            for row in rows.by_ref().take(spooled.deliveries.len()) {
+                // A refused mail was counted when it was refused.
+                if spooled.refused.is_none() {
+                    let door = spooled.origin.kind.as_str();
+                    self.metrics.mail_filed(door, &row.filing, row.reason.as_deref(), waited);
+                }
+                tracing::info!(
+                    mail = %row.id, entry = row.seq, filing = %row.filing, reason = row.reason.as_deref(),
+                    ticket = row.ticket, channel = %row.channel, "filed"
+                );
+            }
+        }
+    }
+}
+
+/// How much the threads of filing step back behind the doors (nice(2)).
+const NICENESS: i32 = 5;
+
+/// Lets the doors go first where processors are short: a sender waits for its 250, and nobody waits for a ticket as
+/// impatiently. Linux counts the priority by thread (setpriority(2)); that it is refused is no fault.
+fn step_back() {
+    let _ = rustix::process::setpriority_process(None, NICENESS);
+}
+
+/// Waits, but no longer than until the daemon stops.
+fn pause(runtime: &tokio::runtime::Handle, shutdown: &mut Shutdown, wait: Duration) {
+    runtime.block_on(async {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = shutdown.wait() => {}
+        }
+    });
+}
+
+fn file_all(step: &mut Step<'_>, context: &Context<'_>, read: &[Read]) -> Result<Vec<EntryRow>, StoreError> {
+    let mut rows = Vec::with_capacity(read.len());
+    for mail in read {
+        file_mail(step, context, mail, &mut rows)?;
+        step.filed(mail.spooled.position);
+    }
+    Ok(rows)
+}

@@ -1,0 +1,169 @@
+//! Reading mails within limits: a thread that parses, watched by the one that files.
+//!
+//! A parser cannot be interrupted, so it runs on a thread of its own: when a mail takes too long that thread is left
+//! behind and a new one goes on with the next mail. A panic is caught; an abort takes the process down, and the note
+//! that the store keeps of each attempt lets the next process step over the mail that did it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::mail::Reason;
+use crate::mail::headers::HeaderSection;
+use crate::mail::message::{Limits, Mailbox, Parsed, Summary, parse};
+use crate::store::{Spooled, Store};
+
+/// A mail that has been read, or the reason why it could not be.
+pub struct Read {
+    pub spooled: Arc<Spooled>,
+    /// What it says; of a mail that could not be read only what its header section tells at a glance.
+    pub summary: Summary,
+    /// Why it could not be read.
+    pub fault: Option<Reason>,
+}
+
+/// How many process starts may fail on one mail before it is stepped over.
+const ATTEMPTS: u32 = 3;
+
+/// The hand that gives mails to the parsing thread.
+pub struct Reader {
+    store: Store,
+    limits: Limits,
+    timeout: Duration,
+    line: Line,
+}
+
+/// The parsing thread with the way to it and back.
+struct Line {
+    /// `None` once no more mails will come.
+    jobs: Option<Sender<Arc<Spooled>>>,
+    results: Receiver<Result<Summary, Reason>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reader {
+    /// Starts the parsing thread.
+    pub fn start(store: Store, limits: Limits, timeout: Duration) -> std::io::Result<Self> {
+        let line = start_thread(&store, &limits)?;
+        Ok(Self { store, limits, timeout, line })
+    }
+
+    /// Reads mails, in order. A mail that takes longer than the limit is given up, and those behind it go on.
+    pub fn read(&mut self, mails: Vec<Spooled>) -> Vec<Read> {
+        let mails: Vec<Arc<Spooled>> = mails.into_iter().map(Arc::new).collect();
+        self.send(&mails);
+        let mut read = Vec::with_capacity(mails.len());
+        for (index, spooled) in mails.iter().enumerate() {
+            let summary = match self.line.results.recv_timeout(self.timeout) {
+                Ok(summary) => summary,
+                Err(trouble) => {
+                    tracing::error!(mail = %spooled.id, "parsing did not end within its limit; the mail goes to quarantine");
+                    self.start_anew(&mails[index + 1..]);
+                    Err(match trouble {
+                        RecvTimeoutError::Timeout => Reason::ParseTimeout,
+                        RecvTimeoutError::Disconnected => Reason::ParserCrashed,
+                    })
+                }
+            };
+            let (summary, fault) = match summary {
+                Ok(summary) => (summary, None),
+                Err(reason) => (outline(&self.limits, spooled), Some(reason)),
+            };
+            read.push(Read { spooled: Arc::clone(spooled), summary, fault });
+        }
+        read
+    }
+
+    fn send(&self, mails: &[Arc<Spooled>]) {
+        let Some(jobs) = &self.line.jobs else { return };
+        for mail in mails {
+            // A thread that is gone shows as a disconnected result, which `read` handles.
+            let _ = jobs.send(Arc::clone(mail));
+        }
+    }
+
+    fn start_anew(&mut self, rest: &[Arc<Spooled>]) {
+        match start_thread(&self.store, &self.limits) {
+            Ok(line) => {
+                // The old thread may never end; nobody waits for it.
+                self.line.thread = None;
+                self.line = line;
+                self.send(rest);
+            }
+            Err(trouble) => tracing::error!(%trouble, "cannot start another parsing thread"),
+        }
+    }
+}
+
+impl Drop for Line {
+    /// Waits for a thread that is idle, so that nothing holds the store open behind our back.
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn start_thread(store: &Store, limits: &Limits) -> std::io::Result<Line> {
+    let (jobs, todo) = channel::<Arc<Spooled>>();
+    let (done, results) = channel();
+    let (store, limits) = (store.clone(), *limits);
+    let thread = std::thread::Builder::new().name("parser".into()).spawn(move || {
+        super::step_back();
+        for spooled in todo {
+            if done.send(read_one(&store, &limits, &spooled)).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(Line { jobs: Some(jobs), results, thread: Some(thread) })
+}
+
+fn read_one(store: &Store, limits: &Limits, spooled: &Spooled) -> Result<Summary, Reason> {
+    if store.attempt(spooled.position) >= ATTEMPTS {
+        tracing::error!(mail = %spooled.id, "parsing this mail took the process down before; it goes to quarantine");
+        return Err(Reason::ParserCrashed);
+    }
+    let read = read_bytes(limits, spooled);
+    store.attempt_ended();
+    read
+}
+
+fn read_bytes(limits: &Limits, spooled: &Spooled) -> Result<Summary, Reason> {
+    let bytes = spooled.body.read().map_err(|trouble| {
+        tracing::error!(mail = %spooled.id, %trouble, "the bytes of a mail cannot be read");
+        Reason::Malformed
+    })?;
+    // Of a refused mail only the header section was kept, which reads like a mail without a body.
+    let look = || parse(&bytes, limits).map(|parsed| summary(&parsed, spooled));
+    catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(|_| {
+        tracing::error!(mail = %spooled.id, "the parser panicked; the mail goes to quarantine");
+        Err(Reason::ParserCrashed)
+    })
+}
+
+/// The summary, with what only the envelope tells: nobody may answer mail that has a null sender (RFC 3834 section 2).
+fn summary(parsed: &Parsed<'_>, spooled: &Spooled) -> Summary {
+    let mut summary = parsed.summary();
+    if spooled.envelope.mail_from.is_none() {
+        summary.automatic = summary.automatic.with_null_sender();
+    }
+    summary
+}
+
+/// What finds a mail again that could not be read: Message-ID, subject and author, by a plain look at its header lines.
+fn outline(limits: &Limits, spooled: &Spooled) -> Summary {
+    let Ok(bytes) = spooled.body.read() else { return Summary::default() };
+    let Ok(section) = HeaderSection::read(&bytes, limits.max_header_bytes) else { return Summary::default() };
+    let id = section.values("Message-ID").next();
+    let from = section.addresses("From").into_iter().next();
+    Summary {
+        message_id: id.map(|id| id.trim().trim_matches(['<', '>']).to_owned()).filter(|id| !id.is_empty()),
+        subject: section.text("Subject").unwrap_or_default(),
+        from: from.map(|address| Mailbox { name: String::new(), address: address.to_string() }),
+        ..Summary::default()
+    }
+}

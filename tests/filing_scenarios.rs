@@ -1,0 +1,265 @@
+//! What becomes of mail, as scenarios: each file in `tests/scenarios` is a sequence of mails with what is expected.
+//!
+//! The whole way from the door's hand-over to the filed entry is run, with a real store in a temporary directory. A
+//! file's lines: `#` begins a comment; `channel ADDRESS` and `intake ADDRESS` set the house up; `mail FROM > RCPT…`
+//! begins a mail, which ends at a line that begins with `=>`; that line says what is expected, one entry a line.
+//! `{reply:N}` and `{token:N}` stand for the signed address and token of ticket N. `close N`, `reopen N`, `merge N M`
+//! are what people do; `restart` closes the store and opens it again.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use ticketgate::clock::Clock;
+use ticketgate::filing::{self, Worker};
+use ticketgate::intake::{self, Arrival, Intake, Refusal};
+use ticketgate::mail::auth::AuthResults;
+use ticketgate::mail::origin::OriginKind;
+use ticketgate::mail::{Address, Envelope, MailId, Origin};
+use ticketgate::metrics::Metrics;
+use ticketgate::store::{self, Store, StoreError};
+use ticketgate::ticket::channel::{AuthPolicy, Channel, Directory};
+use ticketgate::ticket::token::TokenKeys;
+
+/// A house with a store, channels, an intake and a filing worker.
+struct House {
+    dir: tempfile::TempDir,
+    /// `None` only between two lives of the store.
+    life: Option<Store>,
+    directory: Arc<ArcSwap<Directory>>,
+    keys: TokenKeys,
+    clock: Clock,
+    metrics: Metrics,
+    filing: filing::Config,
+    seen: u64,
+}
+
+impl House {
+    fn new(channels: Vec<Channel>, intakes: Vec<Address>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::from_fn(|| Timestamp::from_second(1_795_000_000).unwrap());
+        let metrics = Metrics::new();
+        let store = open(dir.path(), &clock);
+        let directory = Arc::new(ArcSwap::from_pointee(Directory::new(channels, vec![], intakes, None)));
+        Self {
+            dir,
+            life: Some(store),
+            directory,
+            keys: TokenKeys::new(vec![[7; 32]]),
+            clock,
+            metrics,
+            filing: filing::Config::default(),
+            seen: 0,
+        }
+    }
+
+    fn restart(&mut self) {
+        // The old handle goes first: a data directory has one owner at a time.
+        if let Some(store) = self.life.take() {
+            store.close();
+        }
+        self.life = Some(open(self.dir.path(), &self.clock));
+    }
+
+    fn store(&self) -> &Store {
+        self.life.as_ref().unwrap()
+    }
+
+    async fn mail(&mut self, from: &str, to: &[String], text: &str) -> Vec<String> {
+        let config = Arc::new(ArcSwap::from_pointee(intake::Config::default()));
+        let intake = Intake::new(self.store().clone(), self.directory.clone(), config, self.metrics.clone());
+        let id = MailId::fresh(self.clock.now());
+        let mut body = intake.body(id);
+        body.push(text.as_bytes()).await.unwrap();
+        let body = body.finish().await.unwrap();
+        let envelope = Envelope {
+            mail_from: Address::parse(from).ok(),
+            rcpt_to: to.iter().map(|rcpt| Address::parse(rcpt).unwrap()).collect(),
+        };
+        let origin = Origin {
+            kind: OriginKind::Smtp,
+            peer: "192.0.2.1".into(),
+            helo: Some("mx.example.org".into()),
+            tls: None,
+            client_certificate: None,
+            auth: AuthResults::default(),
+        };
+        let arrival = Arrival { id, received_at: self.clock.now(), envelope, origin, body };
+        match intake.accept(arrival).await {
+            Ok(_) => self.file(),
+            Err(Refusal::Permanent(reason)) => vec![format!("refused {reason}")],
+            Err(other) => panic!("our own trouble: {other:?}"),
+        }
+    }
+
+    /// Files what is spooled and tells what became of it.
+    fn file(&mut self) -> Vec<String> {
+        let worker = Worker {
+            store: self.store().clone(),
+            directory: self.directory.clone(),
+            keys: self.keys.clone(),
+            config: self.filing.clone(),
+            header_limit: 1 << 18,
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let mut reader = worker.reader().unwrap();
+        while worker.file_batch(&mut reader).unwrap() > 0 {}
+        let rows = self.store().entries(self.seen, 100).unwrap();
+        self.seen = rows.last().map_or(self.seen, |row| row.seq);
+        rows.iter().map(|row| self.told(row)).collect()
+    }
+
+    /// One entry in the words of the scenarios.
+    fn told(&self, row: &store::rows::EntryRow) -> String {
+        let mut words = vec![row.filing.clone()];
+        let mut word = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                words.push(format!("{name}={value}"));
+            }
+        };
+        word("reason", row.reason.clone());
+        word("ticket", row.ticket.map(|ticket| ticket.to_string()));
+        word("by", row.matched_by.clone());
+        word("related", row.related.map(|ticket| ticket.to_string()));
+        word("channel", (self.directory.load().channels().len() > 1).then(|| row.channel.clone()));
+        if row.needs_review {
+            words.push("review".into());
+        }
+        words.join(" ")
+    }
+
+    fn step(&mut self, words: &[&str]) {
+        let number = |index: usize| words[index].parse::<u64>().unwrap();
+        let now = self.clock.now();
+        let done: Result<(), StoreError> = self.store().step(|step| match words[0] {
+            "close" => step.close(number(1), "tester", now).map(drop),
+            "reopen" => step.reopen(number(1), "tester", now).map(drop),
+            "merge" => step.merge(number(1), number(2), "tester", now).map(drop),
+            other => panic!("unknown step {other:?}"),
+        });
+        done.unwrap();
+    }
+
+    /// Puts the signed addresses and tokens in.
+    fn fill(&self, text: &str) -> String {
+        let directory = self.directory.load();
+        let channel = directory.default_channel().unwrap();
+        (1..10).fold(text.to_owned(), |text, number| {
+            let reply = self.keys.reply_address(&channel.address, number).unwrap();
+            let token = self.keys.sign(number).unwrap();
+            text.replace(&format!("{{reply:{number}}}"), &reply).replace(&format!("{{token:{number}}}"), &token)
+        })
+    }
+}
+
+fn open(dir: &Path, clock: &Clock) -> Store {
+    let config = store::Config { low_water_bytes: 0, ballast_bytes: 0, ..store::Config::default() };
+    Store::open(dir, &config, clock.clone()).unwrap().0
+}
+
+fn channel(address: &str) -> Channel {
+    Channel {
+        address: Address::parse(address).unwrap(),
+        name: "Support".into(),
+        aliases: Vec::new(),
+        plus_addresses: true,
+        queue: "Support".into(),
+        auth_policy: AuthPolicy::Record,
+        max_mail_bytes: 50 << 20,
+    }
+}
+
+async fn run(name: &str, text: &str) {
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    let named = |word: &str| lines.iter().filter_map(|line| line.strip_prefix(word)).map(str::trim).collect::<Vec<_>>();
+    let channels = named("channel ").into_iter().map(channel).collect();
+    let intakes = named("intake ").into_iter().map(|address| Address::parse(address).unwrap()).collect();
+    let mut house = House::new(channels, intakes);
+    let mut rest = lines.into_iter().enumerate().peekable();
+    while let Some((number, line)) = rest.next() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.first() {
+            None | Some(&"channel" | &"intake") => {}
+            Some(&"restart") => house.restart(),
+            Some(&"mail") => {
+                let (from, to) = line["mail ".len()..].split_once('>').expect("mail FROM > RCPT");
+                let to: Vec<String> = to.split_whitespace().map(|rcpt| house.fill(rcpt)).collect();
+                let mut mail = String::new();
+                while let Some((_, line)) = rest.next_if(|(_, line)| !line.starts_with("=>")) {
+                    mail.push_str(&house.fill(line));
+                    mail.push_str("\r\n");
+                }
+                let got = house.mail(from.trim(), &to, &mail).await;
+                let mut want = Vec::new();
+                while let Some((_, line)) = rest.next_if(|(_, line)| line.starts_with("=>")) {
+                    want.push(line[2..].trim().to_owned());
+                }
+                assert_eq!(got, want, "{name}, the mail at line {}", number + 1);
+            }
+            Some(_) => house.step(&words),
+        }
+    }
+    let report = house.store().fsck(store::Depth::Deep).unwrap();
+    assert!(report.findings.is_empty(), "{name}: {:?}", report.findings);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_scenario_ends_as_it_says() {
+    let mut files: Vec<_> = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    assert!(!files.is_empty());
+    for file in files {
+        run(&file.display().to_string(), &std::fs::read_to_string(&file).unwrap()).await;
+    }
+}
+
+/// A header section over the limit is refused, however far it goes, and one just under it is not; whether the mail is
+/// kept in memory or in a file of its own makes no difference.
+#[tokio::test(flavor = "multi_thread")]
+async fn header_sections_are_measured_whole() {
+    let mut house = House::new(vec![channel("support@example.com")], vec![]);
+    let to = ["support@example.com".to_owned()];
+    let mut send = async |filler: usize| {
+        let field = format!("X-Filler: {}\r\n", "x".repeat(988));
+        let head = format!("From: ann@example.org\r\nMessage-ID: <{filler}@example.org>\r\n");
+        let mail = format!("{head}{}\r\nHello\r\n", field.repeat(filler));
+        house.mail("ann@example.org", &to, &mail).await.pop().unwrap()
+    };
+    assert_eq!(send(250).await, "opened ticket=1");
+    assert_eq!(send(300).await, "refused header_too_large");
+    assert_eq!(send(2000).await, "refused header_too_large");
+}
+
+/// A mail in quarantine is filed once the limit that kept it there is raised and somebody asks; the first entry stays
+/// and says so. Nothing behind it waited.
+#[tokio::test(flavor = "multi_thread")]
+async fn quarantine_holds_one_mail_and_a_retry_frees_it() {
+    let mut house = House::new(vec![channel("support@example.com")], vec![]);
+    let to = ["support@example.com".to_owned()];
+    let parts = "--b\r\n\r\npart\r\n".repeat(30);
+    let head = "From: ann@example.org\r\nMessage-ID: <q1@example.org>\r\nSubject: Many\r\n";
+    let many = format!("{head}Content-Type: multipart/mixed; boundary=b\r\n\r\n{parts}--b--\r\n");
+    house.filing.max_parts = 10;
+    assert_eq!(house.mail("ann@example.org", &to, &many).await, ["quarantined reason=too_many_parts"]);
+    let plain = "From: bob@example.org\r\nMessage-ID: <p1@example.org>\r\n\r\nHello\r\n";
+    assert_eq!(house.mail("bob@example.org", &to, plain).await, ["opened ticket=1"]);
+    let now = house.clock.now();
+    // Each try leaves an entry; the newest is the one to try again.
+    let retry = |house: &House| {
+        let entry = house.store().find_message("q1@example.org").unwrap().pop().unwrap();
+        let tried: Result<(), StoreError> = house.store().step(|step| step.retry(&entry.id, "tester", now).map(drop));
+        tried.unwrap();
+    };
+    retry(&house);
+    assert_eq!(house.file(), ["quarantined reason=too_many_parts"], "the limit is what it was");
+    house.filing.max_parts = 100;
+    house.restart();
+    retry(&house);
+    assert_eq!(house.file(), ["opened ticket=2"]);
+    assert!(house.store().fsck(store::Depth::Deep).unwrap().findings.is_empty());
+}
