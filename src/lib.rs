@@ -71,6 +71,7 @@ pub mod memory;
 pub mod metrics;
 pub mod net;
 pub mod shutdown;
+pub mod smtp;
 pub mod store;
 pub mod ticket;
 pub mod units;

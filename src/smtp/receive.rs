@@ -1,0 +1,289 @@
+//! One message: from the wire into a body, and from there to the intake.
+
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::intake::{Arrival, Refusal, TurnedAway};
+use crate::mail::auth::AuthResults;
+use crate::mail::origin::OriginKind;
+use crate::mail::{Envelope, MailId, Origin, Reason};
+use crate::metrics::Deferral;
+use crate::net::tls::ClientCertificate;
+use crate::store::{Body, BodyError, BodyWriter};
+
+use super::allow::has_certificate;
+use super::connection::{Connection, End};
+use super::data::{ChunkScanner, DataDecoder, Findings};
+use super::session::{Ending, Next, Outcome};
+use super::stream::{Late, MOST_AT_ONCE};
+use super::{BareNewlines, Config};
+
+/// How many octets we read at once: little at first, because most mails are small, then more.
+const FIRST_READ: usize = 16 << 10;
+const LATER_READ: usize = MOST_AT_ONCE;
+
+/// A message that is being received: the body, until something is wrong with it.
+struct Receiving {
+    id: MailId,
+    body: Option<BodyWriter>,
+    size: u64,
+    limit: u64,
+    /// What is wrong; the rest of the message is then read and thrown away.
+    failed: Option<Outcome>,
+    /// The beginning of a message that is refused, for the record of it.
+    head: Vec<u8>,
+}
+
+impl Connection {
+    /// Receives what follows DATA.
+    pub(super) async fn receive_data(&mut self) -> Result<(), End> {
+        let mut mail = self.begin();
+        let (mut decoder, mut decoded, mut want) = (DataDecoder::default(), Vec::new(), FIRST_READ);
+        loop {
+            let waiting = self.input.waiting();
+            // It comes out no longer, but for a CR that was held back.
+            decoded.reserve(waiting.len() + 1);
+            let (octets, end) = (waiting.len(), decoder.push(waiting, &mut decoded));
+            self.input.consume(end.unwrap_or(octets));
+            mail.push(&decoded).await;
+            decoded.clear();
+            if end.is_some() {
+                break;
+            }
+            self.more(want).await?;
+            want = LATER_READ;
+        }
+        self.complete(mail, decoder.findings()).await;
+        Ok(())
+    }
+
+    /// Receives a chunk and those that follow it, until the last one or until the session does something else.
+    pub(super) async fn receive_chunks(&mut self, size: u64, last: bool) -> Result<(), End> {
+        let mut mail = match self.chunked.take() {
+            Some(chunked) => *chunked,
+            None => Chunked { mail: self.begin(), scanner: ChunkScanner::default() },
+        };
+        self.take_chunk(size, &mut mail).await?;
+        if last || mail.mail.failed.is_some() {
+            let findings = mail.scanner.findings();
+            self.complete(mail.mail, findings).await;
+        } else {
+            let step = self.session.chunk_taken(size, &mut self.out);
+            self.note(step);
+            self.chunked = Some(Box::new(mail));
+        }
+        Ok(())
+    }
+
+    async fn take_chunk(&mut self, size: u64, chunked: &mut Chunked) -> Result<(), End> {
+        let mut left = size;
+        while left > 0 {
+            if self.input.waiting().is_empty() {
+                self.more(read_size(left)).await?;
+            }
+            let waiting = self.input.waiting();
+            let part = &waiting[..waiting.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
+            chunked.scanner.push(part);
+            chunked.mail.push(part).await;
+            left -= part.len() as u64;
+            let taken = part.len();
+            self.input.consume(taken);
+        }
+        Ok(())
+    }
+
+    /// Reads octets that nobody wants.
+    pub(super) async fn skip(&mut self, size: u64) -> Result<(), End> {
+        let mut left = size;
+        self.mail_deadline.get_or_insert(Instant::now() + self.live.config.transaction_timeout);
+        while left > 0 {
+            if self.input.waiting().is_empty() {
+                self.more(read_size(left)).await?;
+            }
+            let taken = self.input.waiting().len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            left -= taken as u64;
+            self.input.consume(taken);
+        }
+        Ok(())
+    }
+
+    fn begin(&self) -> Receiving {
+        let id = MailId::fresh(self.door.clock.now());
+        let limit = self.live.config.max_message_bytes;
+        let body = Some(self.door.intake.body(id));
+        Receiving { id, body, size: 0, limit, failed: None, head: Vec::new() }
+    }
+
+    /// Reads more of a message.
+    async fn more(&mut self, want: usize) -> Result<(), End> {
+        let idle = Instant::now() + self.live.config.idle_timeout;
+        let deadline = self.mail_deadline.map_or(idle, |mail| mail.min(idle));
+        self.flush(deadline).await?;
+        match self.timer.limit(deadline, self.input.fill(&mut self.stream, want)).await {
+            Ok(Ok(0)) => Err(End::Gone),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(End::Broken(error)),
+            Err(Late) if deadline == idle => Err(End::Ours(Ending::Idle)),
+            Err(Late) => Err(End::Ours(Ending::Transaction)),
+        }
+    }
+
+    /// The message was read to its end: hands it over, and lets the session answer.
+    async fn complete(&mut self, mail: Receiving, findings: Findings) {
+        let outcome = self.outcome(mail, findings).await;
+        let deferral = match outcome {
+            Outcome::Full => Some(Deferral::Full),
+            Outcome::Trouble => Some(Deferral::Trouble),
+            _ => None,
+        };
+        if let Some(cause) = deferral {
+            self.door.metrics.mail_deferred(OriginKind::Smtp.as_str(), cause);
+        }
+        let step = self.session.finish(outcome, &mut self.out);
+        debug_assert_eq!(step.next, Next::Line);
+        self.note(step);
+    }
+
+    async fn outcome(&self, mut mail: Receiving, findings: Findings) -> Outcome {
+        if mail.failed.is_none() {
+            mail.failed = objection(findings, &self.live.config);
+        }
+        let envelope = self.session.envelope().cloned().unwrap_or_default();
+        if let Some(failed) = mail.failed {
+            let reason = match failed {
+                Outcome::Refused(reason) => Some(reason),
+                Outcome::LineTooLong | Outcome::BareNewline => Some(Reason::Malformed),
+                _ => None,
+            };
+            if let Some(reason) = reason {
+                self.turn_away(mail, envelope, reason);
+            }
+            return failed;
+        }
+        let Some(writer) = mail.body.take() else { return Outcome::Trouble };
+        match writer.finish().await {
+            Ok(body) => self.hand_over(mail.id, envelope, body).await,
+            Err(error) => trouble(mail.id, error),
+        }
+    }
+
+    /// The one place where a mail is given to the intake: only what it returns as accepted is answered 250.
+    async fn hand_over(&self, id: MailId, envelope: Envelope, body: Body) -> Outcome {
+        let mut origin = self.origin();
+        origin.auth = self.verify(&envelope, &body).await;
+        let received_at = self.door.clock.now();
+        match self.door.intake.accept(Arrival { id, received_at, envelope, origin, body }).await {
+            Ok(receipt) => Outcome::Accepted(receipt.id),
+            Err(Refusal::Permanent(reason)) => Outcome::Refused(reason),
+            Err(Refusal::Full) => Outcome::Full,
+            Err(Refusal::Trouble(why)) => {
+                warn!(mail = %id, peer = %self.peer, why, "could not accept a mail");
+                Outcome::Trouble
+            }
+        }
+    }
+
+    /// The one place where SPF, DKIM, DMARC and ARC are looked at: with the finished body, before it is accepted.
+    async fn verify(&self, envelope: &Envelope, body: &Body) -> AuthResults {
+        let verifier = &self.door.verifier;
+        if let Some(why) = verifier.exemption(self.peer) {
+            return AuthResults { note: Some(why.to_owned()), ..AuthResults::default() };
+        }
+        let helo = self.session.helo().unwrap_or_default();
+        let results = match body.read().await {
+            Ok(raw) => verifier.verify(self.peer, helo, envelope.mail_from.as_ref(), &raw).await,
+            // Intake meets the same trouble and answers it; a verdict is not worth a refusal of its own.
+            Err(error) => AuthResults { note: Some(error.to_string()), ..AuthResults::default() },
+        };
+        let said = [("spf", results.spf), ("dkim", results.dkim), ("dmarc", results.dmarc), ("arc", results.arc)];
+        for (method, verdict) in said {
+            self.door.metrics.verified(method, verdict.as_str());
+        }
+        results
+    }
+
+    fn turn_away(&self, mail: Receiving, envelope: Envelope, reason: Reason) {
+        let Receiving { id, size, head, body, .. } = mail;
+        let head = body.map_or(head, |body| beginning(body.head()));
+        let received_at = self.door.clock.now();
+        let origin = self.origin();
+        self.door.intake.turned_away(TurnedAway { id, received_at, envelope, origin, reason, size, head });
+    }
+
+    fn origin(&self) -> Origin {
+        let tls = self.tls.as_deref();
+        Origin {
+            kind: OriginKind::Smtp,
+            peer: self.peer.to_string(),
+            helo: self.session.helo().map(str::to_owned),
+            tls: tls.map(|tls| format!("{} {}", tls.version, tls.cipher)),
+            client_certificate: tls.and_then(|tls| tls.client.as_ref()).and_then(|client| self.vouched(client)),
+            auth: AuthResults::default(),
+        }
+    }
+
+    /// What is worth recording of a client certificate: its subject where an authority of ours vouches for it, its
+    /// fingerprint where the configuration names that.
+    fn vouched(&self, client: &ClientCertificate) -> Option<String> {
+        if client.trusted {
+            return Some(client.subject.clone());
+        }
+        has_certificate(&self.live.config.allow_certificates, client).then(|| format!("sha256:{}", client.sha256))
+    }
+}
+
+/// A message that comes in chunks, between two of them.
+pub(super) struct Chunked {
+    mail: Receiving,
+    scanner: ChunkScanner,
+}
+
+impl Receiving {
+    /// Takes the next octets of the message, if it is still wanted.
+    async fn push(&mut self, octets: &[u8]) {
+        self.size += octets.len() as u64;
+        let Some(body) = &mut self.body else { return };
+        let outcome = if self.size > self.limit {
+            Outcome::Refused(Reason::TooLarge)
+        } else {
+            match body.push(octets).await {
+                Ok(()) => return,
+                Err(error) => trouble(self.id, error),
+            }
+        };
+        self.failed = Some(outcome);
+        self.head = beginning(body.head());
+        // Dropping it gives its room on disk back at once.
+        self.body = None;
+    }
+}
+
+/// The part of a refused message that is worth keeping.
+fn beginning(head: &[u8]) -> Vec<u8> {
+    head[..head.len().min(FIRST_READ)].to_vec()
+}
+
+fn objection(findings: Findings, config: &Config) -> Option<Outcome> {
+    if findings.longest_line > config.max_data_line {
+        Some(Outcome::LineTooLong)
+    } else if findings.bare_newline && config.bare_newlines == BareNewlines::Refuse {
+        Some(Outcome::BareNewline)
+    } else {
+        None
+    }
+}
+
+fn trouble(id: MailId, error: BodyError) -> Outcome {
+    match error {
+        BodyError::TooLarge { .. } => Outcome::Refused(Reason::TooLarge),
+        BodyError::Full => Outcome::Full,
+        BodyError::Trouble(why) => {
+            warn!(mail = %id, why, "could not take a message");
+            Outcome::Trouble
+        }
+    }
+}
+
+fn read_size(left: u64) -> usize {
+    usize::try_from(left).unwrap_or(LATER_READ).clamp(1, LATER_READ)
+}
