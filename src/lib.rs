@@ -62,7 +62,9 @@
 //! commit. A mail that was answered 250 is filed exactly once; one whose 250 got lost on the way is sent again by its
 //! sender and recognised by its Message-ID.
 
+pub mod admin;
 pub mod clock;
+pub mod desk;
 pub mod filing;
 pub mod intake;
 pub mod logging;

@@ -1,0 +1,124 @@
+//! All routes of the admin socket in one table, who may use them, and their description.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::http::Method;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{MethodRouter, get, post};
+use utoipa::OpenApi;
+
+use super::problem::Problem;
+use super::{Admin, Peer, Role, act, events, read, status};
+
+/// The largest body of a request.
+const MAX_BODY: usize = 64 << 10;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "ticketgate admin socket", description = "Errors are RFC 9457 application/problem+json."),
+    paths(
+        status::status,
+        status::channels,
+        read::tickets,
+        read::ticket,
+        read::entries,
+        read::entry,
+        read::raw,
+        read::attachment,
+        read::rejects,
+        read::explain,
+        events::events,
+        act::note,
+        act::close,
+        act::reopen,
+        act::merge,
+        act::retry,
+        act::erase,
+        description
+    )
+)]
+struct Api;
+
+/// The OpenAPI description of all routes.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    Api::openapi()
+}
+
+/// Every route; a test holds it against the description.
+pub(super) fn table() -> Vec<(&'static str, MethodRouter<Admin>)> {
+    vec![
+        ("/v1/status", get(status::status)),
+        ("/v1/channels", get(status::channels)),
+        ("/v1/tickets", get(read::tickets)),
+        ("/v1/tickets/{number}", get(read::ticket)),
+        ("/v1/tickets/{number}/notes", post(act::note)),
+        ("/v1/tickets/{number}/close", post(act::close)),
+        ("/v1/tickets/{number}/reopen", post(act::reopen)),
+        ("/v1/tickets/{number}/merge", post(act::merge)),
+        ("/v1/entries", get(read::entries)),
+        ("/v1/entries/{id}", get(read::entry)),
+        ("/v1/entries/{id}/raw", get(read::raw)),
+        ("/v1/entries/{id}/attachments/{n}", get(read::attachment)),
+        ("/v1/entries/{id}/retry", post(act::retry)),
+        ("/v1/entries/{id}/erase", post(act::erase)),
+        ("/v1/rejects", get(read::rejects)),
+        ("/v1/explain", get(read::explain)),
+        ("/v1/events", get(events::events)),
+        ("/v1/openapi.json", get(description)),
+    ]
+}
+
+/// The routes with their limits.
+pub(super) fn router(admin: Admin, timeout: Duration) -> Router {
+    let routes = table().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
+    routes
+        .fallback(async |request: Request| Problem::no_such_route(format!("there is no {}", request.uri().path())))
+        .method_not_allowed_fallback(async || Problem::no_such_method())
+        .layer(middleware::from_fn_with_state(timeout, in_time))
+        .layer(middleware::from_fn(allowed))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(admin)
+}
+
+#[utoipa::path(get, path = "/v1/openapi.json", responses((status = 200, description = "This description")))]
+async fn description() -> Json<utoipa::openapi::OpenApi> {
+    Json(openapi())
+}
+
+/// Lets in whom the configuration lets in.
+async fn allowed(ConnectInfo(peer): ConnectInfo<Peer>, request: Request, next: Next) -> Response {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    match peer.role {
+        Role::Full => {}
+        Role::ReadOnly if reads => {}
+        Role::ReadOnly => return Problem::forbidden(format!("user id {} may only read", peer.uid)).into_response(),
+        Role::Nothing => {
+            tracing::warn!(uid = peer.uid, "a user who is not allowed asked the admin socket");
+            return Problem::forbidden(format!("user id {} is not allowed here", peer.uid)).into_response();
+        }
+    }
+    next.run(request).await
+}
+
+/// The answer has to begin in time; a live feed begins at once and may then last.
+async fn in_time(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::timeout().into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn description_and_routes_name_the_same_paths() {
+        let described: BTreeSet<String> = super::openapi().paths.paths.keys().cloned().collect();
+        let served: BTreeSet<String> = super::table().into_iter().map(|(path, _)| path.to_owned()).collect();
+        assert_eq!(described, served);
+    }
+}

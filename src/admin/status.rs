@@ -1,0 +1,119 @@
+//! How the daemon does, and what to do where it does not do well.
+
+use axum::extract::State;
+use axum::response::Json;
+use jiff::Timestamp;
+
+use super::problem::Problem;
+use super::types::{ChannelJson, ChannelList, ListenerJson, ProblemJson, SpoolJson, Status, StoreJson};
+use super::{Admin, blocking};
+use crate::store::Stats;
+use crate::units::show_duration;
+
+/// A mail that waits longer than this for filing is a problem.
+const LATE: std::time::Duration = std::time::Duration::from_secs(300);
+
+#[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
+pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Status>, Problem> {
+    let store = admin.store.clone();
+    let stats = blocking(move || Ok(store.stats())).await?;
+    let problems = problems(&stats, admin.about.low_water_bytes, admin.clock.now());
+    let listeners = admin.about.listeners.iter();
+    Ok(Json(Status {
+        version: env!("CARGO_PKG_VERSION").into(),
+        hostname: admin.about.hostname.clone(),
+        pid: std::process::id(),
+        started_at: admin.about.started_at.to_string(),
+        ready: not_ready(&admin, stats.free_bytes).is_none(),
+        channels: admin.directory.load().channels().len() as u64,
+        listeners: listeners
+            .map(|(name, address)| ListenerJson { name: name.clone(), address: address.to_string() })
+            .collect(),
+        spool: SpoolJson {
+            mails: stats.spool.depth,
+            bytes: stats.spool.bytes,
+            oldest_received_at: stats.spool.oldest.map(|at| at.to_string()),
+        },
+        store: StoreJson {
+            tickets: stats.tickets,
+            seq: stats.seq,
+            log_bytes: stats.log_bytes,
+            index_bytes: stats.index_bytes,
+            free_bytes: stats.free_bytes,
+            segments: stats.segments,
+            last_flush: stats.last_flush.map(|at| at.to_string()),
+            damaged_records: stats.damaged,
+        },
+        problems,
+    }))
+}
+
+#[utoipa::path(get, path = "/v1/channels", responses((status = 200, body = ChannelList)))]
+pub(super) async fn channels(State(admin): State<Admin>) -> Json<ChannelList> {
+    let directory = admin.directory.load();
+    let channels = directory.channels().iter().map(|channel| ChannelJson::of(channel, &directory)).collect();
+    Json(ChannelList { channels })
+}
+
+/// Why no mail is accepted now, if none is.
+pub(super) fn not_ready(admin: &Admin, free_bytes: u64) -> Option<String> {
+    if admin.store.watch().borrow().broken {
+        return Some("the store has stopped after an error; the daemon has to be started again".into());
+    }
+    if admin.shutdown.is_thrown() {
+        return Some("the daemon is stopping".into());
+    }
+    let low = admin.about.low_water_bytes;
+    (free_bytes < low).then(|| format!("the disk is low: {free_bytes} bytes are free, mail is accepted from {low} on"))
+}
+
+fn problems(stats: &Stats, low_water: u64, now: Timestamp) -> Vec<ProblemJson> {
+    let mut problems = Vec::new();
+    let mut add = |code: &str, said: String, action: &str| {
+        problems.push(ProblemJson { code: code.into(), said, action: action.into() });
+    };
+    if let Some(error) = &stats.broken {
+        let action = "restart the daemon; it completes the store from its log";
+        add("store_broken", format!("the store has stopped: {error}"), action);
+    }
+    if stats.free_bytes < low_water {
+        let said = format!("{} bytes are free, and mail is accepted from {low_water} on", stats.free_bytes);
+        add("disk_low", said, "free some space on the data directory's file system");
+    }
+    if stats.damaged > 0 {
+        let said = format!("{} records of the log cannot be read", stats.damaged);
+        add("records_damaged", said, "run \"ticketgate fsck\" and check the disk");
+    }
+    let waited = stats.spool.oldest.and_then(|oldest| now.duration_since(oldest).try_into().ok());
+    if let Some(waited) = waited.filter(|waited: &std::time::Duration| *waited > LATE) {
+        let seconds = std::time::Duration::from_secs(waited.as_secs());
+        let said = format!("a mail has waited {} for filing", show_duration(seconds));
+        add("filing_late", said, "look for errors of filing in the log");
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::SpoolState;
+
+    #[test]
+    fn each_trouble_is_named_with_what_to_do() {
+        let now = Timestamp::from_second(1_795_000_000).unwrap();
+        let good = Stats { free_bytes: 100, ..Stats::default() };
+        let old = SpoolState { oldest: Some(Timestamp::from_second(1_794_999_000).unwrap()), ..SpoolState::default() };
+        let table = [
+            (good.clone(), vec![]),
+            (Stats { free_bytes: 9, ..good.clone() }, vec!["disk_low"]),
+            (Stats { broken: Some("x".into()), damaged: 2, ..good.clone() }, vec!["store_broken", "records_damaged"]),
+            (Stats { spool: old, ..good }, vec!["filing_late"]),
+        ];
+        for (stats, want) in table {
+            let problems = problems(&stats, 10, now);
+            let codes: Vec<&str> = problems.iter().map(|problem| problem.code.as_str()).collect();
+            assert_eq!(codes, want);
+            assert!(problems.iter().all(|problem| !problem.action.is_empty()));
+        }
+    }
+}

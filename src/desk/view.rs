@@ -1,0 +1,58 @@
+//! An entry as readers want it: the row of the store, and what its original bytes say.
+
+use super::DeskError;
+use crate::mail::message::{self, Content, Limits, Summary};
+use crate::store::rows::{EntryKind, EntryRow};
+use crate::store::{MailMeta, Store, StoreError};
+
+/// An entry; a note and an erased mail have no `mail`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EntryView {
+    pub row: EntryRow,
+    pub mail: Option<MailView>,
+}
+
+/// What the record of a mail says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MailView {
+    pub meta: MailMeta,
+    /// Empty where the mail cannot be read, which is then why it was quarantined.
+    pub summary: Summary,
+    pub content: Content,
+}
+
+/// Reads the mail of a row. A record that the disk has damaged gives a view without a mail, so that one broken mail
+/// never hides the others of a list.
+pub(super) fn view(store: &Store, row: EntryRow, limits: &Limits) -> Result<EntryView, DeskError> {
+    let Some(position) = row.mail.filter(|_| row.kind != EntryKind::Note) else {
+        return Ok(EntryView { row, mail: None });
+    };
+    let stored = match store.mail(position) {
+        Ok(stored) => stored,
+        Err(StoreError::Damaged { said, .. }) => {
+            tracing::error!(mail = %row.id, said, "the record of a mail cannot be read");
+            return Ok(EntryView { row, mail: None });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let mut mail = MailView { meta: stored.meta, summary: Summary::default(), content: Content::default() };
+    if !is_harmful(&row) {
+        let raw = stored.body.read()?;
+        if let Ok(parsed) = message::parse(&raw, limits) {
+            mail.summary = parsed.summary();
+            if mail.meta.envelope.mail_from.is_none() {
+                mail.summary.automatic = mail.summary.automatic.with_null_sender();
+            }
+            if !stored.headers_only {
+                mail.content = parsed.content();
+            }
+        }
+    }
+    Ok(EntryView { row, mail: Some(mail) })
+}
+
+/// Whether reading this mail has taken the parser down or taken too long before: then nobody reads it again but a
+/// person who looks at its bytes.
+fn is_harmful(row: &EntryRow) -> bool {
+    matches!(row.reason.as_deref(), Some("parser_crashed" | "parse_timeout"))
+}
