@@ -64,6 +64,7 @@
 
 pub mod admin;
 pub mod clock;
+pub mod config;
 pub mod desk;
 pub mod filing;
 pub mod intake;

@@ -1,0 +1,202 @@
+//! The configuration: one TOML file, one field for each room's own section.
+//!
+//! Owns reading, the checks across sections, and what a reload may change. Must not know: how a section is used; the
+//! structs of the sections live beside their users. All faults of a file are found at once, each with its line.
+
+mod check;
+mod fault;
+mod places;
+mod read;
+pub mod reload;
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+pub use fault::{Fault, Faults};
+
+use crate::logging;
+use crate::mail::Address;
+use crate::net::{tls, verify};
+use crate::store;
+use crate::ticket::channel::{AuthPolicy, Queue};
+use crate::ticket::{Channel, Directory};
+use crate::{admin, filing, intake, smtp};
+
+/// Where the packaged service keeps its file; client commands look there for the socket's path.
+pub const DEFAULT_FILE: &str = "/etc/ticketgate/ticketgate.toml";
+
+/// The whole configuration, with defaults for what a file leaves out.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub server: Server,
+    pub log: logging::Config,
+    pub store: store::Config,
+    pub smtp: smtp::Config,
+    /// Certificates for every listener that speaks TLS.
+    pub tls: Option<tls::Config>,
+    pub intake: intake::Config,
+    pub filing: filing::Config,
+    pub verify: verify::Config,
+    pub admin: admin::Config,
+    pub metrics: admin::MetricsConfig,
+    #[serde(rename = "channel")]
+    pub channels: Vec<ChannelConfig>,
+    #[serde(rename = "queue")]
+    pub queues: Vec<QueueConfig>,
+}
+
+/// `[server]`: who we are and where our data lies.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// The name that we greet SMTP peers with.
+    pub hostname: String,
+    /// The one directory that holds everything that must survive.
+    pub data_dir: PathBuf,
+    /// Addresses that other servers forward everything to; the support address is then found in the header fields.
+    pub intake_addresses: Vec<String>,
+    /// The channel for mail to the postmaster; the first one unless it is named here.
+    pub default_channel: Option<String>,
+}
+
+/// One `[[channel]]`: a support address.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChannelConfig {
+    pub address: String,
+    /// The display name; the queue's name unless it is given.
+    pub name: Option<String>,
+    pub aliases: Vec<String>,
+    pub plus_addresses: bool,
+    /// The first queue unless it is named.
+    pub queue: Option<String>,
+    #[serde(with = "AuthPolicyWord")]
+    pub auth_policy: AuthPolicy,
+    #[serde(with = "crate::units::bytes")]
+    pub max_mail_bytes: u64,
+}
+
+/// One `[[queue]]`: a named, coloured pile of tickets.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QueueConfig {
+    pub name: String,
+    /// A CSS colour, `#rrggbb`.
+    pub colour: String,
+}
+
+/// The words for what a channel does with mail that fails sender verification.
+#[derive(Deserialize)]
+#[serde(remote = "AuthPolicy", rename_all = "snake_case")]
+enum AuthPolicyWord {
+    Record,
+    Review,
+    Refuse,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let support = ChannelConfig {
+            address: "support@localhost".into(),
+            name: Some("Support".into()),
+            queue: Some("Support".into()),
+            ..ChannelConfig::default()
+        };
+        Self {
+            server: Server::default(),
+            log: logging::Config::default(),
+            store: store::Config::default(),
+            smtp: smtp::Config::default(),
+            tls: None,
+            intake: intake::Config::default(),
+            filing: filing::Config::default(),
+            verify: verify::Config::default(),
+            admin: admin::Config::default(),
+            metrics: admin::MetricsConfig::default(),
+            channels: vec![support],
+            queues: vec![QueueConfig { name: "Support".into(), ..QueueConfig::default() }],
+        }
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            hostname: "localhost".into(),
+            data_dir: "ticketgate-data".into(),
+            intake_addresses: Vec::new(),
+            default_channel: None,
+        }
+    }
+}
+
+impl Default for ChannelConfig {
+    fn default() -> Self {
+        Self {
+            address: String::new(),
+            name: None,
+            aliases: Vec::new(),
+            plus_addresses: true,
+            queue: None,
+            auth_policy: AuthPolicy::Record,
+            max_mail_bytes: 50 << 20,
+        }
+    }
+}
+
+impl Default for QueueConfig {
+    fn default() -> Self {
+        Self { name: String::new(), colour: "#2f80ed".into() }
+    }
+}
+
+impl Config {
+    /// Reads and checks a file; without one, the defaults.
+    pub fn load(file: Option<&Path>) -> Result<Self, Faults> {
+        let Some(file) = file else { return Ok(Self::default()) };
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            let said = format!("it cannot be read ({error})");
+            Faults::new(file, vec![Fault::new(None, "file", &said, "check the path and its permissions")])
+        })?;
+        Self::parse(&text, file)
+    }
+
+    /// Reads and checks a text; `file` is the name that faults carry.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, Faults> {
+        let read::Reading { config, places, mut faults } = read::read(text);
+        check::check(&config, &places, &mut faults);
+        if faults.is_empty() { Ok(config) } else { Err(Faults::new(file, faults)) }
+    }
+
+    /// The channels and queues with their look-ups.
+    pub fn directory(&self) -> Directory {
+        let address = |text: &String| Address::parse(text).ok();
+        let channels = self.channels.iter().filter_map(|channel| self.channel(channel)).collect();
+        let queues = self.queues.iter().map(|queue| Queue { name: queue.name.clone(), colour: queue.colour.clone() });
+        let intake = self.server.intake_addresses.iter().filter_map(address).collect();
+        let default = self.server.default_channel.as_ref().and_then(address);
+        Directory::new(channels, queues.collect(), intake, default.as_ref())
+    }
+
+    /// Where the admin socket lies: in the data directory, unless the configuration says where.
+    pub fn socket_path(&self) -> PathBuf {
+        self.admin.socket.clone().unwrap_or_else(|| self.server.data_dir.join("admin.sock"))
+    }
+
+    /// What the configuration says of one channel as a value; `None` for one that the checks have refused.
+    fn channel(&self, config: &ChannelConfig) -> Option<Channel> {
+        let first = || self.queues.first().map(|queue| queue.name.clone());
+        let queue = config.queue.clone().or_else(first)?;
+        Some(Channel {
+            address: Address::parse(&config.address).ok()?,
+            name: config.name.clone().unwrap_or_else(|| queue.clone()),
+            aliases: config.aliases.iter().filter_map(|alias| Address::parse(alias).ok()).collect(),
+            plus_addresses: config.plus_addresses,
+            queue,
+            auth_policy: config.auth_policy,
+            max_mail_bytes: config.max_mail_bytes,
+        })
+    }
+}

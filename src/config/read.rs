@@ -1,0 +1,111 @@
+//! From text to `Config`, with all faults at once.
+//!
+//! The reader of TOML stops at the first fault. So each fault is noted, the key that it is about is blanked out, and
+//! the text is read again, until it is clean. Blanks keep every other key on its line.
+
+use super::Config;
+use super::fault::Fault;
+use super::places::Places;
+
+/// No file has more faults than this that are worth telling at once.
+const MAX_FAULTS: usize = 100;
+
+/// Names that are less alike than this are no suggestion.
+const ALIKE: f64 = 0.6;
+
+/// What a text says, where it says it, and what is wrong with it. Keys with faults have their default.
+pub(super) struct Reading {
+    pub config: Config,
+    pub places: Places,
+    pub faults: Vec<Fault>,
+}
+
+/// Reads a text.
+pub(super) fn read(text: &str) -> Reading {
+    let places = Places::of(text);
+    let mut faults = Vec::new();
+    let mut rest = text.to_owned();
+    for _ in 0..MAX_FAULTS {
+        let error = match toml::from_str::<Config>(&rest) {
+            Ok(config) => return Reading { config, places, faults },
+            Err(error) => error,
+        };
+        let offset = error.span().map(|span| span.start);
+        let place = offset.and_then(|offset| places.around(offset));
+        let path = place.map(|place| place.path.clone()).unwrap_or_default();
+        let line = offset.map(|offset| places.line_at(offset));
+        faults.push(explain(error.message(), &path, line));
+        let Some(place) = place else { break };
+        let extent = places.extent(place);
+        let before = rest.clone();
+        blank(&mut rest, extent);
+        if rest == before {
+            break;
+        }
+    }
+    Reading { config: Config::default(), places, faults }
+}
+
+/// The first of a list of words that is alike enough to `word`.
+pub(super) fn nearest<'a>(word: &str, list: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = list.into_iter().map(|known| (strsim::normalized_damerau_levenshtein(word, known), known));
+    let best = scored.max_by(|left, right| left.0.total_cmp(&right.0))?;
+    (best.0 >= ALIKE).then_some(best.1)
+}
+
+/// Puts spaces in place of a stretch of text and keeps its line breaks.
+fn blank(text: &mut String, extent: std::ops::Range<usize>) {
+    let blanks: String = text[extent.clone()].bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect();
+    text.replace_range(extent, &blanks);
+}
+
+/// Words between backticks.
+fn quoted(message: &str) -> Vec<&str> {
+    message.split('`').skip(1).step_by(2).collect()
+}
+
+/// What the reader of TOML expects, for people who do not know its types.
+fn in_words(expected: &str) -> &str {
+    match expected {
+        "usize" | "u64" | "u32" | "u16" | "u8" => "a whole number, without quotes",
+        "a string" | "path string" => "text in quotes",
+        "a boolean" => "true or false",
+        "a sequence" => "a list in square brackets",
+        other => other,
+    }
+}
+
+fn explain(message: &str, path: &[String], line: Option<usize>) -> Fault {
+    let message = message.trim().replace('\n', ", ");
+    let words = quoted(&message);
+    let named = |path: &[String]| {
+        let shown: Vec<&str> = path.iter().map(String::as_str).filter(|part| part.parse::<usize>().is_err()).collect();
+        if shown.is_empty() { "file".to_owned() } else { shown.join(".") }
+    };
+    if let (true, Some((unknown, known))) = (message.starts_with("unknown field"), words.split_first()) {
+        let depth = path.iter().position(|part| part == unknown);
+        let mut path: Vec<String> = path[..depth.unwrap_or(path.len())].to_vec();
+        path.push((*unknown).to_owned());
+        let advice = match nearest(unknown, known.iter().copied()) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None if known.is_empty() => "take it out".into(),
+            None => format!("known here are {}", known.join(", ")),
+        };
+        return Fault::new(line, &named(&path), "unknown key", &advice);
+    }
+    if let (true, Some((unknown, known))) = (message.starts_with("unknown variant"), words.split_first()) {
+        let advice = match nearest(unknown, known.iter().copied()) {
+            Some(near) => format!("did you mean \"{near}\"? Known are {}", known.join(", ")),
+            None => format!("write one of {}", known.join(", ")),
+        };
+        return Fault::new(line, &named(path), &format!("\"{unknown}\" is not known"), &advice);
+    }
+    if let Some((wrong, expected)) = message.split_once(", expected ") {
+        let wrong = wrong.replace("invalid type: ", "the wrong kind of value: ").replace("invalid value: ", "");
+        return Fault::new(line, &named(path), &wrong, &format!("write {}", in_words(expected)));
+    }
+    if message.contains("; ") {
+        return Fault { line, field: named(path), said: message };
+    }
+    Fault::new(line, &named(path), &message, "correct this line")
+}

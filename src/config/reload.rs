@@ -1,0 +1,55 @@
+//! What a reload changes while the daemon runs, and what only a restart changes.
+
+use super::{Config, Server};
+use crate::smtp;
+
+/// The parts of the configuration that differ between two files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Take effect now.
+    pub live: Vec<&'static str>,
+    /// Take effect at the next start; until then the old values hold.
+    pub restart: Vec<&'static str>,
+}
+
+impl Changes {
+    /// Whether the files say the same.
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty() && self.restart.is_empty()
+    }
+}
+
+/// The SMTP section without what only a restart changes: open sockets stay as they are.
+fn without_listeners(config: &smtp::Config) -> smtp::Config {
+    smtp::Config { listeners: Vec::new(), ..config.clone() }
+}
+
+/// Compares the configuration in use with one that was just read. Certificates are read anew at every reload, since
+/// their files change and their paths do not.
+pub fn changes(old: &Config, new: &Config) -> Changes {
+    let mut changes = Changes::default();
+    let names = |server: &Server| (server.intake_addresses.clone(), server.default_channel.clone());
+    let place = |server: &Server| (server.hostname.clone(), server.data_dir.clone());
+    let live = [
+        ("channel", old.channels != new.channels),
+        ("queue", old.queues != new.queues),
+        ("server.intake_addresses, server.default_channel", names(&old.server) != names(&new.server)),
+        ("smtp", without_listeners(&old.smtp) != without_listeners(&new.smtp)),
+        ("tls", old.tls != new.tls),
+        ("intake", old.intake != new.intake),
+        ("log.level", old.log.level != new.log.level),
+    ];
+    let restart = [
+        ("server.hostname, server.data_dir", place(&old.server) != place(&new.server)),
+        ("log.format", old.log.format != new.log.format),
+        ("store", old.store != new.store),
+        ("smtp.listeners", old.smtp.listeners != new.smtp.listeners),
+        ("filing", old.filing != new.filing),
+        ("verify", old.verify != new.verify),
+        ("admin", old.admin != new.admin),
+        ("metrics", old.metrics != new.metrics),
+    ];
+    changes.live.extend(live.iter().filter(|(_, changed)| *changed).map(|(name, _)| *name));
+    changes.restart.extend(restart.iter().filter(|(_, changed)| *changed).map(|(name, _)| *name));
+    changes
+}

@@ -1,0 +1,188 @@
+//! Configuration as operators meet it: the example file, and what is said about faults.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use ticketgate::config::{Config, reload};
+use ticketgate::mail::Address;
+
+const EXAMPLE: &str = include_str!("../config/ticketgate.toml");
+
+fn parse(text: &str) -> Result<Config, Vec<String>> {
+    Config::parse(text, Path::new("t.toml")).map_err(|faults| faults.to_string().lines().map(str::to_owned).collect())
+}
+
+/// The example with the keys that it shows as comments: `# key = value`.
+fn example_with_optional_keys() -> String {
+    let is_key = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let shown = |line: &str| match line.strip_prefix("# ").and_then(|rest| rest.split_once(" = ")) {
+        Some((key, value)) if is_key(key) => format!("{key} = {value}"),
+        _ if line.starts_with("# [") && line.ends_with(']') => line[2..].to_owned(),
+        _ => line.to_owned(),
+    };
+    EXAMPLE.lines().map(shown).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_example_holds_the_defaults() {
+    assert_eq!(parse(EXAMPLE).unwrap(), Config::default());
+    // Not `parse`, which would look for the certificate files.
+    toml::from_str::<Config>(&example_with_optional_keys()).unwrap();
+}
+
+#[test]
+fn the_example_shows_every_key() {
+    let full = example_with_optional_keys();
+    let table: toml::Table = full.parse().unwrap();
+    let mut sections: Vec<(String, BTreeSet<String>)> = Vec::new();
+    collect_sections(&table, "", &mut sections);
+    assert!(sections.len() >= 8, "{sections:?}");
+    for (section, shown) in sections {
+        // A key that cannot be known makes the reader list those that are.
+        let probe = format!("{section}\nzzzzzzzz = 1\n");
+        let error = toml::from_str::<Config>(&probe).unwrap_err();
+        let known: BTreeSet<String> = error.message().split('`').skip(3).step_by(2).map(str::to_owned).collect();
+        assert!(error.message().starts_with("unknown field"), "{section}: {}", error.message());
+        assert_eq!(shown, known, "keys of {section:?}: left those of the example, right those of the code");
+    }
+}
+
+/// The headers of all sections, each with its keys.
+fn collect_sections(table: &toml::Table, path: &str, sections: &mut Vec<(String, BTreeSet<String>)>) {
+    let header = match path {
+        "" => String::new(),
+        "channel" | "queue" | "smtp.listeners" => format!("[[{path}]]"),
+        other => format!("[{other}]"),
+    };
+    sections.push((header, table.keys().cloned().collect()));
+    for (key, value) in table {
+        let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        match value {
+            toml::Value::Table(inner) => collect_sections(inner, &below, sections),
+            toml::Value::Array(items) => {
+                if let Some(toml::Value::Table(first)) = items.first() {
+                    collect_sections(first, &below, sections);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn faults_are_told_all_at_once_with_line_and_advice() {
+    let text = r##"[server]
+hostnam = "mx.example.com"
+data_dir = 5
+
+[smpt]
+x = 1
+
+[[queue]]
+name = "Support"
+colour = "blue"
+
+[[channel]]
+address = "support@example.com"
+queue = "Suport"
+auth_policy = "reject"
+max_mail_bytes = "50 megs"
+
+[[channel]]
+address = "help@example.com"
+aliases = ["SUPPORT@example.com", "nonsense"]
+max_mail_byte = "5MB"
+
+[admin]
+request_timeout = 30
+mode = "rw"
+"##;
+    let faults = parse(text).unwrap_err();
+    let wanted = [
+        "t.toml:2: server.hostnam: unknown key; did you mean \"hostname\"?",
+        "t.toml:3: server.data_dir: the wrong kind of value: integer `5`; write text in quotes",
+        "t.toml:5: smpt: unknown key;",
+        "t.toml:10: queue.colour: \"blue\" is not a colour; write it as \"#rrggbb\"",
+        "t.toml:14: channel.queue: there is no queue \"Suport\"; did you mean \"Support\"?",
+        "t.toml:15: channel.auth_policy: \"reject\" is not known; ",
+        "t.toml:16: channel.max_mail_bytes: \"50 megs\" is not a size; ",
+        "t.toml:20: channel.aliases: \"SUPPORT@example.com\" is used by support@example.com already;",
+        "t.toml:20: channel.aliases: \"nonsense\" is not an address: no \"@\" between",
+        "t.toml:21: channel.max_mail_byte: unknown key; did you mean \"max_mail_bytes\"?",
+        "t.toml:24: admin.request_timeout: 30 has no unit; write \"30s\" for seconds",
+        "t.toml:25: admin.mode: \"rw\" is not a file mode; write it as \"0660\"",
+    ];
+    assert_eq!(faults.len(), wanted.len(), "{faults:#?}");
+    for (fault, want) in faults.iter().zip(wanted) {
+        assert!(fault.starts_with(want), "{fault}\n  should begin with\n{want}");
+    }
+}
+
+#[test]
+fn single_faults() {
+    let table = [
+        ("[server\nx", "t.toml:1: file: "),
+        ("[server]\nhostname = \"a b\"", "t.toml:2: server.hostname: \"a b\" is not a host name;"),
+        (
+            "[server]\ndefault_channel = \"supprt@localhost\"",
+            "t.toml:2: server.default_channel: \"supprt@localhost\" is not",
+        ),
+        (
+            "[server]\nintake_addresses = [\"support@localhost\"]",
+            "t.toml:2: server.intake_addresses: \"support@localhost\" is used",
+        ),
+        (
+            "[smtp]\nmax_recipients = \"ten\"",
+            "t.toml:2: smtp.max_recipients: the wrong kind of value: string \"ten\"; write a whole number, without quotes",
+        ),
+        ("[store]\ncache_bytes = \"1kB\"", "t.toml:2: store.cache_bytes: 1kB is out of range; write 1MiB to 16GiB"),
+        ("[log]\nlevel = \"loud\"", "t.toml:2: log.level: \"loud\" is not a level;"),
+        ("[verify]\nexempt = [\"10.0.0.0/99\"]", "t.toml:2: verify.exempt: "),
+        ("[metrics]\nlisten = \"nowhere\"", "t.toml:2: metrics.listen: "),
+        ("[[channel]]\nname = \"x\"", "t.toml:1: channel.address: the channel has no address;"),
+        (
+            "[[smtp.listeners]]\nname = \"mx\"\nbind = \"127.0.0.1:9725\"",
+            "t.toml:3: smtp.listeners.bind: 127.0.0.1:9725 is used by metrics.listen",
+        ),
+        ("[tls]\ncertificate = \"/none.pem\"\nkey = \"/none.pem\"", "t.toml:1: tls: /none.pem: cannot be read"),
+        (
+            "[[smtp.listeners]]\nname = \"mx\"\nbind = \"[::]:465\"\ntls = \"implicit\"",
+            "t.toml:1: smtp.listeners \"mx\": tls needs a certificate",
+        ),
+        ("[smtp]\nallow_from = [\"10.0.0.0/40\"]", "t.toml:2: smtp.allow_from: "),
+        ("[smtp]\nallow_certificates = [\"a b\"]", "t.toml:2: smtp.allow_certificates: "),
+        ("channel = []", "t.toml:1: channel: there is no channel;"),
+    ];
+    for (text, want) in table {
+        let faults = parse(text).unwrap_err();
+        assert!(faults.len() == 1 && faults[0].starts_with(want), "{text}\n{faults:#?}\n{want}");
+    }
+}
+
+#[test]
+fn what_a_reload_changes() {
+    let old = Config::default();
+    let table = [
+        ("", vec![], vec![]),
+        ("[log]\nlevel = \"debug\"\nformat = \"json\"", vec!["log.level"], vec!["log.format"]),
+        ("[[channel]]\naddress = \"a@b.example\"", vec!["channel"], vec![]),
+        (
+            "[smtp]\nmax_recipients = 7\n[[smtp.listeners]]\nname = \"mx\"\nbind = \"[::]:25\"",
+            vec!["smtp"],
+            vec!["smtp.listeners"],
+        ),
+        ("[store]\ngroup_max = 5\n[metrics]\nenabled = false", vec![], vec!["store", "metrics"]),
+    ];
+    for (text, live, restart) in table {
+        let changes = reload::changes(&old, &parse(text).unwrap());
+        assert_eq!((changes.live, changes.restart), (live, restart), "{text}");
+    }
+}
+
+#[test]
+fn channels_get_their_queue_and_name() {
+    let text = "[[queue]]\nname = \"Sales\"\n[[channel]]\naddress = \"sales@example.com\"";
+    let directory = parse(text).unwrap().directory();
+    let channel = directory.channel_for(&Address::parse("SALES+x@example.com").unwrap()).unwrap();
+    assert_eq!((channel.queue.as_str(), channel.name.as_str()), ("Sales", "Sales"));
+}
