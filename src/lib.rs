@@ -63,10 +63,12 @@
 //! sender and recognised by its Message-ID.
 
 pub mod admin;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod desk;
 pub mod filing;
+pub mod gateway;
 pub mod intake;
 pub mod logging;
 pub mod mail;

@@ -1,0 +1,178 @@
+//! The command line: help, man page and completions come from these lines.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// The e-mail half of a help desk: mail for support addresses becomes tickets, exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "ticketgate", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "Exit status: 0 done, 1 refused or failed, 2 wrong usage.")]
+pub struct Cli {
+    #[command(flatten)]
+    pub reach: Reach,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How a client command finds the daemon, and how it answers.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Reach {
+    /// The admin socket of the daemon
+    #[arg(long, global = true, value_name = "PATH", env = "TICKETGATE_SOCKET", help_heading = "Global options")]
+    pub socket: Option<PathBuf>,
+    /// The configuration, which names the socket
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub config: Option<PathBuf>,
+    /// Print JSON instead of tables
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon; without --config on built-in defaults, with its data in ./ticketgate-data
+    Run {},
+    /// Start a daemon in a temporary directory, send it real mail and show the tickets
+    Demo {
+        /// Leave it running until Ctrl-C
+        #[arg(long)]
+        stay: bool,
+    },
+    /// Check the configuration and tell every fault with its line
+    Check {
+        /// The file, if not by --config
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// How the daemon does, and what to do where it does not do well
+    Status,
+    /// Support addresses
+    #[command(subcommand)]
+    Channels(ChannelCommand),
+    /// Tickets: list, show, note, close, reopen, merge
+    #[command(subcommand)]
+    Tickets(TicketCommand),
+    /// Mail that was rejected, quarantined or dropped, and why
+    #[command(subcommand)]
+    Rejects(RejectCommand),
+    /// Every decision about one mail
+    Explain {
+        /// The Message-ID, with or without angle brackets, or an entry's id
+        message_id: String,
+    },
+    /// All entries as JSON lines, in the order of their seq
+    Export {
+        /// Only entries after this seq
+        #[arg(long, value_name = "SEQ", default_value_t = 0)]
+        after: u64,
+        /// Go on with new entries as they come
+        #[arg(long)]
+        follow: bool,
+    },
+    /// The original bytes of an entry, as they were received
+    Raw {
+        /// The entry's id
+        entry: String,
+    },
+    /// Erase the original bytes of an entry for good
+    Erase {
+        /// The entry's id
+        entry: String,
+        /// Really do it
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Check that log, index and files of a data directory tell the same story; the daemon must not run
+    Fsck(Fsck),
+    /// Print completions for a shell
+    Completions { shell: clap_complete::Shell },
+    /// Print the man page
+    Man {
+        /// Write the pages of all commands into this directory instead
+        #[arg(long, value_name = "DIR")]
+        to: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ChannelCommand {
+    /// All support addresses
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TicketCommand {
+    /// Tickets, the newest first
+    List(TicketFilter),
+    /// One ticket with its entries
+    Show { number: u64 },
+    /// Add a note, which only your team sees
+    Note {
+        number: u64,
+        /// The text; "-" reads it from standard input
+        text: String,
+    },
+    /// Close a ticket
+    Close { number: u64 },
+    /// Open a closed ticket again
+    Reopen { number: u64 },
+    /// Move the entries of a ticket into another one
+    Merge {
+        number: u64,
+        /// The ticket that goes on
+        into: u64,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct TicketFilter {
+    /// Only these: open, closed or merged
+    #[arg(long, value_parser = ["open", "closed", "merged"])]
+    pub state: Option<String>,
+    /// Only tickets of this queue
+    #[arg(long)]
+    pub queue: Option<String>,
+    /// Only tickets of this support address
+    #[arg(long, value_name = "ADDRESS")]
+    pub channel: Option<String>,
+    /// Only tickets with a lower number
+    #[arg(long, value_name = "NUMBER")]
+    pub before: Option<u64>,
+    /// At most this many
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub limit: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RejectCommand {
+    /// The latest of them
+    List {
+        /// At most this many
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1000))]
+        limit: u64,
+    },
+    /// One of them with every decision about it
+    Show {
+        /// The entry's id
+        entry: String,
+    },
+    /// File one of them again, such as after an upgrade
+    Retry {
+        /// The entry's id
+        entry: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Fsck {
+    /// The data directory; otherwise that of the configuration
+    #[arg(value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// The configuration that names the data directory
+    #[arg(skip)]
+    pub config: Option<PathBuf>,
+    /// Check the sha256 of every mail as well
+    #[arg(long)]
+    pub deep: bool,
+}

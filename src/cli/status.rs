@@ -1,0 +1,80 @@
+//! `ticketgate status` and `ticketgate channels`.
+
+use super::CliError;
+use super::client::Client;
+use super::output::Output;
+use super::table::{Table, wrap};
+use super::tickets::{print, short_time};
+use crate::admin::types::{ChannelList, Status};
+use crate::units::show_bytes;
+
+pub(super) fn status(client: &Client, out: &mut Output) -> Result<(), CliError> {
+    let status: Status = client.get("/v1/status")?;
+    if out.wants_json() {
+        return out.json(&status);
+    }
+    let ready = if status.ready { "accepts mail" } else { "does not accept mail" };
+    let started = short_time(&status.started_at);
+    out.line(&format!("ticketgate {} on {}: {ready}", status.version, status.hostname))?;
+    let listening: Vec<String> = status.listeners.iter().map(|l| format!("{} {}", l.name, l.address)).collect();
+    let store = &status.store;
+    let waiting = match &status.spool.oldest_received_at {
+        Some(oldest) => format!("{} mails, {}, the oldest of {oldest}", status.spool.mails, size(status.spool.bytes)),
+        None => "empty".into(),
+    };
+    let lines = [
+        ("Process", format!("{}, since {started}", status.pid)),
+        ("Listens", if listening.is_empty() { "nowhere".into() } else { listening.join(", ") }),
+        ("Channels", status.channels.to_string()),
+        ("Spool", waiting),
+        ("Tickets", format!("{}, feed at {}", store.tickets, store.seq)),
+        (
+            "Store",
+            format!("log {} in {} segments, index {}", size(store.log_bytes), store.segments, size(store.index_bytes)),
+        ),
+        ("Disk", format!("{} free", size(store.free_bytes))),
+        ("Last flush", store.last_flush.clone().unwrap_or_else(|| "none yet".into())),
+    ];
+    for (name, value) in lines {
+        out.line(&format!("{name:<11} {value}"))?;
+    }
+    for problem in &status.problems {
+        for line in wrap(&format!("Problem: {}; {}", problem.said, problem.action), out.width()) {
+            out.line(&line)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn channels(client: &Client, out: &mut Output) -> Result<(), CliError> {
+    let list: ChannelList = client.get("/v1/channels")?;
+    if out.wants_json() {
+        return out.json(&list);
+    }
+    let mut table = Table::new(&["ADDRESS", "NAME", "QUEUE", "POLICY", "LIMIT", "ALIASES"]);
+    for channel in list.channels {
+        let default = if channel.default { " *" } else { "" };
+        table.row(vec![
+            format!("{}{default}", channel.address),
+            channel.name,
+            channel.queue,
+            channel.auth_policy,
+            show_bytes(channel.max_mail_bytes),
+            channel.aliases.join(", "),
+        ]);
+    }
+    print(out, &table)?;
+    out.line("* takes mail for the postmaster as well")
+}
+
+/// A size for people, with three digits.
+fn size(bytes: u64) -> String {
+    let mut number = bytes as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if number < 1000.0 {
+            return if unit == "B" { format!("{bytes} B") } else { format!("{number:.1} {unit}") };
+        }
+        number /= 1024.0;
+    }
+    format!("{number:.1} TiB")
+}

@@ -1,0 +1,49 @@
+//! A reload: the configuration is read again, and what can change while the daemon runs does.
+
+use std::path::Path;
+
+use super::rooms::Rooms;
+use crate::config::{Config, reload};
+use crate::logging::LevelHandle;
+use crate::metrics::ReloadResult;
+use crate::smtp;
+
+impl Rooms {
+    /// Reads the file again. A faulty one, or a certificate that cannot be used, changes nothing and says why.
+    pub fn reload(&mut self, file: Option<&Path>, level: &LevelHandle) {
+        let now = self.clock.now();
+        match self.try_reload(file, level) {
+            Ok(()) => self.metrics.config_reloaded(ReloadResult::Applied, now),
+            Err(faults) => {
+                for fault in faults {
+                    tracing::error!(%fault, "the configuration was not reloaded; the old one stays");
+                }
+                self.metrics.config_reloaded(ReloadResult::Refused, now);
+            }
+        }
+    }
+
+    fn try_reload(&mut self, file: Option<&Path>, level: &LevelHandle) -> Result<(), Vec<String>> {
+        let new =
+            Config::load(file).map_err(|faults| faults.to_string().lines().map(str::to_owned).collect::<Vec<_>>())?;
+        let live = smtp::Live::load(&new.smtp, new.tls.as_ref(), &new.server.hostname)
+            .map_err(|trouble| vec![trouble.to_string()])?;
+        let changes = reload::changes(&self.config, &new);
+        self.shared.smtp.store(live.into());
+        self.shared.directory.store(new.directory().into());
+        self.shared.intake.store(new.intake.clone().into());
+        level.set(&new.log.level);
+        for name in &changes.live {
+            tracing::info!(section = name, "reloaded");
+        }
+        for name in &changes.restart {
+            tracing::warn!(section = name, "changed in the file, but only a restart makes it so");
+        }
+        if changes.is_empty() {
+            tracing::info!("reloaded: the file says the same, certificates were read again");
+        }
+        self.config = new;
+        self.tell_expiry();
+        Ok(())
+    }
+}

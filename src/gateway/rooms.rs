@@ -1,0 +1,321 @@
+//! The rooms of a running daemon, in the order in which they start and the reverse order in which they stop.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use sd_notify::NotifyState;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::{GatewayError, ROOM_PATIENCE, signals};
+use crate::admin::{self, About, Admin, AdminListener, metrics_http};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::desk::Desk;
+use crate::filing::Worker;
+use crate::intake::{self, Intake};
+use crate::metrics::Metrics;
+use crate::net::listen::{Inherited, ListenError};
+use crate::net::tls::Acceptor;
+use crate::net::verify::Verifier;
+use crate::shutdown::{self, Shutdown, Trigger};
+use crate::smtp;
+use crate::store::{OpenReport, Store, secret};
+use crate::ticket::Directory;
+use crate::ticket::token::TokenKeys;
+
+/// How often the store is tidied: segments without live mail are deleted.
+const RECLAIM_EVERY: Duration = Duration::from_secs(600);
+
+/// While the store is being opened, systemd and the log hear of it this often.
+const STILL_OPENING: Duration = Duration::from_secs(10);
+
+/// What a reload exchanges while the daemon runs.
+pub struct Shared {
+    pub directory: Arc<ArcSwap<Directory>>,
+    pub intake: Arc<ArcSwap<intake::Config>>,
+    pub smtp: Arc<ArcSwap<smtp::Live>>,
+}
+
+/// A running daemon.
+pub struct Rooms {
+    pub(super) config: Config,
+    pub(super) shared: Shared,
+    pub(super) metrics: Metrics,
+    pub(super) clock: Clock,
+    store: Store,
+    smtp_addresses: Vec<SocketAddr>,
+    metrics_address: Option<SocketAddr>,
+    socket: PathBuf,
+    doors: Part,
+    workers: Part,
+    desks: Part,
+    trouble: watch::Receiver<Option<String>>,
+}
+
+/// Rooms that stop together.
+struct Part {
+    trigger: Trigger,
+    shutdown: Shutdown,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Part {
+    fn new() -> Self {
+        let (trigger, shutdown) = shutdown::channel();
+        Self { trigger, shutdown, tasks: Vec::new() }
+    }
+
+    /// Throws the switch and waits for every room, but no longer than `patience` for all of them.
+    async fn stop(self, patience: Duration) {
+        self.trigger.shut_down();
+        let deadline = tokio::time::Instant::now() + patience;
+        for task in self.tasks {
+            match tokio::time::timeout_at(deadline, task).await {
+                Ok(Ok(())) => {}
+                Ok(Err(trouble)) => tracing::error!(%trouble, "a room ended badly"),
+                Err(_) => tracing::warn!("a room did not end in time and is left behind"),
+            }
+        }
+    }
+}
+
+/// Waits for the daemon to fail by itself.
+pub struct Failed(watch::Receiver<Option<String>>);
+
+impl Failed {
+    /// Returns why, once it has.
+    pub async fn wait(&mut self) -> String {
+        match self.0.wait_for(Option::is_some).await {
+            Ok(said) => said.clone().unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+impl Rooms {
+    /// Opens the store, binds the listeners, starts every room.
+    pub async fn start(config: Config) -> Result<Self, GatewayError> {
+        let clock = Clock::system();
+        let metrics = Metrics::new();
+        let mut inherited = Inherited::from_systemd()?;
+        let live = smtp::Live::load(&config.smtp, config.tls.as_ref(), &config.server.hostname)?;
+        let listeners = smtp::bind(&config.smtp, &mut inherited)?;
+        for name in inherited.left_over() {
+            tracing::warn!(name, "systemd passed a socket that no [[smtp.listeners]] entry is named after");
+        }
+        let smtp_addresses = listeners.iter().filter_map(|listener| listener.socket.local_addr().ok()).collect();
+        let (store, report) = open(&config, &clock).await?;
+        say(&report);
+        let data_dir = config.server.data_dir.clone();
+        let keys = TokenKeys::new(secret::token_keys(&data_dir)?);
+        let shared = Shared {
+            directory: Arc::new(ArcSwap::from_pointee(config.directory())),
+            intake: Arc::new(ArcSwap::from_pointee(config.intake.clone())),
+            smtp: Arc::new(ArcSwap::from_pointee(live)),
+        };
+        for listener in &config.smtp.listeners {
+            metrics.smtp_listener(&listener.name);
+        }
+        let (failed, trouble) = watch::channel(None);
+        let socket = config.socket_path();
+        let mut rooms = Self {
+            config,
+            shared,
+            metrics,
+            clock,
+            store,
+            smtp_addresses,
+            metrics_address: None,
+            socket,
+            doors: Part::new(),
+            workers: Part::new(),
+            desks: Part::new(),
+            trouble,
+        };
+        rooms.tell_expiry();
+        rooms.start_filing(keys.clone(), failed)?;
+        rooms.start_tidying();
+        rooms.start_desk(keys).await?;
+        rooms.start_smtp(listeners);
+        Ok(rooms)
+    }
+
+    pub fn smtp_addresses(&self) -> &[SocketAddr] {
+        &self.smtp_addresses
+    }
+
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// What to wait on for a failure of the daemon itself.
+    pub fn failed(&self) -> Failed {
+        Failed(self.trouble.clone())
+    }
+
+    /// Stops the doors first, so that whatever was answered 250 is on disk; then the workers; then those who show it.
+    pub async fn stop(self) -> Result<(), GatewayError> {
+        let Self { doors, workers, desks, store, config, .. } = self;
+        doors.stop(config.smtp.drain_timeout + ROOM_PATIENCE).await;
+        workers.stop(ROOM_PATIENCE).await;
+        desks.stop(ROOM_PATIENCE).await;
+        tokio::task::spawn_blocking(move || store.close())
+            .await
+            .map_err(|trouble| GatewayError::Broken(trouble.to_string()))
+    }
+
+    /// Shows when the certificate in use expires.
+    pub(super) fn tell_expiry(&self) {
+        if let Some(at) = self.shared.smtp.load().tls.as_ref().and_then(Acceptor::expires) {
+            self.metrics.certificate_expires("smtp", at);
+        }
+    }
+
+    fn start_filing(&mut self, keys: TokenKeys, failed: watch::Sender<Option<String>>) -> std::io::Result<()> {
+        let worker = Worker {
+            store: self.store.clone(),
+            directory: Arc::clone(&self.shared.directory),
+            keys,
+            config: self.config.filing.clone(),
+            header_limit: self.config.intake.header_limit(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let shutdown = self.workers.shutdown.clone();
+        let runtime = tokio::runtime::Handle::current();
+        let (ended, end) = tokio::sync::oneshot::channel::<()>();
+        std::thread::Builder::new().name("filing".into()).spawn(move || {
+            let _ended = ended;
+            if let Err(trouble) = worker.run(&runtime, shutdown) {
+                tracing::error!(%trouble, "filing stopped");
+                failed.send_replace(Some(trouble.to_string()));
+            }
+        })?;
+        // The sender is dropped when the thread ends, however it ends.
+        self.workers.tasks.push(tokio::spawn(async move { drop(end.await) }));
+        Ok(())
+    }
+
+    /// Deletes log segments that hold nothing any more, from time to time.
+    fn start_tidying(&mut self) {
+        let store = self.store.clone();
+        let mut shutdown = self.workers.shutdown.clone();
+        self.workers.tasks.push(tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(RECLAIM_EVERY) => {}
+                    () = shutdown.wait() => return,
+                }
+                let store = store.clone();
+                match tokio::task::spawn_blocking(move || store.reclaim()).await {
+                    Ok(Ok(0)) | Err(_) => {}
+                    Ok(Ok(segments)) => tracing::info!(segments, "deleted log segments without live mail"),
+                    Ok(Err(trouble)) => tracing::warn!(%trouble, "log segments could not be reclaimed"),
+                }
+            }
+        }));
+    }
+
+    async fn start_desk(&mut self, keys: TokenKeys) -> Result<(), GatewayError> {
+        let config = self.config.admin.clone();
+        let listener = AdminListener::bind(&self.socket, &config)?;
+        let admin = self.admin(keys);
+        if self.config.metrics.enabled {
+            let address = self.config.metrics.listen;
+            let bound = TcpListener::bind(address).await;
+            let bound = bound.map_err(|source| ListenError::Bind { name: "metrics".into(), address, source })?;
+            self.metrics_address = bound.local_addr().ok();
+            let (admin, metrics) = (admin.clone(), self.metrics.clone());
+            let mut until = self.desks.shutdown.clone();
+            self.desks.tasks.push(tokio::spawn(async move {
+                if let Err(trouble) =
+                    metrics_http::serve(bound, admin, metrics, async move { until.wait().await }).await
+                {
+                    tracing::error!(%trouble, "the metrics listener stopped");
+                }
+            }));
+        }
+        self.desks.tasks.push(tokio::spawn(async move {
+            if let Err(trouble) = admin::serve(listener, admin, &config).await {
+                tracing::error!(%trouble, "the admin socket stopped");
+            }
+        }));
+        Ok(())
+    }
+
+    fn admin(&self, keys: TokenKeys) -> Admin {
+        let limits = self.config.filing.limits(self.config.intake.header_limit());
+        let names = self.config.smtp.listeners.iter().map(|listener| listener.name.clone());
+        Admin {
+            desk: Desk::new(self.store.clone(), self.clock.clone(), limits),
+            store: self.store.clone(),
+            directory: Arc::clone(&self.shared.directory),
+            keys,
+            clock: self.clock.clone(),
+            shutdown: self.desks.shutdown.clone(),
+            about: Arc::new(About {
+                hostname: self.config.server.hostname.clone(),
+                started_at: self.clock.now(),
+                listeners: names.zip(self.smtp_addresses.iter().copied()).collect(),
+                low_water_bytes: self.config.store.low_water_bytes,
+            }),
+        }
+    }
+
+    fn start_smtp(&mut self, listeners: Vec<smtp::BoundListener>) {
+        let intake = Intake::new(
+            self.store.clone(),
+            Arc::clone(&self.shared.directory),
+            Arc::clone(&self.shared.intake),
+            self.metrics.clone(),
+        );
+        let server = smtp::Server {
+            live: Arc::clone(&self.shared.smtp),
+            directory: Arc::clone(&self.shared.directory),
+            intake,
+            verifier: Verifier::new(&self.config.verify, &self.config.server.hostname),
+            metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
+        };
+        let shutdown = self.doors.shutdown.clone();
+        self.doors.tasks.push(tokio::spawn(server.run(listeners, shutdown)));
+    }
+}
+
+/// Opening may take long when the index is built anew, so it does not run on a thread of the runtime, and systemd is
+/// told to wait for as long as it runs.
+async fn open(config: &Config, clock: &Clock) -> Result<(Store, OpenReport), GatewayError> {
+    let (dir, store, clock) = (config.server.data_dir.clone(), config.store.clone(), clock.clone());
+    let mut opening = tokio::task::spawn_blocking(move || Store::open(&dir, &store, clock));
+    loop {
+        match tokio::time::timeout(STILL_OPENING, &mut opening).await {
+            Ok(opened) => return Ok(opened.map_err(|trouble| GatewayError::Broken(trouble.to_string()))??),
+            Err(_) => {
+                let more = (STILL_OPENING * 4).as_micros().try_into().unwrap_or(u32::MAX);
+                signals::tell(&[NotifyState::ExtendTimeoutUsec(more), NotifyState::Status("opening the store")]);
+                tracing::info!("the store is still being opened");
+            }
+        }
+    }
+}
+
+/// Tells what the store found when it was opened; silence means that all was as it was left.
+fn say(report: &OpenReport) {
+    if let Some(why) = &report.rebuilt_because {
+        tracing::warn!(%why, "the index was built anew from the log");
+    }
+    for span in &report.damaged_spans {
+        tracing::error!(?span, "a stretch of the log cannot be read; run `ticketgate fsck` and look at the disk");
+    }
+    if report.cut_bytes > 0 {
+        tracing::info!(bytes = report.cut_bytes, "cut off a half-written record that nobody was told about");
+    }
+    if report.redone > 0 || report.spooled > 0 {
+        tracing::info!(commits = report.redone, mails = report.spooled, "completing what the last run left");
+    }
+}

@@ -1,0 +1,295 @@
+//! The admin socket over a real Unix socket, with a real store.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use ticketgate::admin::{self, About, Admin, AdminListener};
+use ticketgate::clock::Clock;
+use ticketgate::config::Config;
+use ticketgate::desk::Desk;
+use ticketgate::mail::auth::AuthResults;
+use ticketgate::mail::message::Limits;
+use ticketgate::mail::origin::OriginKind;
+use ticketgate::mail::{Address, Envelope, MailId, Origin, Reason};
+use ticketgate::shutdown;
+use ticketgate::store::rows::PersonRow;
+use ticketgate::store::{Delivery, Incoming, NewEntry, Store, StoreError};
+use ticketgate::ticket::token::TokenKeys;
+use ticketgate::ticket::{Decision, Filing, TraceStep};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+
+const MAIL: &[u8] = b"From: Ada <ada@example.org>\r\nTo: support@localhost\r\nSubject: Printer\r\n\
+    Message-ID: <one@example.org>\r\nDate: Sun, 22 Nov 2026 10:00:00 +0000\r\n\r\nIt is on fire.\r\n";
+
+/// A daemon that has an admin socket and nothing else.
+struct Bed {
+    dir: tempfile::TempDir,
+    store: Store,
+    trigger: shutdown::Trigger,
+    server: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::default();
+        let clock = Clock::system();
+        let (store, _) = Store::open(&dir.path().join("data"), &config.store, clock.clone()).unwrap();
+        let (trigger, shutdown) = shutdown::channel();
+        let about = About {
+            hostname: "localhost".into(),
+            started_at: clock.now(),
+            listeners: vec![("smtp".into(), "127.0.0.1:2525".parse().unwrap())],
+            low_water_bytes: 0,
+        };
+        let admin = Admin {
+            desk: Desk::new(store.clone(), clock.clone(), Limits::default()),
+            store: store.clone(),
+            directory: Arc::new(ArcSwap::from_pointee(config.directory())),
+            keys: TokenKeys::new(vec![[7; 32]]),
+            clock,
+            shutdown,
+            about: Arc::new(about),
+        };
+        let listener = AdminListener::bind(&dir.path().join("admin.sock"), &config.admin).unwrap();
+        let server = tokio::spawn(async move { admin::serve(listener, admin, &config.admin).await });
+        Self { dir, store, trigger, server }
+    }
+
+    fn socket(&self) -> std::path::PathBuf {
+        self.dir.path().join("admin.sock")
+    }
+
+    /// Takes up a mail and files it.
+    async fn file(&self, raw: &[u8], filing: Filing) -> String {
+        let now = ticketgate::clock::Clock::system().now();
+        let id = MailId::fresh(now);
+        let mut body = self.store.body(id, 1 << 20);
+        body.push(raw).await.unwrap();
+        let address = Address::parse("support@localhost").unwrap();
+        let origin = Origin {
+            kind: OriginKind::Smtp,
+            peer: "127.0.0.1".into(),
+            helo: Some("localhost".into()),
+            tls: None,
+            client_certificate: None,
+            auth: AuthResults::default(),
+        };
+        let incoming = Incoming {
+            id,
+            received_at: now,
+            envelope: Envelope { mail_from: Address::parse("ada@example.org").ok(), rcpt_to: vec![address.clone()] },
+            origin,
+            deliveries: vec![Delivery { channel: address.clone(), rcpt_to: vec![address] }],
+            review: false,
+            body: body.finish().await.unwrap(),
+        };
+        self.store.spool(incoming).await.unwrap();
+        let mail = self.store.spooled(1, 1 << 20).unwrap().remove(0);
+        let decision =
+            Decision { filing, trace: vec![TraceStep { step: "thread", said: "nothing refers to it".into() }] };
+        let ada = PersonRow { name: "Ada".into(), address: "ada@example.org".into() };
+        let entry = NewEntry {
+            mail: &mail,
+            delivery: &mail.deliveries[0],
+            queue: "Support",
+            decision: &decision,
+            message_id: Some("one@example.org"),
+            content_key: &mail.sha256,
+            subject: "Printer",
+            from: ada.clone(),
+            requester: ada,
+            others: Vec::new(),
+            now,
+        };
+        let filed = self.store.step(|step| {
+            let row = step.file(entry)?;
+            step.filed(mail.position);
+            Ok::<_, StoreError>(row)
+        });
+        filed.unwrap().id
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, Value) {
+        request(&self.socket(), "GET", path, "").await
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
+        request(&self.socket(), "POST", path, &body.to_string()).await
+    }
+}
+
+async fn request(socket: &Path, method: &str, path: &str, body: &str) -> (StatusCode, Value) {
+    let stream = TokioIo::new(UnixStream::connect(socket).await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::builder().method(method).uri(path).header("host", "localhost");
+    let response = sender.send_request(request.body(Full::new(Bytes::from(body.to_owned()))).unwrap()).await.unwrap();
+    let status = response.status();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    (status, serde_json::from_slice(&bytes).unwrap_or(Value::String(text)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_is_read_noted_closed_and_erased() {
+    let bed = Bed::new();
+    let id = bed.file(MAIL, Filing::Open { related: None, needs_review: false }).await;
+
+    let (_, page) = bed.get("/v1/entries?after=0").await;
+    let entry = &page["entries"][0];
+    let wanted = [
+        ("/id", json!(id)),
+        ("/filing", json!("opened")),
+        ("/ticket", json!(1)),
+        ("/direction", json!("inbound")),
+        ("/envelope", json!({"mail_from": "ada@example.org", "rcpt_to": ["support@localhost"]})),
+        ("/origin/kind", json!("smtp")),
+        ("/origin/tls", json!(false)),
+        ("/origin/spf", json!("none")),
+        ("/message_id", json!("one@example.org")),
+        ("/from", json!({"name": "Ada", "address": "ada@example.org"})),
+        ("/date", json!("2026-11-22T10:00:00Z")),
+        ("/subject", json!("Printer")),
+        ("/html", Value::Null),
+        ("/attachments", json!([])),
+        ("/automatic", json!("no")),
+        ("/bounce", Value::Null),
+        ("/also_seen", json!([])),
+        ("/size", json!(MAIL.len())),
+    ];
+    for (path, want) in wanted {
+        assert_eq!(entry.pointer(path), Some(&want), "{path} of {entry:#}");
+    }
+    assert!(entry["text"].as_str().unwrap().contains("on fire"));
+    assert_eq!(page["next"], entry["seq"]);
+    let (_, rest) = bed.get(&format!("/v1/entries?after={}", page["next"])).await;
+    assert_eq!(rest, json!({"entries": [], "next": page["next"]}));
+
+    assert_eq!(bed.get(&format!("/v1/entries/{id}/raw")).await.1, json!(String::from_utf8_lossy(MAIL)));
+    assert_eq!(bed.post("/v1/tickets/1/notes", &json!({"text": "call them"})).await.0, StatusCode::OK);
+    assert_eq!(bed.post("/v1/tickets/1/close", &json!({"author": "eve"})).await.1["state"], "closed");
+    assert_eq!(bed.get("/v1/tickets?state=open").await.1["tickets"], json!([]));
+    let (_, ticket) = bed.get("/v1/tickets/1").await;
+    assert_eq!((ticket["entries"].as_array().unwrap().len(), &ticket["entries"][1]["text"]), (2, &json!("call them")));
+    let (_, told) = bed.get("/v1/explain?message_id=%3Cone%40example.org%3E").await;
+    assert_eq!(told["entries"][0]["id"], json!(id));
+    assert_eq!(bed.post(&format!("/v1/entries/{id}/erase"), &json!({})).await.1, json!({"done": true}));
+    assert_eq!(bed.get(&format!("/v1/entries/{id}/raw")).await.0, StatusCode::GONE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_are_problems_that_say_what_to_do() {
+    let bed = Bed::new();
+    let table = [
+        ("GET", "/v1/nothing", "", 404, "no-such-route"),
+        ("DELETE", "/v1/tickets", "", 405, "no-such-method"),
+        ("GET", "/v1/tickets/7", "", 404, "not-found"),
+        ("GET", "/v1/tickets/seven", "", 400, "unusable"),
+        ("GET", "/v1/tickets?state=lost", "", 400, "unusable"),
+        ("GET", "/v1/tickets?limit=0", "", 400, "unusable"),
+        ("GET", "/v1/entries?befor=1", "", 400, "unusable"),
+        ("GET", "/v1/explain", "", 400, "unusable"),
+        ("GET", "/v1/explain?message_id=%3Cx%40y%3E", "", 404, "not-found"),
+        ("GET", "/v1/entries/none/raw", "", 404, "not-found"),
+        ("POST", "/v1/tickets/7/close", "", 404, "not-found"),
+        ("POST", "/v1/tickets/7/notes", "{\"txt\": 1}", 400, "unusable"),
+        ("POST", "/v1/tickets/7/merge", "{\"into\": 7}", 400, "unusable"),
+    ];
+    for (method, path, body, status, kind) in table {
+        let (got, problem) = request(&bed.socket(), method, path, body).await;
+        assert_eq!(got.as_u16(), status, "{method} {path}: {problem:#}");
+        assert_eq!(problem["type"], format!("urn:ticketgate:problem:{kind}"), "{method} {path}");
+        let said = ["title", "detail", "action"].iter().all(|key| !problem[key].as_str().unwrap().is_empty());
+        assert!(said && problem["status"] == status, "{problem:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rejects_are_listed_and_status_and_channels_answer() {
+    let bed = Bed::new();
+    bed.file(MAIL, Filing::Quarantine { reason: Reason::TooDeep }).await;
+    let (_, rejects) = bed.get("/v1/rejects").await;
+    assert_eq!(rejects["rejects"][0]["reason"], "too_deep");
+    let (_, channels) = bed.get("/v1/channels").await;
+    assert_eq!(channels["channels"][0]["address"], "support@localhost");
+    let (_, status) = bed.get("/v1/status").await;
+    assert_eq!((&status["ready"], &status["problems"]), (&json!(true), &json!([])));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_feed_begins_anywhere_goes_on_live_and_ends_at_the_shutdown() {
+    use tokio::io::AsyncWriteExt;
+    let bed = Bed::new();
+    bed.file(MAIL, Filing::Open { related: None, needs_review: false }).await;
+    let mut stream = UnixStream::connect(bed.socket()).await.unwrap();
+    stream.write_all(b"GET /v1/events?after=0 HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    read_until(&mut stream, &mut text, "event: entry").await;
+    bed.post("/v1/tickets/1/close", &json!({"author": "eve"})).await;
+    read_until(&mut stream, &mut text, "event: ticket_closed").await;
+    assert!(text.contains("\"author\":\"eve\""), "{text}");
+    bed.trigger.shut_down();
+    let ended = tokio::time::timeout(Duration::from_secs(10), stream.read_to_string(&mut text)).await;
+    ended.expect("the feed ends").unwrap();
+    bed.server.await.unwrap().unwrap();
+}
+
+async fn read_until(stream: &mut UnixStream, text: &mut String, wanted: &str) {
+    let mut buffer = [0; 4096];
+    while !text.contains(wanted) {
+        let read = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut buffer)).await.unwrap().unwrap();
+        assert!(read > 0, "the feed ended before {wanted}: {text}");
+        text.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+}
+
+/// Runs the command as people do; returns its exit status and both outputs.
+async fn command(bed: &Bed, line: &str) -> (Option<i32>, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ticketgate"));
+    command.arg("--socket").arg(bed.socket()).args(line.split(' ')).env("USER", "eve");
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_say_what_they_did_and_fail_with_one_line() {
+    let bed = Bed::new();
+    let id = bed.file(MAIL, Filing::Open { related: None, needs_review: false }).await;
+    let table = [
+        ("status", 0, "accepts mail"),
+        ("channels list", 0, "support@localhost *"),
+        ("tickets list", 0, "ada@example.org"),
+        ("tickets list --json --state open", 0, "\"number\": 1"),
+        ("tickets note 1 hello", 0, "noted on ticket 1"),
+        ("tickets show 1", 0, "   It is on fire."),
+        ("tickets show 1", 0, " eve (noted, "),
+        ("tickets close 1", 0, "ticket 1 is closed now"),
+        ("tickets reopen 1", 0, "ticket 1 is open now"),
+        ("tickets show 9", 1, "ticketgate: there is no ticket 9; look for it with the list commands"),
+        ("tickets merge 1 1", 1, "ticket 1 cannot be merged into itself; "),
+        ("tickets show x", 2, "invalid value"),
+        ("rejects list", 0, "nothing was rejected"),
+        ("explain <one@example.org>", 0, "opened, ticket 1"),
+        ("export", 0, "\"message_id\":\"one@example.org\""),
+        (&format!("raw {id}"), 0, "Message-ID: <one@example.org>"),
+        (&format!("erase {id}"), 1, "add --yes to do it"),
+        (&format!("erase {id} --yes"), 0, "are erased"),
+        ("completions bash", 0, "complete -F"),
+        ("man", 0, ".TH ticketgate"),
+    ];
+    for (line, status, wanted) in table {
+        let (got, said) = command(&bed, line).await;
+        assert!(got == Some(status) && said.contains(wanted), "{line}: {got:?}\n{said}\nshould have {wanted}");
+        assert!(status != 1 || said.lines().count() == 1, "{line}: {said}");
+    }
+}
