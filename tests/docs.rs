@@ -1,0 +1,38 @@
+//! The documentation says what the program does: every reason is explained, every metric that is named exists.
+
+use std::path::Path;
+
+use ticketgate::mail::Reason;
+use ticketgate::metrics::Metrics;
+
+fn page(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)).unwrap()
+}
+
+#[test]
+fn every_reason_is_explained_once() {
+    let page = page("troubleshoot.md");
+    for reason in Reason::ALL {
+        let row = format!("| `{}` |", reason.code());
+        assert_eq!(page.matches(&row).count(), 1, "{row} in docs/troubleshoot.md");
+    }
+}
+
+#[test]
+fn every_metric_that_is_named_exists() {
+    let metrics = Metrics::new();
+    // Series with a label that the configuration names exist from the moment it does.
+    metrics.smtp_listener("smtp");
+    metrics.certificate_expires("smtp", jiff::Timestamp::UNIX_EPOCH);
+    let exposition = metrics.render();
+    let page = page("metrics.md");
+    let named: Vec<&str> = page
+        .split(|c: char| !c.is_ascii_lowercase() && c != '_')
+        .filter(|word| word.starts_with("ticketgate_") || word.starts_with("process_"))
+        .collect();
+    assert!(named.len() > 8, "the page names the metrics to watch");
+    for name in named {
+        let family = name.trim_end_matches("_bucket");
+        assert!(exposition.contains(&format!("# TYPE {family} ")), "{name} in docs/metrics.md does not exist");
+    }
+}
