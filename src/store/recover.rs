@@ -42,12 +42,13 @@ pub fn open(dir: &Path, config: &Config, clock: Clock) -> Result<(Inner, OpenRep
         segments.create(1).map_err(OpenError::io(segments.path(1)))?;
     }
     sync_dir(dir).map_err(OpenError::io(dir))?;
-    let space = Arc::new(Space::new(dir, config.low_water_bytes));
+    let space = Arc::new(Space::new(dir, config.low_water_bytes, config.ballast_bytes));
     let mut report = OpenReport::default();
     let shared = Arc::new(Shared::new());
     let (index, tail) = indexed(dir, config, &segments, &space, &shared, &mut report, clock.now())?;
     let end = cut_tail(&segments, &tail, &mut report).map_err(OpenError::io(segments.path(tail.end.segment())))?;
-    space.set_ballast(config.ballast_bytes).map_err(OpenError::io(dir.join("ballast")))?;
+    space.free();
+    space.set_ballast();
     report.orphans = remove_orphans(dir, &index, &tail.files).map_err(fault(dir))?;
     let seq = index.number(keys::SEQ).map_err(fault(dir))?;
     let last = Position(index.number(keys::APPLIED).map_err(fault(dir))?);

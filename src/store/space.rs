@@ -14,6 +14,9 @@ const FRESH: Duration = Duration::from_millis(200);
 pub struct Space {
     dir: PathBuf,
     low_water: u64,
+    /// What the ballast is to hold, and how much of it is not there: given up, or never set aside for want of space.
+    ballast: u64,
+    missing: AtomicU64,
     begun: Instant,
     /// Free bytes at the last look, and when that was, in milliseconds since `begun`, plus one.
     free: AtomicU64,
@@ -21,9 +24,10 @@ pub struct Space {
 }
 
 impl Space {
-    pub fn new(dir: &Path, low_water: u64) -> Self {
-        let (free, looked) = (AtomicU64::new(u64::MAX), AtomicU64::new(0));
-        Self { dir: dir.to_owned(), low_water, begun: Instant::now(), free, looked }
+    /// The space around a data directory. No mail is accepted below the low-water mark, nor with what was the ballast.
+    pub fn new(dir: &Path, low_water: u64, ballast: u64) -> Self {
+        let (free, looked, missing) = (AtomicU64::new(u64::MAX), AtomicU64::new(0), AtomicU64::new(0));
+        Self { dir: dir.to_owned(), low_water, ballast, missing, begun: Instant::now(), free, looked }
     }
 
     /// Free bytes, as they were at most 200 ms ago.
@@ -35,6 +39,9 @@ impl Space {
         {
             self.free.store(stat.f_bavail.saturating_mul(stat.f_frsize), Ordering::Relaxed);
             self.looked.store(now, Ordering::Relaxed);
+            if self.missing.load(Ordering::Relaxed) > 0 {
+                self.set_ballast();
+            }
         }
         self.free.load(Ordering::Relaxed)
     }
@@ -46,31 +53,45 @@ impl Space {
 
     /// Whether so many bytes would leave the low-water mark alone.
     pub fn has_room(&self, bytes: u64) -> bool {
-        self.free() >= self.low_water.saturating_add(bytes)
+        // Looking at the space may set the ballast aside again, so it comes first.
+        let free = self.free();
+        free >= self.low_water.saturating_add(self.missing.load(Ordering::Relaxed)).saturating_add(bytes)
     }
 
     /// Gives up the ballast; says whether there was any.
     pub fn release_ballast(&self) -> bool {
+        // Until it is set aside again, new mail must not use up what was to finish old work.
+        self.missing.store(self.ballast, Ordering::Relaxed);
+        let given_up = std::fs::remove_file(ballast(&self.dir)).is_ok();
         self.looked.store(0, Ordering::Relaxed);
-        std::fs::remove_file(ballast(&self.dir)).is_ok()
+        given_up
     }
 
     /// Sets the ballast aside, where there is space for it beside the low-water mark.
-    pub fn set_ballast(&self, bytes: u64) -> io::Result<()> {
+    pub fn set_ballast(&self) {
         let path = ballast(&self.dir);
-        if std::fs::metadata(&path).is_ok_and(|meta| meta.len() == bytes) {
-            return Ok(());
+        let there = std::fs::metadata(&path).is_ok_and(|meta| meta.len() == self.ballast);
+        let free = self.free.load(Ordering::Relaxed);
+        if there || self.ballast == 0 {
+            self.missing.store(0, Ordering::Relaxed);
+        } else if free >= self.low_water.saturating_add(self.ballast) && self.make_ballast(&path) {
+            self.free.store(free.saturating_sub(self.ballast), Ordering::Relaxed);
+            self.missing.store(0, Ordering::Relaxed);
+        } else {
+            self.missing.store(self.ballast, Ordering::Relaxed);
         }
-        if self.free() < self.low_water.saturating_add(bytes) {
-            return Ok(());
+    }
+
+    /// Makes the file. A file system that cannot reserve space goes without, and so does one that is full by now.
+    fn make_ballast(&self, path: &Path) -> bool {
+        let made = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+        match made.and_then(|file| reserve(&file, self.ballast)) {
+            Ok(()) => true,
+            Err(error) => {
+                let _ = std::fs::remove_file(path);
+                error.kind() == io::ErrorKind::Unsupported
+            }
         }
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
-        let reserved = reserve(&file, bytes);
-        if reserved.is_err() {
-            let _ = std::fs::remove_file(&path);
-        }
-        // Some file systems cannot reserve space; they go without a ballast.
-        Ok(())
     }
 }
 
@@ -84,4 +105,29 @@ fn reserve(file: &File, bytes: u64) -> io::Result<()> {
 
 fn ballast(dir: &Path) -> PathBuf {
     dir.join("ballast")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_the_ballast_is_not_for_new_mail_until_it_is_set_aside_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let low_water = 1 << 20;
+        let space = Space::new(dir.path(), low_water, 4096);
+        assert!(space.free() > low_water + 8192, "the test needs a little space");
+        space.set_ballast();
+        assert_eq!(std::fs::metadata(ballast(dir.path())).unwrap().len(), 4096);
+        assert!(space.release_ballast());
+        assert!(!space.release_ballast(), "there is one only");
+        // A disk with a little over the low-water mark, as it is just after the ballast went.
+        space.looked.store(u64::MAX, Ordering::Relaxed);
+        space.free.store(low_water + 4000, Ordering::Relaxed);
+        assert!(!space.has_room(0));
+        // The next look finds enough for both.
+        space.looked.store(0, Ordering::Relaxed);
+        assert!(space.has_room(0));
+        assert_eq!(std::fs::metadata(ballast(dir.path())).unwrap().len(), 4096);
+    }
 }
