@@ -64,7 +64,8 @@ pub(super) fn not_ready(admin: &Admin, free_bytes: u64) -> Option<String> {
         return Some("the daemon is stopping".into());
     }
     let low = admin.about.low_water_bytes;
-    (free_bytes < low).then(|| format!("the disk is low: {free_bytes} bytes are free, mail is accepted from {low} on"))
+    let advice = format!("mail is accepted again well above {low} bytes");
+    (!admin.store.has_room(0)).then(|| format!("the disk is low: {free_bytes} bytes are free, {advice}"))
 }
 
 fn problems(stats: &Stats, low_water: u64, now: Timestamp) -> Vec<ProblemJson> {

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// For how long a look at the free space stays good.
@@ -17,6 +17,8 @@ pub struct Space {
     /// What the ballast is to hold, and how much of it is not there: given up, or never set aside for want of space.
     ballast: u64,
     missing: AtomicU64,
+    /// Space ran low, and has not come back well over the mark since.
+    low: AtomicBool,
     begun: Instant,
     /// Free bytes at the last look, and when that was, in milliseconds since `begun`, plus one.
     free: AtomicU64,
@@ -27,7 +29,16 @@ impl Space {
     /// The space around a data directory. No mail is accepted below the low-water mark, nor with what was the ballast.
     pub fn new(dir: &Path, low_water: u64, ballast: u64) -> Self {
         let (free, looked, missing) = (AtomicU64::new(u64::MAX), AtomicU64::new(0), AtomicU64::new(0));
-        Self { dir: dir.to_owned(), low_water, ballast, missing, begun: Instant::now(), free, looked }
+        Self {
+            dir: dir.to_owned(),
+            low_water,
+            ballast,
+            missing,
+            low: AtomicBool::new(false),
+            begun: Instant::now(),
+            free,
+            looked,
+        }
     }
 
     /// Free bytes, as they were at most 200 ms ago.
@@ -46,16 +57,25 @@ impl Space {
         self.free.load(Ordering::Relaxed)
     }
 
-    /// Whether there is too little space to accept mail.
+    /// Whether there is too little space to accept mail. Once there was, there has to be half as much again over the
+    /// mark: the index gives a little back when it tidies up, and doors that open and shut for it help nobody.
     pub fn is_low(&self) -> bool {
-        !self.has_room(0)
+        let margin = if self.low.load(Ordering::Relaxed) { self.low_water / 2 } else { 0 };
+        let free = self.free();
+        let low = free < self.mark().saturating_add(margin);
+        self.low.store(low, Ordering::Relaxed);
+        low
     }
 
     /// Whether so many bytes would leave the low-water mark alone.
     pub fn has_room(&self, bytes: u64) -> bool {
         // Looking at the space may set the ballast aside again, so it comes first.
-        let free = self.free();
-        free >= self.low_water.saturating_add(self.missing.load(Ordering::Relaxed)).saturating_add(bytes)
+        !self.is_low() && self.free() >= self.mark().saturating_add(bytes)
+    }
+
+    /// What has to stay free: the low-water mark, and the ballast while it is not set aside.
+    fn mark(&self) -> u64 {
+        self.low_water.saturating_add(self.missing.load(Ordering::Relaxed))
     }
 
     /// Gives up the ballast; says whether there was any.
@@ -116,7 +136,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let low_water = 1 << 20;
         let space = Space::new(dir.path(), low_water, 4096);
-        assert!(space.free() > low_water + 8192, "the test needs a little space");
+        assert!(space.free() > 2 * low_water, "the test needs a little space");
         space.set_ballast();
         assert_eq!(std::fs::metadata(ballast(dir.path())).unwrap().len(), 4096);
         assert!(space.release_ballast());
@@ -125,6 +145,8 @@ mod tests {
         space.looked.store(u64::MAX, Ordering::Relaxed);
         space.free.store(low_water + 4000, Ordering::Relaxed);
         assert!(!space.has_room(0));
+        space.free.store(low_water + 4096, Ordering::Relaxed);
+        assert!(!space.has_room(0), "a little over the mark is not enough once space was low");
         // The next look finds enough for both.
         space.looked.store(0, Ordering::Relaxed);
         assert!(space.has_room(0));
