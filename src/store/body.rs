@@ -106,6 +106,7 @@ impl BodyWriter {
     /// Moves what is gathered into the file.
     async fn spill(&mut self) -> Result<(), BodyError> {
         let buffer = std::mem::take(&mut self.buffer);
+        self.space.took(buffer.len() as u64);
         let wanted = HEAD.saturating_sub(self.head.len()).min(buffer.len());
         self.head.extend_from_slice(&buffer[..wanted]);
         if self.space.is_low() {

@@ -264,6 +264,7 @@ impl Writer {
         counters.groups.fetch_add(1, Ordering::Relaxed);
         counters.records.fetch_add(part.len() as u64, Ordering::Relaxed);
         counters.bytes.fetch_add(end - self.end, Ordering::Relaxed);
+        self.space.took(end - self.end);
         self.end = end;
         Ok(positions)
     }
@@ -290,6 +291,7 @@ impl Writer {
             return AppendError::Broken(self.shared.break_off(said));
         }
         if is_full(error) {
+            self.space.ran_out();
             return AppendError::Full;
         }
         AppendError::Broken(self.shared.break_off(format!("the log could not be written: {error}")))

@@ -78,6 +78,18 @@ impl Space {
         self.low_water.saturating_add(self.missing.load(Ordering::Relaxed))
     }
 
+    /// Bytes were written. Counted at once, because a fast sender writes more than the low-water mark between two looks.
+    pub fn took(&self, bytes: u64) {
+        let less = |free: u64| Some(free.saturating_sub(bytes));
+        let _ = self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    /// A write found no space, whatever the last look said.
+    pub fn ran_out(&self) {
+        self.low.store(true, Ordering::Relaxed);
+        self.looked.store(0, Ordering::Relaxed);
+    }
+
     /// Gives up the ballast; says whether there was any.
     pub fn release_ballast(&self) -> bool {
         // Until it is set aside again, new mail must not use up what was to finish old work.
@@ -145,6 +157,10 @@ mod tests {
         space.looked.store(u64::MAX, Ordering::Relaxed);
         space.free.store(low_water + 4000, Ordering::Relaxed);
         assert!(!space.has_room(0));
+        space.free.store(3 * low_water, Ordering::Relaxed);
+        assert!(space.has_room(0));
+        space.took(2 * low_water);
+        assert!(!space.has_room(0), "what was written since the last look counts");
         space.free.store(low_water + 4096, Ordering::Relaxed);
         assert!(!space.has_room(0), "a little over the mark is not enough once space was low");
         // The next look finds enough for both.
