@@ -22,8 +22,11 @@ class FullDisk(Case):
             ticketgate.send(smtp.message(name))
             return 250
         except smtp.Refused as refused:
-            self.assertIn(refused.code, (452, 451), refused.text)
+            # 421 comes from a daemon that is about to end, which only a disk full to the last byte may make it do.
+            self.assertIn(refused.code, (452, 451, 421), refused.text)
             return refused.code
+        except OSError:
+            return 421
 
     def fill_up_and_recover(self, disk, ticketgate):
         books = Books()
@@ -75,9 +78,15 @@ class FullDisk(Case):
                 self.assertRegex(str(why), "(?i)space|full")
                 ended.append("at the restart")
         filler.unlink()
-        if self.gone(ticketgate):
-            ticketgate.start()
-        until("mail is taken again", lambda: self.answer(ticketgate, "resumed") == 250, 30, every=0.2)
+
+        def resumed():
+            # It may have met the full disk just before there was space again, and be on its way to its end.
+            if self.gone(ticketgate):
+                ended.append("in the end")
+                ticketgate.start()
+            return self.answer(ticketgate, "resumed") == 250
+
+        until("mail is taken again", resumed, 30, every=0.2)
         ticketgate.settle("marker")
         books.read(ticketgate.admin)
         self.assertEqual(books.faults([*load.acks(), "resumed"]), [])
