@@ -39,7 +39,8 @@ fn run(file: Option<&Path>) -> anyhow::Result<()> {
     let ended = runtime.block_on(gateway::run(config, file.map(Path::to_owned), level));
     // What still runs was left behind on purpose; it must not hold the process up.
     runtime.shutdown_background();
-    Ok(ended?)
+    // Our errors say their cause themselves; as a chain they would say it twice.
+    ended.map_err(|error| anyhow::anyhow!("{error}"))
 }
 
 /// Shows on real mail what the daemon does.
