@@ -19,7 +19,7 @@ use crate::mail::message::Limits;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use crate::store::rows::EntryRow;
-use crate::store::{Step, Store, StoreError};
+use crate::store::{SpoolState, Step, Store, StoreError};
 use crate::ticket::Directory;
 use crate::ticket::token::TokenKeys;
 use candidate::{Context, file_mail};
@@ -36,6 +36,10 @@ pub struct Config {
     /// which accepting mail needs as well; mail that comes in the meantime shares the next one.
     #[serde(with = "crate::units::duration")]
     pub interval: Duration,
+    /// The longest that a mail waits while the doors are busy: filing competes with them for processors and disk, so
+    /// a rush is taken in first and filed when it is over, or after this time. `0s` files at once, whatever comes in.
+    #[serde(with = "crate::units::duration")]
+    pub patience: Duration,
     /// The longest that parsing one mail may take before it goes to quarantine.
     #[serde(with = "crate::units::duration")]
     pub parse_timeout: Duration,
@@ -50,6 +54,7 @@ impl Default for Config {
         Self {
             batch: 256,
             interval: Duration::from_millis(25),
+            patience: Duration::from_secs(5),
             parse_timeout: Duration::from_secs(10),
             max_parts: 1_000,
             max_depth: 50,
@@ -58,12 +63,22 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Whether filing lets the doors go first: mail comes in fast, and none of it has waited too long.
+    fn lets_doors_go_first(&self, earlier: SpoolState, later: SpoolState, now: Timestamp) -> bool {
+        let rush = RUSH_A_SECOND * self.interval.as_secs_f64();
+        let came = later.depth.saturating_sub(earlier.depth) as f64;
+        let waited = later.oldest.and_then(|oldest| Duration::try_from(now.duration_since(oldest)).ok());
+        rush > 0.0 && came >= rush && waited.is_some_and(|waited| waited < self.patience)
+    }
+
     /// The limits within which a mail is parsed, whoever reads it.
     pub fn limits(&self, max_header_bytes: usize) -> Limits {
         Limits { max_parts: self.max_parts, max_depth: self.max_depth, max_header_bytes }
     }
 }
 
+/// From so many mails a second on the doors are in a rush.
+const RUSH_A_SECOND: f64 = 1000.0;
 /// Bytes of mail that one batch may hold in memory; a larger mail is a batch by itself.
 const BATCH_BYTES: u64 = 8 << 20;
 /// The waits after trouble of the store: the first, and the longest.
@@ -121,7 +136,7 @@ impl Worker {
                     wait = FIRST_WAIT;
                     // A backlog is worked off without pause.
                     if filed < self.config.batch {
-                        pause(runtime, &mut shutdown, self.config.interval.saturating_sub(begun.elapsed()));
+                        self.step_aside(runtime, &mut shutdown, begun.elapsed());
                     }
                 }
                 Err(trouble @ StoreError::Broken(_)) => return Err(FilingError::Broken(trouble)),
@@ -133,6 +148,20 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Waits until the next batch may begin: the rest of the interval, and on while the doors are in a rush.
+    fn step_aside(&self, runtime: &tokio::runtime::Handle, shutdown: &mut Shutdown, since: Duration) {
+        let mut earlier = self.store.spool_state();
+        pause(runtime, shutdown, self.config.interval.saturating_sub(since));
+        loop {
+            let later = self.store.spool_state();
+            if shutdown.is_thrown() || !self.config.lets_doors_go_first(earlier, later, self.clock.now()) {
+                return;
+            }
+            earlier = later;
+            pause(runtime, shutdown, self.config.interval);
+        }
     }
 
     /// Starts the thread that parses, with this worker's limits.
@@ -203,4 +232,36 @@ fn file_all(step: &mut Step<'_>, context: &Context<'_>, read: &[Read]) -> Result
         step.filed(mail.spooled.position);
     }
     Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doors_go_first_in_a_rush_and_only_for_so_long() {
+        let now = Timestamp::from_second(1_795_000_000).unwrap();
+        let ago = |millis: i64| now.checked_sub(jiff::SignedDuration::from_millis(millis)).unwrap();
+        let patient = Config::default();
+        let at_once = Config { patience: Duration::ZERO, ..patient.clone() };
+        let unpaced = Config { interval: Duration::ZERO, ..patient.clone() };
+        // Mails at the earlier and the later look, age of the oldest in ms, whether filing waits.
+        let table = [
+            (&patient, 0, 25, 20, true),
+            (&patient, 4000, 4025, 4999, true),
+            (&patient, 4000, 4024, 20, false),
+            (&patient, 0, 1, 20, false),
+            (&patient, 50, 40, 20, false),
+            (&patient, 4000, 4100, 5000, false),
+            (&at_once, 0, 100, 0, false),
+            (&unpaced, 0, 100, 20, false),
+        ];
+        for (config, earlier, later, age, want) in table {
+            let earlier = SpoolState { depth: earlier, ..SpoolState::default() };
+            let later = SpoolState { depth: later, oldest: Some(ago(age)), ..SpoolState::default() };
+            assert_eq!(config.lets_doors_go_first(earlier, later, now), want, "{earlier:?} {later:?}");
+        }
+        let empty = SpoolState::default();
+        assert!(!patient.lets_doors_go_first(empty, empty, now));
+    }
 }
