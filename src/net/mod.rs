@@ -2,9 +2,12 @@
 //!
 //! Must not know: channels, tickets, the store.
 
+pub mod backoff;
+pub mod connect;
 mod der;
 pub mod dns;
 pub mod listen;
+mod outproxy;
 pub mod proxy;
 pub mod tls;
 mod verdicts;
