@@ -25,6 +25,7 @@ async fn accept(store: &Store, bytes: &[u8], clock: &Clock) -> Result<(), String
         tls: None,
         client_certificate: None,
         auth: AuthResults::default(),
+        remote: None,
     };
     let deliveries = vec![Delivery { channel: to.clone(), rcpt_to: vec![to] }];
     let mail = Incoming { id, received_at: clock.now(), envelope, origin, deliveries, review: false, body };

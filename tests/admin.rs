@@ -82,6 +82,7 @@ impl Bed {
             tls: None,
             client_certificate: None,
             auth: AuthResults::default(),
+            remote: None,
         };
         let incoming = Incoming {
             id,

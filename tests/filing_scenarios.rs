@@ -84,6 +84,7 @@ impl House {
             tls: None,
             client_certificate: None,
             auth: AuthResults::default(),
+            remote: None,
         };
         let arrival = Arrival { id, received_at: self.clock.now(), envelope, origin, body };
         match intake.accept(arrival).await {

@@ -1,5 +1,6 @@
 //! How a mail came to us: by which door, from which peer, and what its authentication results were.
 
+use super::address::Address;
 use super::auth::AuthResults;
 
 /// The kinds of doors.
@@ -32,6 +33,18 @@ impl OriginKind {
     }
 }
 
+/// The remote message that a mail was pulled as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteMessage {
+    /// The channel whose mailbox it lies in.
+    pub channel: Address,
+    /// UIDVALIDITY of the folder, and UID (RFC 3501 section 2.3.1.1).
+    pub validity: u32,
+    pub uid: u32,
+    /// It arrived before the mailbox was connected, so no automatic mail may answer it.
+    pub backfill: bool,
+}
+
 /// How one mail came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
@@ -45,4 +58,6 @@ pub struct Origin {
     /// Subject of the TLS client certificate that was verified, if any.
     pub client_certificate: Option<String>,
     pub auth: AuthResults,
+    /// Of a mail that was pulled: what it is in its mailbox.
+    pub remote: Option<RemoteMessage>,
 }

@@ -219,6 +219,7 @@ impl Connection {
             tls: tls.map(|tls| format!("{} {}", tls.version, tls.cipher)),
             client_certificate: tls.and_then(|tls| tls.client.as_ref()).and_then(|client| self.vouched(client)),
             auth: AuthResults::default(),
+            remote: None,
         }
     }
 

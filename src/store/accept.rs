@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::body::Bytes;
 use super::error::{SpoolError, StoreError};
+use super::ledger::{LedgerKey, Pending};
 use super::log::{AppendError, Reply, Request};
 use super::meta::{self, Place};
 use super::record::{Draft, Kind};
@@ -41,6 +42,7 @@ impl Inner {
             Bytes::File { file, .. } => (Place::File, Vec::new(), Some(file)),
         };
         let encoded = meta::encode(&meta, place).map_err(SpoolError::Trouble)?;
+        let remote = meta.origin.remote.as_ref().map(LedgerKey::of);
         let mut kept = None;
         if let Some(mut file) = file {
             let dir = self.dir.clone();
@@ -51,19 +53,14 @@ impl Inner {
                 other => SpoolError::Trouble(other.to_string()),
             })?);
         }
-        let (sender, receiver) = oneshot::channel();
         let waiting = Waiting { position: Position(0), size, received: received_at.as_microsecond() };
         let draft = Draft::new(Kind::Mail, encoded, bytes);
-        let sent = self.log.append(Request { draft, reply: Reply::Async(sender), waiting: Some(waiting) });
+        let pending = remote.map(|key| (key, Pending { mail: id, at: received_at }));
+        let appending = self.append_answered(draft, waiting, pending);
         // From here on the record may be written even if the caller goes away, so the file must not go with the caller;
         // it is only removed when the log says that there is no record.
         let file = kept.as_mut().map(|kept| kept.release());
-        let closed = || Err(AppendError::Broken("the store is closed".into()));
-        let answer = match sent {
-            Ok(()) => receiver.await.unwrap_or_else(|_| closed()),
-            Err(error) => Err(error),
-        };
-        match answer {
+        match appending.await {
             Ok(position) => Ok(Receipt { id, position }),
             Err(AppendError::Full) => {
                 if file.is_some() {
@@ -76,6 +73,52 @@ impl Inner {
         }
     }
 
+    /// Hands a record to the log; the future ends when it stands synced. A pulled mail is in its mailbox's ledger
+    /// before its record can be filed.
+    fn append_answered(
+        &self,
+        draft: Draft,
+        waiting: Waiting,
+        pending: Option<(LedgerKey, Pending)>,
+    ) -> impl Future<Output = Result<Position, AppendError>> {
+        let (sender, receiver) = oneshot::channel();
+        if let Some((key, pending)) = pending {
+            self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(key, pending);
+        }
+        let sent = self.log.append(Request { draft, reply: Reply::Async(sender), waiting: Some(waiting) });
+        let shared = self.shared.clone();
+        async move {
+            let closed = || Err(AppendError::Broken("the store is closed".into()));
+            let answer = match sent {
+                Ok(()) => receiver.await.unwrap_or_else(|_| closed()),
+                Err(error) => Err(error),
+            };
+            if let (Err(_), Some((key, _))) = (&answer, pending) {
+                shared.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            }
+            answer
+        }
+    }
+
+    /// Appends the record of a mail that was pulled and refused, and waits for the sync.
+    pub async fn spool_refused(&self, refused: Refused) -> Result<Receipt, SpoolError> {
+        if let Some(said) = self.shared.broken.get() {
+            return Err(SpoolError::Trouble(said.clone()));
+        }
+        if self.space.is_low() {
+            return Err(SpoolError::Full);
+        }
+        let (id, received_at) = (refused.id, refused.received_at);
+        let key = refused.origin.remote.as_ref().map(LedgerKey::of);
+        let (draft, waiting) = refused_record(refused).map_err(SpoolError::Trouble)?;
+        let pending = key.map(|key| (key, Pending { mail: id, at: received_at }));
+        match self.append_answered(draft, waiting, pending).await {
+            Ok(position) => Ok(Receipt { id, position }),
+            Err(AppendError::Full) => Err(SpoolError::Full),
+            Err(AppendError::Broken(said)) => Err(SpoolError::Trouble(said)),
+        }
+    }
+
     /// Queues the record of a refused mail.
     pub fn refused(&self, refused: Refused) {
         let counters = &self.shared.counters;
@@ -84,14 +127,7 @@ impl Inner {
             counters.refused_dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let Refused { id, received_at, envelope, origin, deliveries, reason, size, head } = refused;
-        let head = header_section(&head).to_vec();
-        let received = received_at.as_microsecond();
-        let waiting = Waiting { position: Position(0), size: head.len() as u64, received };
-        let (review, sha256, refused) = (false, String::new(), Some(reason));
-        let meta = MailMeta { id, received_at, envelope, origin, deliveries, review, size, sha256, refused };
-        let sent = meta::encode(&meta, Place::Inline).is_ok_and(|meta| {
-            let draft = Draft::new(Kind::Refused, meta, head);
+        let sent = refused_record(refused).is_ok_and(|(draft, waiting)| {
             self.log.append(Request { draft, reply: Reply::Nobody, waiting: Some(waiting) }).is_ok()
         });
         if !sent {
@@ -211,6 +247,18 @@ impl Inner {
         }
         Ok(mails)
     }
+}
+
+/// The record of a refused mail, with its header section for a body.
+fn refused_record(refused: Refused) -> Result<(Draft, Waiting), String> {
+    let Refused { id, received_at, envelope, origin, deliveries, reason, size, head } = refused;
+    let head = header_section(&head).to_vec();
+    let received = received_at.as_microsecond();
+    let waiting = Waiting { position: Position(0), size: head.len() as u64, received };
+    let (review, sha256, refused) = (false, String::new(), Some(reason));
+    let meta = MailMeta { id, received_at, envelope, origin, deliveries, review, size, sha256, refused };
+    let meta = meta::encode(&meta, Place::Inline)?;
+    Ok((Draft::new(Kind::Refused, meta, head), waiting))
 }
 
 /// The header section (RFC 5322 section 2.1), or as much of it as is kept.

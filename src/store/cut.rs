@@ -5,9 +5,10 @@
 use super::overlay::MAX_VALUE;
 use super::rows::{EntryRow, TicketRow};
 
-/// The most that is kept of a writer's name, and of a note.
+/// The most that is kept of a writer's name, of a note, and of what is said about a connection.
 pub const AUTHOR: usize = 200;
 pub const NOTE: usize = 2400;
+pub const SAID: usize = 500;
 const MESSAGE_ID: usize = 500;
 const LINE: usize = 300;
 const ADDRESS: usize = 260;

@@ -13,6 +13,9 @@ pub const FILED: &[u8] = b"m/filed";
 pub const SEQ: &[u8] = b"m/seq";
 pub const TICKET: &[u8] = b"m/ticket";
 
+/// The address of the default channel, once somebody has chosen one.
+pub const DEFAULT: &[u8] = b"m/default";
+
 pub const ENTRIES: u8 = b'e';
 pub const EVENTS: u8 = b'v';
 pub const IDS: u8 = b'i';
@@ -24,6 +27,9 @@ pub const MENTIONS: u8 = b'x';
 pub const RETRIES: u8 = b'r';
 pub const LIVE: u8 = b'l';
 pub const ERASING: u8 = b'z';
+pub const LEDGER: u8 = b'k';
+pub const INTENTS: u8 = b'q';
+pub const SOURCES: u8 = b's';
 
 /// `e seq`: the row of an entry.
 pub fn entry(seq: u64) -> Vec<u8> {
@@ -69,6 +75,12 @@ pub fn mention(message: &[u8; 16], seq: u64) -> Vec<u8> {
 /// `r position seq`: the mail at a position is to be filed again; `seq` is the entry that it was before.
 pub fn retry(position: Position, seq: u64) -> Vec<u8> {
     pair(RETRIES, position.0, seq)
+}
+
+/// `s channel`: the mailbox of a channel. Ledger (`k`) and label intents (`q`) have keys of their own kind.
+pub fn source(channel: &Address) -> Vec<u8> {
+    let channel = Sha256::digest(channel.key());
+    [&[SOURCES][..], &channel[..8]].concat()
 }
 
 /// `l segment`: how many mails in a segment are filed and not erased.

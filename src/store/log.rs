@@ -13,6 +13,7 @@ use std::time::Instant;
 use tokio::sync::{oneshot, watch};
 
 use super::error::is_full;
+use super::ledger::PendingSet;
 use super::record::{ALIGN, Draft, Kind};
 use super::rows::Position;
 use super::segment::Segments;
@@ -60,6 +61,8 @@ enum Message {
 #[derive(Debug)]
 pub struct Shared {
     pub queue: Mutex<Queue>,
+    /// Pulled mails that stand in the log and are not filed.
+    pub pending: Mutex<PendingSet>,
     pub progress: watch::Sender<Progress>,
     pub broken: OnceLock<String>,
     pub counters: Counters,
@@ -86,6 +89,7 @@ impl Shared {
     pub fn new() -> Self {
         Self {
             queue: Mutex::default(),
+            pending: Mutex::default(),
             progress: watch::Sender::new(Progress::default()),
             broken: OnceLock::new(),
             counters: Counters::default(),

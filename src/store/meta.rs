@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::values::{Delivery, MailMeta};
 use crate::mail::auth::{AuthResults, DmarcPolicy, Verdict};
-use crate::mail::origin::OriginKind;
+use crate::mail::origin::{OriginKind, RemoteMessage};
 use crate::mail::{Address, Envelope, MailId, Origin, Reason};
 
 #[derive(Serialize, Deserialize)]
@@ -26,6 +26,9 @@ struct Meta {
     /// The bytes are in a file of their own.
     #[serde(default, skip_serializing_if = "is_false")]
     file: bool,
+    /// Of a pulled mail: channel, UIDVALIDITY, UID, and whether it is from before the connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    remote: Option<(String, u32, u32, bool)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -88,6 +91,7 @@ pub fn encode(mail: &MailMeta, place: Place) -> Result<Vec<u8>, String> {
         sha256: mail.sha256.clone(),
         refused: mail.refused.map(|reason| reason.code().to_owned()),
         file: place == Place::File,
+        remote: mail.origin.remote.as_ref().map(|r| (r.channel.to_string(), r.validity, r.uid, r.backfill)),
     };
     serde_json::to_vec(&meta).map_err(|error| error.to_string())
 }
@@ -131,7 +135,13 @@ pub fn decode(bytes: &[u8]) -> Result<(MailMeta, Place), String> {
                 dkim_domain: meta.origin.dkim_domain,
                 note: meta.origin.note,
             },
+            remote: meta.remote.as_ref().map(remote).transpose()?,
         },
     };
     Ok((mail, place))
+}
+
+fn remote((channel, validity, uid, backfill): &(String, u32, u32, bool)) -> Result<RemoteMessage, String> {
+    let channel = Address::parse(channel).map_err(|error| format!("{channel:?}: {error}"))?;
+    Ok(RemoteMessage { channel, validity: *validity, uid: *uid, backfill: *backfill })
 }

@@ -19,6 +19,7 @@ mod format;
 pub mod fsck;
 mod index;
 mod keys;
+mod ledger;
 mod lock;
 mod log;
 mod meta;
@@ -31,6 +32,7 @@ pub mod rows;
 pub mod secret;
 mod segment;
 mod snapshot;
+mod source;
 mod space;
 mod spool;
 mod step;
@@ -39,13 +41,17 @@ mod step_file;
 #[cfg(test)]
 mod tests;
 pub mod values;
+pub mod vault;
 
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 pub use body::{Body, BodyWriter, HEAD};
 pub use error::{BodyError, OpenError, SpoolError, StoreError};
@@ -58,8 +64,8 @@ pub use values::{
 };
 
 use crate::clock::Clock;
-use crate::mail::MailId;
-use rows::{EntryRow, EventRow, TicketRow};
+use crate::mail::{Address, MailId};
+use rows::{EntryRow, EventRow, Intent, LedgerRow, SourceRow, TicketRow};
 
 /// The store's section of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -149,6 +155,11 @@ impl Store {
         self.0.refused(refused);
     }
 
+    /// Leaves a record of a mail that was pulled and refused: returns once it stands synced, as nobody else keeps it.
+    pub async fn spool_refused(&self, refused: Refused) -> Result<Receipt, SpoolError> {
+        self.0.spool_refused(refused).await
+    }
+
     /// The next mails to file, in the order of the log: at most `max`, and no more than `max_bytes` but for one. Those
     /// that a person wants filed again come first.
     pub fn spooled(&self, max: usize, max_bytes: u64) -> Result<Vec<Spooled>, StoreError> {
@@ -220,6 +231,58 @@ impl Store {
     /// The feed of all changes with a higher `seq` than `after`, in order; at most 1,000.
     pub fn events(&self, after: u64, limit: usize) -> Result<Vec<EventRow>, StoreError> {
         self.0.events(after, limit)
+    }
+
+    /// The mailbox of a channel.
+    pub fn source(&self, channel: &Address) -> Result<Option<SourceRow>, StoreError> {
+        self.0.source(channel)
+    }
+
+    /// The mailboxes of all channels that ever had one.
+    pub fn sources(&self) -> Result<Vec<SourceRow>, StoreError> {
+        self.0.sources()
+    }
+
+    /// Rows of a mailbox's ledger in the order of their uids; at most 10,000.
+    pub fn ledger(
+        &self,
+        channel: &Address,
+        validity: u32,
+        uids: RangeInclusive<u32>,
+        limit: usize,
+    ) -> Result<Vec<LedgerRow>, StoreError> {
+        self.0.ledger(channel, validity, uids, limit)
+    }
+
+    /// Rows of a mailbox's ledger that were written since a time, the newest first.
+    pub fn ledger_since(
+        &self,
+        channel: &Address,
+        since: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<LedgerRow>, StoreError> {
+        self.0.ledger_since(channel, since, limit)
+    }
+
+    /// How many mails of a mailbox are in each state of the ledger.
+    pub fn ledger_counts(&self, channel: &Address) -> Result<BTreeMap<&'static str, u64>, StoreError> {
+        self.0.ledger_counts(channel)
+    }
+
+    /// Labels that are owed to mails of a mailbox, in the order of their uids.
+    pub fn intents(&self, channel: &Address, limit: usize) -> Result<Vec<Intent>, StoreError> {
+        self.0.intents(channel, limit)
+    }
+
+    /// The default channel that somebody has chosen while the daemon ran.
+    pub fn default_channel(&self) -> Result<Option<String>, StoreError> {
+        self.0.default_channel()
+    }
+
+    /// A name for this data directory that stays the same and says nothing: it tells two gateways apart.
+    pub fn instance_id(&self) -> String {
+        let digest = Sha256::new().chain_update("instance").chain_update(self.0.segments.salt.to_le_bytes()).finalize();
+        digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// A mail as it was accepted.

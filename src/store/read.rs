@@ -108,8 +108,8 @@ impl Inner {
             ticket: row.ticket,
             entry: Some(row.id),
             author: row.author,
-            other: None,
             filing: Some(row.filing),
+            ..EventRow::default()
         }));
         events.sort_unstable_by_key(|event| event.seq);
         events.truncate(limit);

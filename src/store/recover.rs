@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::attempts::Attempts;
 use super::error::{OpenError, StoreError};
 use super::index::{Index, Unopened};
+use super::ledger::{LedgerKey, Pending};
 use super::log::{Log, Shared};
 use super::meta::{self, Place};
 use super::overlay::Overlay;
@@ -198,7 +199,7 @@ fn catch_up(index: &Index, segments: &Segments, shared: &Shared, report: &mut Op
     let list = segments.list()?;
     let last = list.last().copied().unwrap_or(1);
     let mut tail = Tail { end: Position::new(last, 0), ..Tail::default() };
-    let mut waiting: Vec<(Waiting, Option<MailId>)> = Vec::new();
+    let mut waiting: Vec<Unfiled> = Vec::new();
     for number in list.into_iter().filter(|number| *number >= start.segment()) {
         let from = if number == start.segment() { start.offset() } else { 0 };
         tail.end = Position::new(number, from);
@@ -222,7 +223,7 @@ fn catch_up(index: &Index, segments: &Segments, shared: &Shared, report: &mut Op
                     // What this commit has filed does not wait any more.
                     if report.redone.is_multiple_of(64) {
                         let filed = index.number(keys::FILED)?;
-                        waiting.retain(|(one, _)| one.position.0 >= filed);
+                        waiting.retain(|one| one.waiting.position.0 >= filed);
                     }
                 }
                 Kind::Mail | Kind::Refused => waiting.extend(waiting_from(&record)),
@@ -236,11 +237,13 @@ fn catch_up(index: &Index, segments: &Segments, shared: &Shared, report: &mut Op
     }
     let filed = index.number(keys::FILED)?;
     let mut queue = shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
-    for (one, file) in waiting {
+    let mut pending = shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
+    for Unfiled { waiting, file, remote } in waiting {
         tail.files.extend(file);
-        tail.newest = tail.newest.max(one.position);
-        if one.position.0 >= filed {
-            queue.push(one);
+        tail.newest = tail.newest.max(waiting.position);
+        if waiting.position.0 >= filed {
+            queue.push(waiting);
+            pending.extend(remote);
         }
     }
     Ok(tail)
@@ -266,11 +269,22 @@ fn redo(index: &Index, record: &Record, applied: &mut Position, report: &mut Ope
     Ok(())
 }
 
-fn waiting_from(record: &Record) -> Option<(Waiting, Option<MailId>)> {
+/// A mail's record that may wait for filing.
+struct Unfiled {
+    waiting: Waiting,
+    /// The mail whose bytes are in a file of their own.
+    file: Option<MailId>,
+    /// Its place in the ledger of its mailbox, where it was pulled.
+    remote: Option<(LedgerKey, Pending)>,
+}
+
+fn waiting_from(record: &Record) -> Option<Unfiled> {
     let (mail, place) = meta::decode(&record.meta).ok()?;
     let size = if mail.refused.is_some() { record.body.len() as u64 } else { mail.size };
     let waiting = Waiting { position: record.header.position, size, received: mail.received_at.as_microsecond() };
-    Some((waiting, (place == Place::File).then_some(mail.id)))
+    let pending = Pending { mail: mail.id, at: mail.received_at };
+    let remote = mail.origin.remote.as_ref().map(|remote| (LedgerKey::of(remote), pending));
+    Some(Unfiled { waiting, file: (place == Place::File).then_some(mail.id), remote })
 }
 
 /// The `filed` marker points one byte into the last record that is filed; a scan begins where that record begins.

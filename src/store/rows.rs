@@ -50,6 +50,12 @@ pub struct EntryRow {
     /// For a note: who wrote it, and the text.
     pub author: Option<String>,
     pub note: Option<String>,
+    /// The word of the door that it came by; empty in rows of older versions.
+    #[serde(default)]
+    pub door: String,
+    /// Pulled from before its mailbox was connected: no automatic mail may answer it.
+    #[serde(default)]
+    pub backfill: bool,
     /// Every decision about it, in order.
     pub trace: Vec<TraceRow>,
 }
@@ -119,11 +125,12 @@ pub enum TicketState {
 }
 
 /// One change, as the event feed gives it. Entries appear in the feed as `entry`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EventRow {
     pub seq: u64,
     pub at: Timestamp,
-    /// `entry`, `ticket_closed`, `ticket_reopened`, `ticket_merged`, `entry_seen_again`, `entry_retried`, `entry_erased`.
+    /// `entry`, `ticket_closed`, `ticket_reopened`, `ticket_merged`, `entry_seen_again`, `entry_retried`, `entry_erased`,
+    /// `connection_changed`, `default_channel_changed`.
     pub kind: String,
     pub ticket: Option<u64>,
     /// The public id of the entry that it is about.
@@ -134,4 +141,112 @@ pub struct EventRow {
     pub other: Option<u64>,
     /// How an entry was filed.
     pub filing: Option<String>,
+    /// The channel whose connection it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+    /// What happened to it, as a short sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<String>,
+}
+
+/// What the operator wants of a mailbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wanted {
+    #[default]
+    Connected,
+    Paused,
+    Disconnected,
+}
+
+impl Wanted {
+    /// The word that programs see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Paused => "paused",
+            Self::Disconnected => "disconnected",
+        }
+    }
+}
+
+/// The mailbox of a channel; outlives a disconnect, so that a reconnect goes on where it stopped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SourceRow {
+    pub channel: String,
+    pub wanted: Wanted,
+    pub since: Timestamp,
+    /// When it was connected for the first time: nothing that arrived before is imported.
+    pub connected_at: Option<Timestamp>,
+    /// UIDVALIDITY of the folder; 0 before it was opened for the first time.
+    pub validity: u32,
+    /// The highest uid from before the connection.
+    pub baseline: u32,
+    /// Every uid up to this one has its row in the ledger, or is not above `baseline`.
+    pub cursor: u32,
+    /// Uids from before the connection that are still to be imported; at most 50.
+    pub backfill: Vec<u32>,
+    pub swept_at: Option<Timestamp>,
+    /// What the last sweep found in the mailbox without a row in the ledger.
+    pub unaccounted: u64,
+    /// Mails that somebody else had read, and that were gone, before they could be imported.
+    pub read_elsewhere: u64,
+    pub gone: u64,
+}
+
+/// What became of a mail that was seen in a mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LedgerState {
+    /// Seen unread; the rate has not let it through yet.
+    Waiting,
+    Imported,
+    Rejected,
+    /// Somebody else read it first.
+    ReadElsewhere,
+    /// It left the folder before it could be imported.
+    Gone,
+    /// Recognised after UIDVALIDITY changed: it was imported, or was there before.
+    Known,
+}
+
+impl LedgerState {
+    /// The word that programs see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Imported => "imported",
+            Self::Rejected => "rejected",
+            Self::ReadElsewhere => "read_elsewhere",
+            Self::Gone => "gone",
+            Self::Known => "known",
+        }
+    }
+}
+
+/// One mail of a mailbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerRow {
+    pub uid: u32,
+    pub validity: u32,
+    pub state: LedgerState,
+    /// The code of a `mail::Reason`, where it was rejected.
+    pub reason: Option<String>,
+    /// The id of its entry.
+    pub mail: Option<String>,
+    pub at: Timestamp,
+    /// Its labels stand on the server.
+    pub labelled: bool,
+}
+
+/// Labels that are owed to a mail on its server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    pub validity: u32,
+    pub uid: u32,
+    /// It could not be imported, which has a label of its own.
+    pub rejected: bool,
+    /// The id of its entry.
+    pub mail: Option<String>,
 }

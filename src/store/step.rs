@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::StoreError;
+use super::ledger::LedgerKey;
 use super::log::AppendError;
 use super::overlay::{MAX_VALUE, Overlay};
 use super::record::{Draft, Kind};
@@ -25,6 +26,8 @@ pub struct Step<'a> {
     fault: Option<StoreError>,
     /// What `Progress::retries` changes by.
     pub(super) retries: i64,
+    /// Pulled mails whose rows are now in the index.
+    pub(super) pulled: Vec<LedgerKey>,
 }
 
 /// What only one step at a time may hold.
@@ -40,14 +43,15 @@ impl Inner {
         // A panic inside a step leaves nothing behind but its overlay, which is gone.
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.check()?;
-        let mut step = Step { store: self, overlay: Overlay::default(), filed: 0, fault: None, retries: 0 };
+        let mut step =
+            Step { store: self, overlay: Overlay::default(), filed: 0, fault: None, retries: 0, pulled: Vec::new() };
         let value = f(&mut step)?;
         self.commit(&mut turn, step)?;
         Ok(value)
     }
 
     fn commit(&self, turn: &mut Turn, step: Step<'_>) -> Result<(), StoreError> {
-        let Step { overlay, filed, fault, retries, .. } = step;
+        let Step { overlay, filed, fault, retries, pulled, .. } = step;
         if let Some(fault) = fault {
             return Err(fault);
         }
@@ -73,6 +77,12 @@ impl Inner {
         counters.index_nanos.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
         *self.last_flush.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.clock.now());
         self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).take(filed);
+        if !pulled.is_empty() {
+            let mut pending = self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            for key in &pulled {
+                pending.remove(key);
+            }
+        }
         let seq = overlay.changes.get(keys::SEQ).and_then(Option::as_deref).map(index::number);
         self.shared.progress.send_modify(|progress| {
             progress.published = seq.unwrap_or(progress.published);

@@ -51,6 +51,8 @@ impl Step<'_> {
             subject: String::new(),
             author: Some(author.to_owned()),
             note: Some(text.to_owned()),
+            door: String::new(),
+            backfill: false,
             trace: vec![TraceRow { step: "filed".into(), said: format!("noted in ticket {}", target.number) }],
         };
         self.set_number(&keys::id(&row.id), row.seq)?;
@@ -186,13 +188,10 @@ impl Step<'_> {
 
 fn ticket_event(kind: &str, ticket: u64, author: &str, now: Timestamp) -> EventRow {
     EventRow {
-        seq: 0,
         at: now,
         kind: kind.into(),
         ticket: Some(ticket),
-        entry: None,
         author: Some(author.to_owned()),
-        other: None,
-        filing: None,
+        ..EventRow::default()
     }
 }

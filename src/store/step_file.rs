@@ -1,10 +1,13 @@
 //! The steps of filing: what the store knows about a mail, and writing down what was decided.
 
 use super::error::StoreError;
-use super::rows::{EntryKind, EntryRow, EventRow, Position, SeenRow, TicketRow, TicketState, TraceRow};
+use super::rows::{
+    EntryKind, EntryRow, EventRow, LedgerRow, LedgerState, Position, SeenRow, TicketRow, TicketState, TraceRow,
+};
 use super::step::Step;
 use super::values::{NewEntry, Question};
 use super::{index, keys};
+use crate::mail::origin::RemoteMessage;
 use crate::ticket::{Facts, Filing, TicketFacts};
 
 /// How many tickets are followed from one that was merged.
@@ -70,6 +73,10 @@ impl Step<'_> {
         }
         self.set_number(&keys::id(&row.id), row.seq)?;
         self.put_entry(&mut row)?;
+        if let Some(remote) = &entry.mail.origin.remote {
+            let ledger = ledger_row(&entry, &row, remote);
+            self.file_remote(remote, ledger)?;
+        }
         if let Some(mut old) = old {
             old.trace.push(TraceRow { step: "retried".into(), said: format!("filed again as {}", row.id) });
             self.put_entry(&mut old)?;
@@ -129,6 +136,8 @@ impl Step<'_> {
             subject: entry.subject.to_owned(),
             author: None,
             note: None,
+            door: mail.origin.kind.as_str().to_owned(),
+            backfill: mail.origin.remote.as_ref().is_some_and(|remote| remote.backfill),
             trace: decision.trace.iter().map(|t| TraceRow { step: t.step.into(), said: t.said.clone() }).collect(),
         })
     }
@@ -197,9 +206,7 @@ impl Step<'_> {
             kind: "entry_seen_again".into(),
             ticket: original.ticket,
             entry: Some(original.id),
-            author: None,
-            other: None,
-            filing: None,
+            ..EventRow::default()
         })
     }
 
@@ -243,6 +250,20 @@ enum Joins {
     Speaking { reopen: bool },
     /// A machine reports: nothing is reopened, and nobody takes part because of it.
     Silently,
+}
+
+/// What the ledger says of a pulled mail from now on.
+fn ledger_row(entry: &NewEntry<'_>, row: &EntryRow, remote: &RemoteMessage) -> LedgerRow {
+    let failed = matches!(entry.decision.filing, Filing::Reject { .. } | Filing::Quarantine { .. });
+    LedgerRow {
+        uid: remote.uid,
+        validity: remote.validity,
+        state: if failed { LedgerState::Rejected } else { LedgerState::Imported },
+        reason: row.reason.clone(),
+        mail: Some(row.id.clone()),
+        at: row.received_at,
+        labelled: false,
+    }
 }
 
 fn message_key(message_id: Option<&str>, content_key: &str) -> [u8; 16] {

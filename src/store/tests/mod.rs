@@ -2,6 +2,7 @@
 
 mod crash;
 mod filing;
+mod ledger;
 mod random;
 mod space;
 
@@ -49,6 +50,7 @@ pub fn origin() -> Origin {
         tls: None,
         client_certificate: None,
         auth: AuthResults::default(),
+        remote: None,
     }
 }
 

@@ -1,0 +1,145 @@
+//! The ledger of a mailbox: a pulled mail has its row from the instant of its record on, whatever crashes when.
+
+use super::*;
+use crate::mail::origin::RemoteMessage;
+use crate::store::rows::{Intent, LedgerRow, LedgerState, SourceRow, Wanted};
+
+const CHANNEL: &str = "support@a.example";
+
+fn pulled(uid: u32) -> Origin {
+    let remote = RemoteMessage { channel: address(CHANNEL), validity: 7, uid, backfill: uid < 10 };
+    Origin { kind: OriginKind::Imap, peer: "support@imap.example".into(), remote: Some(remote), ..origin() }
+}
+
+fn pull(store: &Store, uid: u32) {
+    run(async {
+        let id = MailId::fresh(now());
+        let mut body = store.body(id, 1 << 30);
+        body.push(format!("From: a@b.example\r\n\r\nmail {uid}\r\n").as_bytes()).await.unwrap();
+        let body = body.finish().await.unwrap();
+        let envelope = Envelope { mail_from: None, rcpt_to: vec![address(CHANNEL)] };
+        let deliveries = vec![delivery(CHANNEL)];
+        let origin = pulled(uid);
+        let review = false;
+        store.spool(Incoming { id, received_at: now(), envelope, origin, deliveries, review, body }).await.unwrap();
+    });
+}
+
+fn refuse(store: &Store, uid: u32) {
+    let envelope = Envelope { mail_from: None, rcpt_to: vec![address(CHANNEL)] };
+    let refused = Refused {
+        id: MailId::fresh(now()),
+        received_at: now(),
+        envelope,
+        origin: pulled(uid),
+        deliveries: vec![delivery(CHANNEL)],
+        reason: Reason::TooLarge,
+        size: 60 << 20,
+        head: b"Subject: large\r\n\r\n".to_vec(),
+    };
+    run(store.spool_refused(refused)).unwrap();
+}
+
+/// The ledger as `uid state labelled`, and the intents as `uid` or `uid!` for a rejected mail.
+fn told(store: &Store) -> (Vec<String>, Vec<String>) {
+    let rows = store.ledger(&address(CHANNEL), 7, 0..=u32::MAX, 100).unwrap();
+    let rows = rows.into_iter().map(|row| format!("{} {} {}", row.uid, row.state.as_str(), row.labelled)).collect();
+    let intents = store.intents(&address(CHANNEL), 100).unwrap();
+    let mark = |intent: &Intent| if intent.rejected { "!" } else { "" };
+    (rows, intents.iter().map(|intent| format!("{}{}", intent.uid, mark(intent))).collect())
+}
+
+fn file_next(store: &Store, id: &str, filing: &Filing) -> EntryRow {
+    file(store, &next(store), id, filing).remove(0)
+}
+
+#[test]
+fn a_pulled_mail_has_its_row_from_its_record_to_its_label() {
+    let dir = quick_dir();
+    let (store, _) = open(dir.path());
+    pull(&store, 11);
+    refuse(&store, 12);
+    pull(&store, 13);
+    let rows = ["11 imported false", "12 imported false", "13 imported false"];
+    assert_eq!(told(&store), (rows.map(String::from).to_vec(), vec![]));
+    drop(store);
+    // What is not filed is found again in the log.
+    let (store, _) = open(dir.path());
+    assert_eq!(told(&store).0.len(), 3);
+    assert_eq!(file_next(&store, "a@x", &OPEN).door, "imap");
+    file_next(&store, "b@x", &Filing::Reject { reason: Reason::TooLarge });
+    let rows = ["11 imported false", "12 rejected false", "13 imported false"];
+    assert_eq!(told(&store), (rows.map(String::from).to_vec(), vec!["11".into(), "12!".into()]));
+    store.step(|step| step.labelled(&address(CHANNEL), &[(7, 11), (7, 12)])).unwrap();
+    file_next(&store, "c@x", &Filing::Quarantine { reason: Reason::TooDeep });
+    let rows = ["11 imported true", "12 rejected true", "13 rejected false"];
+    let want = (rows.map(String::from).to_vec(), vec!["13!".into()]);
+    assert_eq!(told(&store), want);
+    assert_sound(&store);
+    let before = dump(&store);
+    drop(store);
+    // An index that is lost comes back from the log, the ledger with it.
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let (store, _) = open(dir.path());
+    assert_eq!((told(&store), dump(&store)), (want, before));
+    assert_sound(&store);
+}
+
+#[test]
+fn a_label_of_an_import_does_not_cover_a_rejection() {
+    let dir = quick_dir();
+    let (store, _) = open(dir.path());
+    pull(&store, 5);
+    let row = file_next(&store, "a@x", &Filing::Quarantine { reason: Reason::TooDeep });
+    assert!(row.backfill);
+    store.step(|step| step.labelled(&address(CHANNEL), &[(7, 5)])).unwrap();
+    store.step(|step| step.retry(&row.id, "anna", now())).unwrap();
+    file_next(&store, "a@x", &OPEN);
+    assert_eq!(told(&store), (vec!["5 imported true".into()], vec![]));
+    assert_sound(&store);
+}
+
+#[test]
+fn rows_of_mail_that_was_only_seen_never_hide_a_mail() {
+    let dir = quick_dir();
+    let (store, _) = open(dir.path());
+    let row = |uid, state| LedgerRow { uid, validity: 7, state, reason: None, mail: None, at: now(), labelled: true };
+    let write = |rows: &[LedgerRow]| store.step(|step| step.ledger(&address(CHANNEL), rows)).unwrap();
+    write(&[row(1, LedgerState::Waiting), row(2, LedgerState::ReadElsewhere)]);
+    pull(&store, 1);
+    write(&[row(1, LedgerState::Gone), row(2, LedgerState::Gone), row(3, LedgerState::Waiting)]);
+    file_next(&store, "a@x", &OPEN);
+    write(&[row(1, LedgerState::Gone), row(3, LedgerState::Gone)]);
+    assert_eq!(told(&store).0, ["1 imported false", "2 read_elsewhere true", "3 gone true"]);
+    let since = store.ledger_since(&address(CHANNEL), now(), 2).unwrap();
+    assert_eq!(since.iter().map(|row| row.uid).collect::<Vec<_>>(), [3, 2]);
+}
+
+#[test]
+fn a_mailbox_and_the_default_channel_outlive_a_restart() {
+    let dir = quick_dir();
+    let (store, _) = open(dir.path());
+    let source = SourceRow {
+        channel: CHANNEL.into(),
+        wanted: Wanted::Paused,
+        validity: 7,
+        cursor: 40,
+        backfill: vec![3, 4],
+        ..SourceRow::default()
+    };
+    store
+        .step(|step| {
+            step.put_source(&address(CHANNEL), &source)?;
+            step.set_default_channel(&address(CHANNEL), "anna", now())
+        })
+        .unwrap();
+    let id = store.instance_id();
+    drop(store);
+    let (store, _) = open(dir.path());
+    assert_eq!(store.source(&address(CHANNEL)).unwrap(), Some(source.clone()));
+    assert_eq!(store.sources().unwrap(), [source]);
+    assert_eq!(store.default_channel().unwrap().as_deref(), Some(CHANNEL));
+    assert_eq!((store.instance_id(), store.instance_id().len()), (id, 16));
+    let events = store.events(0, 10).unwrap();
+    assert_eq!((events[0].kind.as_str(), events[0].channel.as_deref()), ("default_channel_changed", Some(CHANNEL)));
+}

@@ -1,0 +1,154 @@
+//! The keys of the vault: where they come from, and the file they stand in.
+//!
+//! A key file has a key a line, 64 hexadecimal digits; the first encrypts, all decrypt. Lines that begin with `#` are
+//! comments.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::{Config, KEY_ID, VaultError, at};
+
+/// The file's name in the data directory.
+const FILE: &str = "vault.keys";
+/// The name of the systemd credential.
+const CREDENTIAL: &str = "ticketgate.key";
+const MOST: usize = 16;
+
+/// One key, with the id that files carry.
+pub struct Key {
+    pub id: [u8; KEY_ID],
+    pub secret: Zeroizing<[u8; 32]>,
+}
+
+/// All keys that there are; at least one.
+pub struct KeyRing(Vec<Key>);
+
+impl KeyRing {
+    /// Reads the keys from where the configuration says, and makes the first one in the data directory.
+    pub fn load(data_dir: &Path, config: &Config) -> Result<Self, VaultError> {
+        let path = place(data_dir, config);
+        let own = config.key_file.is_none() && path == data_dir.join(FILE);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => Zeroizing::new(text),
+            Err(error) if own && error.kind() == io::ErrorKind::NotFound => write(
+                &path,
+                &format!("# Encrypts the secrets in vault/. Keep it secret, and keep it.\n{}\n", &*fresh(&path)?),
+            )?,
+            Err(source) => return Err(VaultError::Io { path, source }),
+        };
+        let wrong = |said: String| VaultError::Key { path: path.clone(), said };
+        let mode = fs::metadata(&path).map_err(at(&path))?.permissions().mode();
+        // systemd makes its credentials readable for nobody else by itself, whatever the bits say.
+        if mode & 0o007 != 0 {
+            return Err(wrong("everybody may read it; run `chmod 600` on it".into()));
+        }
+        let mut keys = Vec::new();
+        for (index, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let number = index + 1;
+            keys.push(
+                parse(line).ok_or_else(|| wrong(format!("line {number} is not a key of 64 hexadecimal digits")))?,
+            );
+        }
+        if keys.is_empty() || keys.len() > MOST {
+            return Err(wrong(format!("it holds {} keys; between 1 and {MOST} are read", keys.len())));
+        }
+        Ok(Self(keys))
+    }
+
+    /// The key that encrypts.
+    pub fn first(&self) -> &Key {
+        &self.0[0]
+    }
+
+    pub fn by_id(&self, id: &[u8; KEY_ID]) -> Option<&Key> {
+        self.0.iter().find(|key| key.id == *id)
+    }
+}
+
+/// Puts a fresh key first; returns the file.
+pub fn add(data_dir: &Path, config: &Config) -> Result<PathBuf, VaultError> {
+    KeyRing::load(data_dir, config)?;
+    let path = place(data_dir, config);
+    let old = Zeroizing::new(fs::read_to_string(&path).map_err(at(&path))?);
+    write(&path, &format!("{}\n{}", &*fresh(&path)?, &*old))?;
+    Ok(path)
+}
+
+fn place(data_dir: &Path, config: &Config) -> PathBuf {
+    if let Some(file) = &config.key_file {
+        return file.clone();
+    }
+    let credential = std::env::var_os("CREDENTIALS_DIRECTORY").map(|dir| PathBuf::from(dir).join(CREDENTIAL));
+    credential.filter(|path| path.exists()).unwrap_or_else(|| data_dir.join(FILE))
+}
+
+fn fresh(path: &Path) -> Result<Zeroizing<String>, VaultError> {
+    let mut key = Zeroizing::new([0u8; 32]);
+    getrandom::fill(&mut *key).map_err(|error| at(path)(io::Error::other(error.to_string())))?;
+    Ok(Zeroizing::new(key.iter().map(|byte| format!("{byte:02x}")).collect()))
+}
+
+/// Writes the file so that a crash leaves the old one or the new one.
+fn write(path: &Path, text: &str) -> Result<Zeroizing<String>, VaultError> {
+    let fresh = path.with_extension("new");
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&fresh, path)?;
+        File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+    };
+    write().map_err(at(path))?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+fn parse(line: &str) -> Option<Key> {
+    if line.len() != 64 || !line.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut secret = Zeroizing::new([0u8; 32]);
+    for (slot, pair) in secret.iter_mut().zip(line.as_bytes().as_chunks::<2>().0) {
+        *slot = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    let digest = Sha256::new().chain_update("vault key").chain_update(*secret).finalize();
+    let mut id = [0u8; KEY_ID];
+    id.copy_from_slice(&digest[..KEY_ID]);
+    Some(Key { id, secret })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_faulty_key_file_is_named_and_never_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys");
+        let config = Config { key_file: Some(path.clone()) };
+        let good = "ab".repeat(32);
+        let table = [
+            (None, 0o600, "No such file"),
+            (Some(String::new()), 0o600, "it holds 0 keys"),
+            (Some(format!("# comment\n{good}\n{}\n", "secretsecret")), 0o600, "line 3 is not a key"),
+            (Some(good.clone()), 0o644, "everybody may read it"),
+            (Some(format!("{good}\n").repeat(17)), 0o600, "it holds 17 keys"),
+        ];
+        for (text, mode, want) in table {
+            if let Some(text) = &text {
+                fs::write(&path, text).unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            }
+            let said = KeyRing::load(dir.path(), &config).err().expect("a fault").to_string();
+            assert!(said.contains(want) && !said.contains("secretsecret") && !said.contains(&good), "{said}");
+        }
+    }
+}
