@@ -4,6 +4,7 @@
 //! structs of the sections live beside their users. All faults of a file are found at once, each with its line.
 
 mod check;
+mod check_mailboxes;
 mod fault;
 mod places;
 mod read;
@@ -15,10 +16,14 @@ use serde::Deserialize;
 
 pub use fault::{Fault, Faults};
 
+use crate::accounts::Account;
 use crate::logging;
 use crate::mail::Address;
 use crate::net::{tls, verify};
+use crate::pull::Source;
+use crate::pull::config::SourceConfig;
 use crate::store;
+use crate::store::vault;
 use crate::ticket::channel::{AuthPolicy, Queue};
 use crate::ticket::{Channel, Directory};
 use crate::{admin, filing, intake, smtp};
@@ -41,6 +46,9 @@ pub struct Config {
     pub verify: verify::Config,
     pub admin: admin::Config,
     pub metrics: admin::MetricsConfig,
+    /// Where the key of the secrets at rest comes from.
+    pub secrets: vault::Config,
+    pub people: People,
     #[serde(rename = "channel")]
     pub channels: Vec<ChannelConfig>,
     #[serde(rename = "queue")]
@@ -61,6 +69,14 @@ pub struct Server {
     pub default_channel: Option<String>,
 }
 
+/// `[people]`: addresses that cannot be support addresses, because they are people's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct People {
+    pub agents: Vec<String>,
+    pub end_users: Vec<String>,
+}
+
 /// One `[[channel]]`: a support address.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -76,6 +92,8 @@ pub struct ChannelConfig {
     pub auth_policy: AuthPolicy,
     #[serde(with = "crate::units::bytes")]
     pub max_mail_bytes: u64,
+    /// The mailbox that its mail is pulled from, beside what is forwarded.
+    pub source: Option<SourceConfig>,
 }
 
 /// One `[[queue]]`: a named, coloured pile of tickets.
@@ -115,6 +133,8 @@ impl Default for Config {
             verify: verify::Config::default(),
             admin: admin::Config::default(),
             metrics: admin::MetricsConfig::default(),
+            secrets: vault::Config::default(),
+            people: People::default(),
             channels: vec![support],
             queues: vec![QueueConfig { name: "Support".into(), ..QueueConfig::default() }],
         }
@@ -142,6 +162,7 @@ impl Default for ChannelConfig {
             queue: None,
             auth_policy: AuthPolicy::Record,
             max_mail_bytes: 50 << 20,
+            source: None,
         }
     }
 }
@@ -178,6 +199,27 @@ impl Config {
         let intake = self.server.intake_addresses.iter().filter_map(address).collect();
         let default = self.server.default_channel.as_ref().and_then(address);
         Directory::new(channels, queues.collect(), intake, default.as_ref())
+    }
+
+    /// The mailboxes that are pulled.
+    pub fn sources(&self) -> Vec<Source> {
+        let sources = self.channels.iter().filter_map(|channel| {
+            let config = channel.source.clone()?;
+            let max_mail_bytes = channel.max_mail_bytes;
+            Some(Source { channel: Address::parse(&channel.address).ok()?, config, max_mail_bytes })
+        });
+        sources.collect()
+    }
+
+    /// The accounts of those mailboxes.
+    pub fn accounts(&self) -> Vec<Account> {
+        let account = |source: Source| Account {
+            user: source.user(),
+            host: source.config.host().unwrap_or_default().to_owned(),
+            password_file: source.config.password_file.clone(),
+            channel: source.channel,
+        };
+        self.sources().into_iter().map(account).collect()
     }
 
     /// Where the admin socket lies: in the data directory, unless the configuration says where.

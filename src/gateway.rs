@@ -25,6 +25,8 @@ pub enum GatewayError {
     #[error(transparent)]
     Secret(#[from] crate::store::secret::SecretError),
     #[error(transparent)]
+    Vault(#[from] crate::store::vault::VaultError),
+    #[error(transparent)]
     Listen(#[from] crate::net::listen::ListenError),
     #[error(transparent)]
     Tls(#[from] crate::net::tls::TlsError),

@@ -117,7 +117,12 @@ impl Intake {
             Err(reason) => {
                 let Arrival { id, received_at, envelope, origin, body } = arrival;
                 let head = body.head().to_vec();
-                self.turned_away(TurnedAway { id, received_at, envelope, origin, reason, size, head });
+                let away = TurnedAway { id, received_at, envelope, origin, reason, size, head };
+                if away.origin.remote.is_some() {
+                    self.turned_away_for_good(away).await?;
+                } else {
+                    self.turned_away(away);
+                }
                 return Err(Refusal::Permanent(reason));
             }
         };
@@ -163,14 +168,30 @@ impl Intake {
         Ok((deliveries, review))
     }
 
+    /// Notes a mail that was pulled and said no to: its mailbox is not told before the note stands synced.
+    pub async fn turned_away_for_good(&self, away: TurnedAway) -> Result<Receipt, Refusal> {
+        let (kind, reason) = (away.origin.kind.as_str(), away.reason.code());
+        tracing::info!(mail = %away.id, door = kind, peer = %away.origin.peer, reason, "refused");
+        self.metrics.mail_refused(kind, reason);
+        self.store.spool_refused(self.refused(away)).await.map_err(|error| match error {
+            SpoolError::Full => Refusal::Full,
+            SpoolError::Trouble(said) => Refusal::Trouble(said),
+        })
+    }
+
     /// Notes a mail that was said no to after it was seen, by us or by its door: the sender keeps it, we keep its
     /// header section, so that somebody who asks what became of it gets an answer.
     pub fn turned_away(&self, away: TurnedAway) {
+        let (kind, reason) = (away.origin.kind.as_str(), away.reason.code());
+        self.metrics.mail_refused(kind, reason);
+        tracing::info!(mail = %away.id, door = kind, peer = %away.origin.peer, reason, "refused");
+        self.store.refused(self.refused(away));
+    }
+
+    fn refused(&self, away: TurnedAway) -> Refused {
         let TurnedAway { id, received_at, envelope, origin, reason, size, head } = away;
-        self.metrics.mail_refused(origin.kind.as_str(), reason.code());
-        tracing::info!(mail = %id, door = origin.kind.as_str(), peer = %origin.peer, reason = reason.code(), "refused");
         let deliveries = by_channel(&self.directory.load(), &envelope);
-        self.store.refused(Refused { id, received_at, envelope, origin, deliveries, reason, size, head });
+        Refused { id, received_at, envelope, origin, deliveries, reason, size, head }
     }
 }
 

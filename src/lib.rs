@@ -6,6 +6,7 @@
 //!              doors                      the store                        people and programs
 //!   ┌───────────────────────┐   ┌────────────────────────────┐   ┌──────────────────────────────┐
 //!   │ smtp (forwarded mail) │──▶│ accept log   (append only) │◀──│ admin (HTTP over a socket)   │
+//!   │ pull (mailboxes)      │   │                            │   │                              │
 //!   └───────────────────────┘   │   │ tail = spool           │   │ cli   (talks to admin)       │
 //!         intake: synced,       │   ▼                        │   └──────────────────────────────┘
 //!         then 250              │ filing: parse, decide      │        desk: read, note, close
@@ -20,7 +21,7 @@
 //! A room imports only from rooms to the right of it; a test reads the imports and fails otherwise.
 //!
 //! ```text
-//! main → cli → gateway → config → smtp admin → intake filing desk → store net → ticket → mail → clock shutdown metrics units
+//! main → cli → gateway → config → smtp pull admin → intake filing desk → accounts → store → net → ticket → mail → clock …
 //! ```
 //!
 //! | room | does | must not know |
@@ -33,6 +34,8 @@
 //! | [`filing`] | spool → parse → facts → decide → file | doors, readers, what lies on disk |
 //! | [`desk`] | what people do with tickets | how mail came, how the admin socket speaks |
 //! | [`smtp`] | the SMTP door | tickets, filing, the index |
+//! | [`pull`] | mailboxes over IMAP: look, fetch, label | tickets, filing, how the admin socket speaks |
+//! | [`accounts`] | credentials of mailboxes, states of connections, orders | IMAP, tickets, HTTP |
 //! | [`admin`] | HTTP on the admin socket, metrics and health | what lies on disk, how a decision is made |
 //! | [`config`] | one file, all faults at once | what the settings are used for |
 //! | [`gateway`] | builds the rooms, starts, reloads, drains | what the rooms do |
@@ -43,6 +46,14 @@
 //! ```text
 //! smtp connection → command → session → data → verify → intake.accept → [record in the log, synced] → 250
 //! filing: spool → parse → facts (one look) → decide (pure) → file: one commit with entries, ticket, look-ups
+//! ```
+//!
+//! A pulled mail comes the same way in: its record names the remote message, so the record is its row in the ledger
+//! until the filing commit writes the row, and with it the label that is owed on the server.
+//!
+//! ```text
+//! pull: list above the cursor → judge (pure) → fetch → intake.accept → [record + remote message in the log, synced]
+//! filing: … → file: one commit with entry, ledger row, label intent → pull: label on the server → intent done
 //! ```
 //!
 //! # What a crash can leave, and what the next start does with it
@@ -56,12 +67,16 @@
 //! | commit in the log, not in the index | decided and synced, the index lags | applied again |
 //! | index that cannot be opened or lies | the engine's fault, or the disk's | moved aside, built anew from snapshot and log |
 //! | bad bytes with records behind them | the disk lost something that was acknowledged | skipped, reported, kept for a person |
+//! | record of a pulled mail, not filed | it is imported, its label is owed | never fetched again; filed, then labelled |
+//! | label intent | the label may stand on the server or not | set again, which changes nothing |
+//! | cursor behind the ledger | rows were written, the cursor was not | listed again; what has a row is left alone |
 //! | note of an attempt, mail not filed | parsing it took the process down | after the second time: quarantine |
 //!
 //! What is told to the outside is always behind a sync: the 250 behind the record, an entry in the feed behind its
 //! commit. A mail that was answered 250 is filed exactly once; one whose 250 got lost on the way is sent again by its
 //! sender and recognised by its Message-ID.
 
+pub mod accounts;
 pub mod admin;
 pub mod cli;
 pub mod clock;
@@ -75,6 +90,7 @@ pub mod mail;
 pub mod memory;
 pub mod metrics;
 pub mod net;
+pub mod pull;
 pub mod shutdown;
 pub mod smtp;
 pub mod store;

@@ -7,6 +7,7 @@
 //! Must not know: what a mail, a store or a session is. It is the lowest layer, so words come in as text.
 
 mod handles;
+mod mailboxes;
 mod process;
 
 use std::sync::Arc;
@@ -75,6 +76,12 @@ pub const SMTP_REFUSALS: &[&str] = &[
     "other_protocol",
     "other",
 ];
+
+/// The states of a connection to a mailbox.
+pub const CONNECTION_STATES: &[&str] = &["connecting", "connected", "paused", "disconnected", "problem"];
+
+/// What becomes of mail that is seen in a mailbox.
+pub const PULLED: &[&str] = &["imported", "rejected", "waiting", "read_elsewhere", "gone", "known"];
 
 /// The methods of sender verification.
 pub const AUTH_METHODS: &[&str] = &["spf", "dkim", "dmarc", "arc"];

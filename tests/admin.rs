@@ -9,7 +9,9 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
+use ticketgate::accounts::{Account, Accounts, Cause, Login, Probe, Problem};
 use ticketgate::admin::{self, About, Admin, AdminListener};
 use ticketgate::clock::Clock;
 use ticketgate::config::Config;
@@ -18,8 +20,10 @@ use ticketgate::mail::auth::AuthResults;
 use ticketgate::mail::message::Limits;
 use ticketgate::mail::origin::OriginKind;
 use ticketgate::mail::{Address, Envelope, MailId, Origin, Reason};
+use ticketgate::metrics::Metrics;
 use ticketgate::shutdown;
 use ticketgate::store::rows::PersonRow;
+use ticketgate::store::vault::Vault;
 use ticketgate::store::{Delivery, Incoming, NewEntry, Store, StoreError};
 use ticketgate::ticket::token::TokenKeys;
 use ticketgate::ticket::{Decision, Filing, TraceStep};
@@ -54,8 +58,9 @@ impl Bed {
             desk: Desk::new(store.clone(), clock.clone(), Limits::default()),
             store: store.clone(),
             directory: Arc::new(ArcSwap::from_pointee(config.directory())),
+            accounts: accounts(&store, dir.path(), &clock),
             keys: TokenKeys::new(vec![[7; 32]]),
-            clock,
+            clock: clock.clone(),
             shutdown,
             about: Arc::new(about),
         };
@@ -293,4 +298,46 @@ async fn commands_say_what_they_did_and_fail_with_one_line() {
         assert!(got == Some(status) && said.contains(wanted), "{line}: {got:?}\n{said}\nshould have {wanted}");
         assert!(status != 1 || said.lines().count() == 1, "{line}: {said}");
     }
+}
+
+/// Accounts of one mailbox whose password is "right".
+fn accounts(store: &Store, dir: &std::path::Path, clock: &Clock) -> Accounts {
+    let vault = Vault::open(dir, &Default::default()).unwrap();
+    let probe: Probe = Arc::new(|_, login| {
+        Box::pin(async move {
+            match login {
+                Login::Password { password, .. } if password.expose_secret() == "right" => Ok(()),
+                _ => Err(Problem::new(Cause::WrongPassword, "the server refused the login: no")),
+            }
+        })
+    });
+    let accounts = Accounts::new(store.clone(), vault, probe, clock.clone(), Metrics::new());
+    accounts.configure(vec![Account {
+        channel: Address::parse("support@localhost").unwrap(),
+        user: "support".into(),
+        host: "imap.example".into(),
+        password_file: None,
+    }]);
+    accounts
+}
+
+#[tokio::test]
+async fn a_mailbox_is_connected_only_with_what_works() {
+    let bed = Bed::new();
+    let connect = "/v1/channels/support@localhost/connect";
+    let (status, said) = bed.post(connect, &json!({"password": "hush-hush"})).await;
+    assert_eq!(status, 409, "{said}");
+    assert!(said.to_string().contains("reconnect") && !said.to_string().contains("hush-hush"), "{said}");
+    // Nothing is kept of what does not work.
+    assert_eq!(bed.post(connect, &json!({})).await.0, 409);
+    assert_eq!(bed.post(connect, &json!({"password": "right"})).await.0, 200);
+    assert_eq!(bed.post(connect, &json!({})).await.0, 200);
+    for (order, status) in
+        [("pause", 200), ("resume", 200), ("disconnect", 200), ("look", 200), ("sweep", 200), ("x", 404)]
+    {
+        let (got, said) = bed.post(&format!("/v1/channels/support@localhost/{order}"), &json!({})).await;
+        assert_eq!(got, status, "{order}: {said}");
+    }
+    assert_eq!(bed.post("/v1/channels/other@localhost/pause", &json!({})).await.0, 404);
+    assert_eq!(bed.store.sources().unwrap().remove(0).wanted.as_str(), "disconnected");
 }

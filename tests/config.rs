@@ -52,6 +52,7 @@ fn collect_sections(table: &toml::Table, path: &str, sections: &mut Vec<(String,
     let header = match path {
         "" => String::new(),
         "channel" | "queue" | "smtp.listeners" => format!("[[{path}]]"),
+        "channel.source" => "[[channel]]\n[channel.source]".into(),
         other => format!("[{other}]"),
     };
     sections.push((header, table.keys().cloned().collect()));

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ticketgate::accounts::Cause;
 use ticketgate::mail::Reason;
 use ticketgate::metrics::Metrics;
 
@@ -19,11 +20,24 @@ fn every_reason_is_explained_once() {
 }
 
 #[test]
+fn every_cause_of_a_failed_connection_is_explained_once() {
+    let page = page("mailboxes.md");
+    for cause in Cause::ALL {
+        let row = format!("| `{}` |", cause.code());
+        assert_eq!(page.matches(&row).count(), 1, "{row} in docs/mailboxes.md");
+    }
+}
+
+#[test]
 fn every_metric_that_is_named_exists() {
     let metrics = Metrics::new();
     // Series with a label that the configuration names exist from the moment it does.
     metrics.smtp_listener("smtp");
     metrics.certificate_expires("smtp", jiff::Timestamp::UNIX_EPOCH);
+    // As those of a mailbox do once it is looked into.
+    metrics.connection_state("support@localhost", "problem", Some("dns"));
+    metrics.looked("support@localhost", jiff::Timestamp::UNIX_EPOCH);
+    metrics.swept("support@localhost", 0);
     let exposition = metrics.render();
     let page = page("metrics.md");
     let named: Vec<&str> = page

@@ -14,6 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["smtp", "pull", "admin"],
     &["intake", "filing", "outbox", "desk"],
     &["relay"],
+    &["accounts"],
     &["store"],
     &["net"],
     &["ticket"],
@@ -51,6 +52,9 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("smtp_proto::", &["smtp"], "protocol code stays at its door"),
     ("axum::", &["admin"], "HTTP stays at the admin socket"),
     ("anyhow::", &["main"], "a room has an error of its own"),
+    ("async_imap::", &["pull"], "IMAP stays at its door"),
+    ("chacha20poly1305::", &["store"], "secrets at rest are the store's"),
+    ("rustls_platform_verifier::", &["net"], "which servers to believe, net says"),
 ];
 
 /// What pure rooms have no use for: they are handed values and the time, and give values back.

@@ -32,7 +32,7 @@ pub(super) async fn close(
     number: Part<u64>,
     body: Bytes,
 ) -> Result<Json<TicketJson>, Problem> {
-    let (number, author) = (part(number)?, author(parse_or_none(&body)?.author, peer));
+    let (number, author) = (part(number)?, author(parse_or_none::<Act>(&body)?.author, peer));
     Ok(Json(blocking(move || admin.desk.close(number, &author)).await?.into()))
 }
 
@@ -44,7 +44,7 @@ pub(super) async fn reopen(
     number: Part<u64>,
     body: Bytes,
 ) -> Result<Json<TicketJson>, Problem> {
-    let (number, author) = (part(number)?, author(parse_or_none(&body)?.author, peer));
+    let (number, author) = (part(number)?, author(parse_or_none::<Act>(&body)?.author, peer));
     Ok(Json(blocking(move || admin.desk.reopen(number, &author)).await?.into()))
 }
 
@@ -69,7 +69,7 @@ pub(super) async fn retry(
     id: Part<String>,
     body: Bytes,
 ) -> Result<Json<RowJson>, Problem> {
-    let (id, author) = (part(id)?, author(parse_or_none(&body)?.author, peer));
+    let (id, author) = (part(id)?, author(parse_or_none::<Act>(&body)?.author, peer));
     Ok(Json(blocking(move || admin.desk.retry(&id, &author)).await?.into()))
 }
 
@@ -81,7 +81,7 @@ pub(super) async fn erase(
     id: Part<String>,
     body: Bytes,
 ) -> Result<Json<Done>, Problem> {
-    let (id, author) = (part(id)?, author(parse_or_none(&body)?.author, peer));
+    let (id, author) = (part(id)?, author(parse_or_none::<Act>(&body)?.author, peer));
     blocking(move || admin.desk.erase(&id, &author)).await?;
     Ok(Json(Done { done: true }))
 }
@@ -92,10 +92,10 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 }
 
 /// A body that may be left out.
-fn parse_or_none(body: &[u8]) -> Result<Act, Problem> {
-    if body.is_empty() { Ok(Act::default()) } else { parse(body) }
+pub(super) fn parse_or_none<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Problem> {
+    if body.is_empty() { Ok(T::default()) } else { parse(body) }
 }
 
-fn author(given: Option<String>, peer: Peer) -> String {
+pub(super) fn author(given: Option<String>, peer: Peer) -> String {
     given.filter(|name| !name.trim().is_empty()).unwrap_or_else(|| format!("uid {}", peer.uid))
 }

@@ -4,6 +4,7 @@
 
 mod act;
 mod config;
+mod connections;
 pub mod entry;
 mod events;
 mod listener;
@@ -26,6 +27,7 @@ pub use config::{Config, MetricsConfig};
 pub use listener::{AdminListener, BindError, Peer, Role};
 pub use routes::openapi;
 
+use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::desk::Desk;
 use crate::shutdown::Shutdown;
@@ -40,6 +42,7 @@ pub struct Admin {
     pub desk: Desk,
     pub store: Store,
     pub directory: Arc<ArcSwap<Directory>>,
+    pub accounts: Accounts,
     /// Sign the addresses under which replies come back to their ticket.
     pub keys: TokenKeys,
     pub clock: Clock,

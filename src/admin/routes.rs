@@ -11,7 +11,7 @@ use axum::routing::{MethodRouter, get, post};
 use utoipa::OpenApi;
 
 use super::problem::Problem;
-use super::{Admin, Peer, Role, act, events, read, status};
+use super::{Admin, Peer, Role, act, connections, events, read, status};
 
 /// The largest body of a request.
 const MAX_BODY: usize = 64 << 10;
@@ -31,6 +31,8 @@ const MAX_BODY: usize = 64 << 10;
         read::rejects,
         read::explain,
         events::events,
+        connections::connect,
+        connections::order,
         act::note,
         act::close,
         act::reopen,
@@ -52,6 +54,8 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Admin>)> {
     vec![
         ("/v1/status", get(status::status)),
         ("/v1/channels", get(status::channels)),
+        ("/v1/channels/{address}/connect", post(connections::connect)),
+        ("/v1/channels/{address}/{order}", post(connections::order)),
         ("/v1/tickets", get(read::tickets)),
         ("/v1/tickets/{number}", get(read::ticket)),
         ("/v1/tickets/{number}/notes", post(act::note)),

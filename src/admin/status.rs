@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::problem::Problem;
 use super::types::{ChannelJson, ChannelList, ListenerJson, ProblemJson, SpoolJson, Status, StoreJson};
 use super::{Admin, blocking};
+use crate::accounts::{Connection, State as Condition};
 use crate::store::Stats;
 use crate::units::show_duration;
 
@@ -17,7 +18,8 @@ const LATE: std::time::Duration = std::time::Duration::from_secs(300);
 pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Status>, Problem> {
     let store = admin.store.clone();
     let stats = blocking(move || Ok(store.stats())).await?;
-    let problems = problems(&stats, admin.about.low_water_bytes, admin.clock.now());
+    let mut problems = problems(&stats, room(&admin), admin.about.low_water_bytes, admin.clock.now());
+    problems.extend(connection_problems(admin.accounts.connections()));
     let listeners = admin.about.listeners.iter();
     Ok(Json(Status {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -51,7 +53,11 @@ pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Status>, P
 #[utoipa::path(get, path = "/v1/channels", responses((status = 200, body = ChannelList)))]
 pub(super) async fn channels(State(admin): State<Admin>) -> Json<ChannelList> {
     let directory = admin.directory.load();
-    let channels = directory.channels().iter().map(|channel| ChannelJson::of(channel, &directory)).collect();
+    let shown = directory
+        .channels()
+        .iter()
+        .map(|channel| ChannelJson::of(channel, &directory, admin.accounts.connection(&channel.address)));
+    let channels = shown.collect();
     Json(ChannelList { channels })
 }
 
@@ -68,7 +74,32 @@ pub(super) fn not_ready(admin: &Admin, free_bytes: u64) -> Option<String> {
     (!admin.store.has_room(0)).then(|| format!("the disk is low: {free_bytes} bytes are free, {advice}"))
 }
 
-fn problems(stats: &Stats, low_water: u64, now: Timestamp) -> Vec<ProblemJson> {
+/// Whether mail finds room on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Enough,
+    Low,
+}
+
+/// What the store says, so that readiness and the list of problems tell the same.
+fn room(admin: &Admin) -> Room {
+    if admin.store.has_room(0) { Room::Enough } else { Room::Low }
+}
+
+/// What is wrong with mailboxes, each with its address.
+fn connection_problems(connections: Vec<Connection>) -> Vec<ProblemJson> {
+    let of = |connection: Connection| match connection.state {
+        Condition::Problem(problem) => Some(ProblemJson {
+            code: problem.cause.code().into(),
+            said: format!("{}: {}", connection.channel, problem.said),
+            action: problem.cause.action().into(),
+        }),
+        _ => None,
+    };
+    connections.into_iter().filter_map(of).collect()
+}
+
+fn problems(stats: &Stats, room: Room, low_water: u64, now: Timestamp) -> Vec<ProblemJson> {
     let mut problems = Vec::new();
     let mut add = |code: &str, said: String, action: &str| {
         problems.push(ProblemJson { code: code.into(), said, action: action.into() });
@@ -77,8 +108,8 @@ fn problems(stats: &Stats, low_water: u64, now: Timestamp) -> Vec<ProblemJson> {
         let action = "restart the daemon; it completes the store from its log";
         add("store_broken", format!("the store has stopped: {error}"), action);
     }
-    if stats.free_bytes < low_water {
-        let said = format!("{} bytes are free, and mail is accepted from {low_water} on", stats.free_bytes);
+    if room == Room::Low {
+        let said = format!("{} bytes are free, and mail is accepted well above {low_water}", stats.free_bytes);
         add("disk_low", said, "free some space on the data directory's file system");
     }
     if stats.damaged > 0 {
@@ -105,13 +136,18 @@ mod tests {
         let good = Stats { free_bytes: 100, ..Stats::default() };
         let old = SpoolState { oldest: Some(Timestamp::from_second(1_794_999_000).unwrap()), ..SpoolState::default() };
         let table = [
-            (good.clone(), vec![]),
-            (Stats { free_bytes: 9, ..good.clone() }, vec!["disk_low"]),
-            (Stats { broken: Some("x".into()), damaged: 2, ..good.clone() }, vec!["store_broken", "records_damaged"]),
-            (Stats { spool: old, ..good }, vec!["filing_late"]),
+            (good.clone(), Room::Enough, vec![]),
+            // Above the mark, but not yet far enough for the doors to open again.
+            (Stats { free_bytes: 12, ..good.clone() }, Room::Low, vec!["disk_low"]),
+            (
+                Stats { broken: Some("x".into()), damaged: 2, ..good.clone() },
+                Room::Enough,
+                vec!["store_broken", "records_damaged"],
+            ),
+            (Stats { spool: old, ..good }, Room::Enough, vec!["filing_late"]),
         ];
-        for (stats, want) in table {
-            let problems = problems(&stats, 10, now);
+        for (stats, room, want) in table {
+            let problems = problems(&stats, room, 10, now);
             let codes: Vec<&str> = problems.iter().map(|problem| problem.code.as_str()).collect();
             assert_eq!(codes, want);
             assert!(problems.iter().all(|problem| !problem.action.is_empty()));

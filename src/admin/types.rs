@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::entry::EntryJson;
+use crate::accounts::{Connection, State};
 use crate::store::rows::{EventRow, TicketRow, TicketState};
 use crate::ticket::channel::AuthPolicy;
 use crate::ticket::{Channel, Directory};
@@ -131,6 +132,33 @@ pub struct ChannelJson {
     pub max_mail_bytes: u64,
     /// Whether mail for the postmaster goes here.
     pub default: bool,
+    /// The mailbox that its mail is pulled from.
+    pub connection: Option<ConnectionJson>,
+}
+
+/// The connection to a mailbox.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ConnectionJson {
+    /// `user@host` of the mailbox.
+    pub account: String,
+    /// `connecting`, `connected`, `paused`, `disconnected` or `problem`.
+    pub state: String,
+    pub since: String,
+    pub problem: Option<ProblemJson>,
+    pub next_try: Option<String>,
+    pub last_look: Option<String>,
+    /// Mails that wait for the rate to let them through.
+    pub waiting: u64,
+    pub warnings: Vec<String>,
+}
+
+/// What `connect` is given. It has no `Debug`, because it may hold a password.
+#[derive(Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Connect {
+    /// Without one, the password that is configured or kept is tried.
+    pub password: Option<String>,
+    pub author: Option<String>,
 }
 
 /// All support addresses.
@@ -276,7 +304,7 @@ impl From<EventRow> for EventJson {
 
 impl ChannelJson {
     /// A channel as the directory has it.
-    pub fn of(channel: &Channel, directory: &Directory) -> Self {
+    pub fn of(channel: &Channel, directory: &Directory, connection: Option<Connection>) -> Self {
         let queue = directory.queues().iter().find(|queue| queue.name == channel.queue);
         let policy = match channel.auth_policy {
             AuthPolicy::Record => "record",
@@ -293,6 +321,30 @@ impl ChannelJson {
             auth_policy: policy.into(),
             max_mail_bytes: channel.max_mail_bytes,
             default: directory.default_channel() == Some(channel),
+            connection: connection.map(ConnectionJson::from),
+        }
+    }
+}
+
+impl From<Connection> for ConnectionJson {
+    fn from(connection: Connection) -> Self {
+        let problem = match &connection.state {
+            State::Problem(problem) => Some(ProblemJson {
+                code: problem.cause.code().into(),
+                said: problem.said.clone(),
+                action: problem.cause.action().into(),
+            }),
+            _ => None,
+        };
+        Self {
+            account: connection.account,
+            state: connection.state.as_str().into(),
+            since: connection.since.to_string(),
+            problem,
+            next_try: connection.next_try.map(|at| at.to_string()),
+            last_look: connection.last_look.map(|at| at.to_string()),
+            waiting: connection.waiting,
+            warnings: connection.warnings,
         }
     }
 }

@@ -50,6 +50,23 @@ pub enum Command {
     /// Support addresses
     #[command(subcommand)]
     Channels(ChannelCommand),
+    /// Connect the mailbox of a support address, or connect it again
+    #[command(visible_alias = "reconnect")]
+    Connect {
+        /// The support address
+        address: String,
+        /// Read the password from standard input instead of asking for it
+        #[arg(long)]
+        password_stdin: bool,
+        /// Use the password that is configured or was kept before
+        #[arg(long, conflicts_with = "password_stdin")]
+        known_password: bool,
+    },
+    /// Stop fetching from a mailbox until it is connected again
+    Disconnect {
+        /// The support address
+        address: String,
+    },
     /// Tickets: list, show, note, close, reopen, merge
     #[command(subcommand)]
     Tickets(TicketCommand),
@@ -97,8 +114,16 @@ pub enum Command {
 
 #[derive(Debug, Subcommand)]
 pub enum ChannelCommand {
-    /// All support addresses
+    /// All support addresses, with the state of their mailboxes
     List,
+    /// Stop fetching for a while
+    Pause { address: String },
+    /// Go on fetching where it stopped
+    Resume { address: String },
+    /// Look into the mailbox now
+    Look { address: String },
+    /// Compare the mailbox with the ledger now
+    Sweep { address: String },
 }
 
 #[derive(Debug, Subcommand)]

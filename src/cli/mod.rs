@@ -4,6 +4,7 @@
 
 pub mod args;
 mod client;
+mod connect;
 pub mod demo;
 mod export;
 mod feed;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use args::{ChannelCommand, Reach, RejectCommand, TicketCommand};
 pub use args::{Cli, Command};
 use client::Client;
+use connect::PasswordFrom;
 use output::Output;
 
 /// Why a command failed: one line that says what and what to do.
@@ -52,13 +54,32 @@ pub fn execute(command: Command, reach: &Reach) -> Result<(), CliError> {
         Command::Completions { shell } => paper::completions(shell, &mut out),
         Command::Man { to } => paper::man(to.as_deref(), &mut out),
         Command::Status => status::status(&Client::reach(reach)?, &mut out),
-        Command::Channels(ChannelCommand::List) => status::channels(&Client::reach(reach)?, &mut out),
+        Command::Channels(command) => execute_channels(command, &Client::reach(reach)?, &mut out),
+        Command::Connect { address, password_stdin, known_password } => {
+            let from = match (password_stdin, known_password) {
+                (true, _) => PasswordFrom::Stdin,
+                (_, true) => PasswordFrom::Known,
+                _ => PasswordFrom::Terminal,
+            };
+            connect::connect(&Client::reach(reach)?, &mut out, &address, from)
+        }
+        Command::Disconnect { address } => connect::order(&Client::reach(reach)?, &mut out, &address, "disconnect"),
         Command::Tickets(command) => execute_tickets(command, &Client::reach(reach)?, &mut out),
         Command::Rejects(command) => execute_rejects(command, &Client::reach(reach)?, &mut out),
         Command::Explain { message_id } => rejects::explain(&Client::reach(reach)?, &mut out, &message_id),
         Command::Export { after, follow } => export::export(&Client::reach(reach)?, &mut out, after, follow),
         Command::Raw { entry } => rejects::raw(&Client::reach(reach)?, &mut out, &entry),
         Command::Erase { entry, yes } => rejects::erase(&Client::reach(reach)?, &mut out, &entry, yes),
+    }
+}
+
+fn execute_channels(command: ChannelCommand, client: &Client, out: &mut Output) -> Result<(), CliError> {
+    match command {
+        ChannelCommand::List => status::channels(client, out),
+        ChannelCommand::Pause { address } => connect::order(client, out, &address, "pause"),
+        ChannelCommand::Resume { address } => connect::order(client, out, &address, "resume"),
+        ChannelCommand::Look { address } => connect::order(client, out, &address, "look"),
+        ChannelCommand::Sweep { address } => connect::order(client, out, &address, "sweep"),
     }
 }
 

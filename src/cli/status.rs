@@ -51,7 +51,7 @@ pub(super) fn channels(client: &Client, out: &mut Output) -> Result<(), CliError
     if out.wants_json() {
         return out.json(&list);
     }
-    let mut table = Table::new(&["ADDRESS", "NAME", "QUEUE", "POLICY", "LIMIT", "ALIASES"]);
+    let mut table = Table::new(&["ADDRESS", "NAME", "QUEUE", "POLICY", "LIMIT", "MAILBOX", "ALIASES"]);
     for channel in list.channels {
         let default = if channel.default { " *" } else { "" };
         table.row(vec![
@@ -60,6 +60,7 @@ pub(super) fn channels(client: &Client, out: &mut Output) -> Result<(), CliError
             channel.queue,
             channel.auth_policy,
             show_bytes(channel.max_mail_bytes),
+            channel.connection.map_or_else(|| "-".into(), |c| c.problem.map_or(c.state, |problem| problem.code)),
             channel.aliases.join(", "),
         ]);
     }

@@ -21,6 +21,8 @@ pub(super) fn check(config: &Config, places: &Places, faults: &mut Vec<Fault>) {
     checker.server(config);
     checker.queues(config);
     checker.channels(config);
+    checker.people(config);
+    checker.sources(config);
     checker.smtp(config);
     checker.tls(config);
     checker.ports(config);
@@ -29,14 +31,14 @@ pub(super) fn check(config: &Config, places: &Places, faults: &mut Vec<Fault>) {
     checker.admin(config);
 }
 
-struct Checker<'a> {
+pub(super) struct Checker<'a> {
     places: &'a Places,
     faults: &'a mut Vec<Fault>,
 }
 
 impl Checker<'_> {
     /// Notes a fault at a path such as `["channel", "0", "address"]`.
-    fn wrong(&mut self, path: &[&str], wrong: &str, advice: &str) {
+    pub(super) fn wrong(&mut self, path: &[&str], wrong: &str, advice: &str) {
         let shown: Vec<&str> = path.iter().copied().filter(|part| part.parse::<usize>().is_err()).collect();
         self.faults.push(Fault::new(self.places.line_of(path), &shown.join("."), wrong, advice));
     }
@@ -233,6 +235,10 @@ impl Checker<'_> {
         if config.filing.interval > Duration::from_secs(10) {
             let wrong = format!("{} is out of range", show_duration(config.filing.interval));
             self.wrong(&["filing", "interval"], &wrong, "write 0s to 10s");
+        }
+        if config.filing.patience > Duration::from_secs(600) {
+            let wrong = format!("{} is out of range", show_duration(config.filing.patience));
+            self.wrong(&["filing", "patience"], &wrong, "write 0s to 10m");
         }
     }
 

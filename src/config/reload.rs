@@ -32,6 +32,7 @@ pub fn changes(old: &Config, new: &Config) -> Changes {
     let place = |server: &Server| (server.hostname.clone(), server.data_dir.clone());
     let live = [
         ("channel", old.channels != new.channels),
+        ("people", old.people != new.people),
         ("queue", old.queues != new.queues),
         ("server.intake_addresses, server.default_channel", names(&old.server) != names(&new.server)),
         ("smtp", without_listeners(&old.smtp) != without_listeners(&new.smtp)),
@@ -45,6 +46,7 @@ pub fn changes(old: &Config, new: &Config) -> Changes {
         ("store", old.store != new.store),
         ("smtp.listeners", old.smtp.listeners != new.smtp.listeners),
         ("filing", old.filing != new.filing),
+        ("secrets", old.secrets != new.secrets),
         ("verify", old.verify != new.verify),
         ("admin", old.admin != new.admin),
         ("metrics", old.metrics != new.metrics),

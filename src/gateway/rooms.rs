@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{GatewayError, ROOM_PATIENCE, signals};
+use crate::accounts::{Accounts, Probe};
 use crate::admin::{self, About, Admin, AdminListener, metrics_http};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -22,8 +23,10 @@ use crate::metrics::Metrics;
 use crate::net::listen::{Inherited, ListenError};
 use crate::net::tls::Acceptor;
 use crate::net::verify::Verifier;
+use crate::pull::{self, Pull, Source};
 use crate::shutdown::{self, Shutdown, Trigger};
 use crate::smtp;
+use crate::store::vault::Vault;
 use crate::store::{OpenReport, Store, secret};
 use crate::ticket::Directory;
 use crate::ticket::token::TokenKeys;
@@ -39,6 +42,8 @@ pub struct Shared {
     pub directory: Arc<ArcSwap<Directory>>,
     pub intake: Arc<ArcSwap<intake::Config>>,
     pub smtp: Arc<ArcSwap<smtp::Live>>,
+    pub sources: watch::Sender<Vec<Source>>,
+    pub accounts: Accounts,
 }
 
 /// A running daemon.
@@ -113,7 +118,13 @@ impl Rooms {
         say(&report);
         let data_dir = config.server.data_dir.clone();
         let keys = TokenKeys::new(secret::token_keys(&data_dir)?);
+        let vault = Vault::open(&data_dir, &config.secrets)?;
+        let sources = watch::Sender::new(config.sources());
+        let accounts = Accounts::new(store.clone(), vault, probe(&sources), clock.clone(), metrics.clone());
+        accounts.configure(config.accounts());
         let shared = Shared {
+            sources,
+            accounts,
             directory: Arc::new(ArcSwap::from_pointee(config.directory())),
             intake: Arc::new(ArcSwap::from_pointee(config.intake.clone())),
             smtp: Arc::new(ArcSwap::from_pointee(live)),
@@ -142,6 +153,7 @@ impl Rooms {
         rooms.start_tidying();
         rooms.start_desk(keys).await?;
         rooms.start_smtp(listeners);
+        rooms.start_pull();
         Ok(rooms)
     }
 
@@ -255,6 +267,7 @@ impl Rooms {
             desk: Desk::new(self.store.clone(), self.clock.clone(), limits),
             store: self.store.clone(),
             directory: Arc::clone(&self.shared.directory),
+            accounts: self.shared.accounts.clone(),
             keys,
             clock: self.clock.clone(),
             shutdown: self.desks.shutdown.clone(),
@@ -267,13 +280,25 @@ impl Rooms {
         }
     }
 
+    fn intake(&self) -> Intake {
+        let (directory, config) = (Arc::clone(&self.shared.directory), Arc::clone(&self.shared.intake));
+        Intake::new(self.store.clone(), directory, config, self.metrics.clone())
+    }
+
+    fn start_pull(&mut self) {
+        let pull = Pull {
+            store: self.store.clone(),
+            intake: self.intake(),
+            accounts: self.shared.accounts.clone(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let run = pull.run(self.shared.sources.subscribe(), self.doors.shutdown.clone());
+        self.doors.tasks.push(tokio::spawn(run));
+    }
+
     fn start_smtp(&mut self, listeners: Vec<smtp::BoundListener>) {
-        let intake = Intake::new(
-            self.store.clone(),
-            Arc::clone(&self.shared.directory),
-            Arc::clone(&self.shared.intake),
-            self.metrics.clone(),
-        );
+        let intake = self.intake();
         let server = smtp::Server {
             live: Arc::clone(&self.shared.smtp),
             directory: Arc::clone(&self.shared.directory),
@@ -285,6 +310,20 @@ impl Rooms {
         let shutdown = self.doors.shutdown.clone();
         self.doors.tasks.push(tokio::spawn(server.run(listeners, shutdown)));
     }
+}
+
+/// Tries a credential on the mailbox that it is for.
+fn probe(sources: &watch::Sender<Vec<Source>>) -> Probe {
+    let sources = sources.subscribe();
+    Arc::new(move |channel, login| {
+        let source = sources.borrow().iter().find(|source| source.channel == channel).cloned();
+        Box::pin(async move {
+            match source {
+                Some(source) => pull::probe(&source, &login).await,
+                None => Ok(()),
+            }
+        })
+    })
 }
 
 /// Opening may take long when the index is built anew, so it does not run on a thread of the runtime, and systemd is

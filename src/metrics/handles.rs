@@ -6,6 +6,7 @@ use prometheus::{
 };
 use prometheus::{Opts, Registry};
 
+use super::mailboxes::Mailboxes;
 use super::process::Process;
 use super::{AUTH_METHODS, DOORS, OUTCOMES, REASONS, SMTP_REFUSALS, VERDICTS};
 
@@ -21,6 +22,7 @@ const WAIT_BUCKETS: &[f64] =
 pub(super) struct Handles {
     pub registry: Registry,
     pub process: Process,
+    pub mailboxes: Mailboxes,
     pub mails: IntCounterVec,
     pub rejects: IntCounterVec,
     pub deferred: IntCounterVec,
@@ -93,6 +95,7 @@ impl Handles {
                 &["name"],
             ),
             process: Process::new(m),
+            mailboxes: Mailboxes::new(m),
             registry: maker.registry.clone(),
         };
         maker.build_info();

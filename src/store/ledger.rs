@@ -90,11 +90,34 @@ impl Inner {
         let mut taken = 0;
         self.index.walk(&first.under(keys::LEDGER), &end, Order::Up, |_, value| {
             let row: LedgerRow = parse(value)?;
-            rows.insert(row.uid, row);
+            if row.state != LedgerState::Waiting || !rows.contains_key(&row.uid) {
+                rows.insert(row.uid, row);
+            }
             taken += 1;
             Ok(taken < limit)
         })?;
         Ok(rows.into_values().take(limit).collect())
+    }
+
+    /// The rows of these uids, in order; a uid without a row brings none.
+    pub fn ledger_rows(&self, channel: &Address, validity: u32, uids: &[u32]) -> Result<Vec<LedgerRow>, StoreError> {
+        let mut rows = Vec::new();
+        for uid in uids {
+            let key = LedgerKey::new(channel, validity, *uid);
+            let pending = self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
+            let row: Option<LedgerRow> =
+                self.index.get(&key.under(keys::LEDGER))?.map(|value| parse(&value)).transpose()?;
+            // A mail that had to wait has a row, which its acceptance overrules until it is filed.
+            let overruled = row.as_ref().is_none_or(|row| row.state == LedgerState::Waiting);
+            rows.extend(pending.filter(|_| overruled).map(|pending| pending_row(key, pending)).or(row));
+        }
+        Ok(rows)
+    }
+
+    /// How many mails of a channel's mailbox stand in the log and are not filed.
+    pub fn unfiled(&self, channel: &Address) -> usize {
+        let (first, last) = (LedgerKey::new(channel, 0, 0), LedgerKey::new(channel, u32::MAX, u32::MAX));
+        self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner).range(first..=last).count()
     }
 
     /// The newest rows that were written since a time, the newest first; a rate that outlives a restart needs them.
@@ -113,7 +136,9 @@ impl Inner {
         let mut looked = 0;
         self.index.walk(&first.under(keys::LEDGER), &last.under(keys::LEDGER), Order::Down, |_, value| {
             let row: LedgerRow = parse(value)?;
-            rows.insert((row.validity, row.uid), row);
+            if row.state != LedgerState::Waiting || !rows.contains_key(&(row.validity, row.uid)) {
+                rows.insert((row.validity, row.uid), row);
+            }
             looked += 1;
             Ok(looked < limit)
         })?;

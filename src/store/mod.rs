@@ -254,6 +254,16 @@ impl Store {
         self.0.ledger(channel, validity, uids, limit)
     }
 
+    /// The rows of these uids, in order; a uid without a row brings none.
+    pub fn ledger_rows(&self, channel: &Address, validity: u32, uids: &[u32]) -> Result<Vec<LedgerRow>, StoreError> {
+        self.0.ledger_rows(channel, validity, uids)
+    }
+
+    /// How many mails of a channel's mailbox stand in the log and are not filed. Returns at once.
+    pub fn unfiled(&self, channel: &Address) -> usize {
+        self.0.unfiled(channel)
+    }
+
     /// Rows of a mailbox's ledger that were written since a time, the newest first.
     pub fn ledger_since(
         &self,

@@ -12,7 +12,7 @@ def certificate(place, name="gw"):
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
          "-subj", f"/CN={name}.example.com", "-addext", f"subjectAltName=DNS:{name}.example.com,DNS:localhost",
-         "-keyout", key, "-out", cert],
+         "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", key, "-out", cert],
         check=True, capture_output=True,
     )
     return cert, key

@@ -1,0 +1,248 @@
+//! Why a connection does not work: a closed list of causes, each with what to do about it.
+//!
+//! Pure. The texts are read by somebody who was woken by an alert, so each action is one step that can be taken.
+
+use crate::net::connect::ConnectError;
+
+/// A cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    CredentialMissing,
+    WrongPassword,
+    AppPasswordNeeded,
+    ImapDisabled,
+    NoAccess,
+    Certificate,
+    ClockSkew,
+    Tls,
+    Dns,
+    Unreachable,
+    Timeout,
+    ProxyFailed,
+    Throttled,
+    MailboxFull,
+    FolderMissing,
+    ProviderTrouble,
+    Protocol,
+    OtherConsumer,
+    DiskLow,
+    VaultKey,
+}
+
+/// Whether waiting helps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// It is tried again soon, and may go away by itself.
+    Wait,
+    /// A person has to do something; it is tried again rarely.
+    Person,
+}
+
+impl Cause {
+    /// Every cause, for documentation, metrics and tests.
+    pub const ALL: [Self; 20] = [
+        Self::CredentialMissing,
+        Self::WrongPassword,
+        Self::AppPasswordNeeded,
+        Self::ImapDisabled,
+        Self::NoAccess,
+        Self::Certificate,
+        Self::ClockSkew,
+        Self::Tls,
+        Self::Dns,
+        Self::Unreachable,
+        Self::Timeout,
+        Self::ProxyFailed,
+        Self::Throttled,
+        Self::MailboxFull,
+        Self::FolderMissing,
+        Self::ProviderTrouble,
+        Self::Protocol,
+        Self::OtherConsumer,
+        Self::DiskLow,
+        Self::VaultKey,
+    ];
+
+    /// The word that programs see.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::CredentialMissing => "credential_missing",
+            Self::WrongPassword => "wrong_password",
+            Self::AppPasswordNeeded => "app_password_needed",
+            Self::ImapDisabled => "imap_disabled",
+            Self::NoAccess => "no_access",
+            Self::Certificate => "certificate",
+            Self::ClockSkew => "clock_skew",
+            Self::Tls => "tls",
+            Self::Dns => "dns",
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
+            Self::ProxyFailed => "proxy_failed",
+            Self::Throttled => "throttled",
+            Self::MailboxFull => "mailbox_full",
+            Self::FolderMissing => "folder_missing",
+            Self::ProviderTrouble => "provider_trouble",
+            Self::Protocol => "protocol",
+            Self::OtherConsumer => "other_consumer",
+            Self::DiskLow => "disk_low",
+            Self::VaultKey => "vault_key",
+        }
+    }
+
+    /// What to do about it.
+    pub fn action(self) -> &'static str {
+        match self {
+            Self::CredentialMissing => "run `ticketgate connect ADDRESS`, or name a password_file in its source",
+            Self::WrongPassword => "the user name or the password is wrong: run `ticketgate reconnect ADDRESS`",
+            Self::AppPasswordNeeded => {
+                "the provider wants an app password here: make one in the account's security settings and reconnect"
+            }
+            Self::ImapDisabled => "switch IMAP on for this mailbox, in its settings or in the provider's admin centre",
+            Self::NoAccess => "the account may not open this mailbox: grant it access there",
+            Self::Certificate => {
+                "if the server is your own, name its authority as ca_file; if not, somebody is in between"
+            }
+            Self::ClockSkew => "compare the clocks of this machine and of the server",
+            Self::Tls => "check `security` and `port` of the source",
+            Self::Dns => "check `host` of the source and this machine's resolver",
+            Self::Unreachable => "check host, port and the firewall; it is tried again by itself",
+            Self::Timeout => "the server does not answer; it is tried again by itself",
+            Self::ProxyFailed => "check `proxy` of the source and the proxy itself",
+            Self::Throttled => "the provider wants us to slow down: nothing to do, it is tried again later",
+            Self::MailboxFull => "make room in the mailbox: labels cannot be set in a full one",
+            Self::FolderMissing => "check `folder` of the source, and that it may be written to",
+            Self::ProviderTrouble => "the server has trouble of its own; it is tried again by itself",
+            Self::Protocol => "the server answered in a way that is not understood: please report it with this line",
+            Self::OtherConsumer => "another ticketgate reads this mailbox: stop one of the two",
+            Self::DiskLow => "free some space on the data directory's file system",
+            Self::VaultKey => {
+                "the stored secret cannot be opened: put its key back, or run `ticketgate reconnect ADDRESS`"
+            }
+        }
+    }
+
+    /// Whether waiting helps.
+    pub fn remedy(self) -> Remedy {
+        match self {
+            Self::CredentialMissing
+            | Self::WrongPassword
+            | Self::AppPasswordNeeded
+            | Self::ImapDisabled
+            | Self::NoAccess
+            | Self::Certificate
+            | Self::FolderMissing
+            | Self::VaultKey => Remedy::Person,
+            _ => Remedy::Wait,
+        }
+    }
+
+    /// The cause behind a connection that was not made.
+    pub fn from_connect(error: &ConnectError) -> Self {
+        match error {
+            ConnectError::Dns { .. } => Self::Dns,
+            ConnectError::Unreachable { .. } => Self::Unreachable,
+            ConnectError::Timeout { .. } => Self::Timeout,
+            ConnectError::Tls { .. } => Self::Tls,
+            ConnectError::Certificate { .. } | ConnectError::Authorities { .. } => Self::Certificate,
+            ConnectError::NotYetValid { .. } => Self::ClockSkew,
+            ConnectError::Proxy { .. } => Self::ProxyFailed,
+        }
+    }
+
+    /// The cause behind the words of an IMAP server, which has no codes for most of them; `otherwise` where the words
+    /// say nothing that is known. The list follows what Gmail, Microsoft 365, Yahoo and Dovecot are known to say.
+    pub fn from_imap(said: &str, otherwise: Self) -> Self {
+        const KNOWN: &[(&str, Cause)] = &[
+            ("application-specific password", Cause::AppPasswordNeeded),
+            ("app password", Cause::AppPasswordNeeded),
+            ("web login required", Cause::AppPasswordNeeded),
+            ("imap access is disabled", Cause::ImapDisabled),
+            ("not enabled for imap", Cause::ImapDisabled),
+            ("imap is disabled", Cause::ImapDisabled),
+            ("user is authenticated but not connected", Cause::NoAccess),
+            ("[throttled]", Cause::Throttled),
+            ("too many simultaneous connections", Cause::Throttled),
+            ("maximum number of connections", Cause::Throttled),
+            ("exceeded command or bandwidth limits", Cause::Throttled),
+            ("rate limit", Cause::Throttled),
+            ("[limit]", Cause::Throttled),
+            ("[overquota]", Cause::MailboxFull),
+            ("quota exceeded", Cause::MailboxFull),
+            ("[unavailable]", Cause::ProviderTrouble),
+            ("temporary", Cause::ProviderTrouble),
+            ("try again", Cause::ProviderTrouble),
+            ("server busy", Cause::ProviderTrouble),
+            ("internal error", Cause::ProviderTrouble),
+            ("nonexistent", Cause::FolderMissing),
+            ("doesn't exist", Cause::FolderMissing),
+            ("unknown mailbox", Cause::FolderMissing),
+            ("can only be read", Cause::FolderMissing),
+            ("authenticationfailed", Cause::WrongPassword),
+            ("invalid credentials", Cause::WrongPassword),
+            ("authentication failed", Cause::WrongPassword),
+            ("authenticate failed", Cause::WrongPassword),
+            ("login failed", Cause::WrongPassword),
+        ];
+        let said = said.to_lowercase();
+        KNOWN.iter().find(|(words, _)| said.contains(words)).map_or(otherwise, |(_, cause)| *cause)
+    }
+}
+
+/// A problem as it happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub cause: Cause,
+    /// What the server or the system said; never a secret.
+    pub said: String,
+}
+
+impl Problem {
+    pub fn new(cause: Cause, said: impl Into<String>) -> Self {
+        Self { cause, said: said.into() }
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.cause.code(), self.said)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_known_servers_have_their_cause() {
+        let table = [
+            (
+                "[ALERT] Application-specific password required: https://support.google.com/x (Failure)",
+                Cause::AppPasswordNeeded,
+            ),
+            ("[AUTHENTICATIONFAILED] Invalid credentials (Failure)", Cause::WrongPassword),
+            ("[ALERT] IMAP access is disabled for your domain. (Failure)", Cause::ImapDisabled),
+            ("AUTHENTICATE failed.", Cause::WrongPassword),
+            ("User is authenticated but not connected.", Cause::NoAccess),
+            ("LOGIN failed.", Cause::WrongPassword),
+            ("[AUTHENTICATIONFAILED] Authentication failed.", Cause::WrongPassword),
+            ("[UNAVAILABLE] Temporary authentication failure.", Cause::ProviderTrouble),
+            ("[OVERQUOTA] Quota exceeded (mailbox for user is full)", Cause::MailboxFull),
+            ("[ALERT] Too many simultaneous connections. (Failure)", Cause::Throttled),
+            ("[THROTTLED] Request was throttled", Cause::Throttled),
+            ("[ALERT] Account exceeded command or bandwidth limits. (Failure)", Cause::Throttled),
+            ("[NONEXISTENT] Unknown Mailbox: Inbox2 (Failure)", Cause::FolderMissing),
+            ("Mailbox doesn't exist: Inbox2", Cause::FolderMissing),
+            ("Meow.", Cause::Protocol),
+        ];
+        for (said, want) in table {
+            assert_eq!(Cause::from_imap(said, Cause::Protocol), want, "{said}");
+        }
+    }
+
+    #[test]
+    fn every_cause_has_a_code_of_its_own_and_an_action() {
+        let codes: std::collections::BTreeSet<&str> = Cause::ALL.iter().map(|cause| cause.code()).collect();
+        assert_eq!(codes.len(), Cause::ALL.len());
+        assert!(Cause::ALL.iter().all(|cause| !cause.action().is_empty() && !cause.action().ends_with('.')));
+    }
+}

@@ -1,0 +1,251 @@
+//! The task of one account: connect, look, label, wait, and again; after trouble, later.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::cadence::Cadence;
+use super::imap::{Idle, ImapError, Mailbox};
+use super::rate::Rate;
+use super::{Pull, Source, problem};
+use crate::accounts::{Cause, Orders, Problem, Remedy, State};
+use crate::intake::Refusal;
+use crate::net::backoff::Backoff;
+use crate::net::connect::Connector;
+use crate::shutdown::Shutdown;
+use crate::store::rows::{SourceRow, Wanted};
+use crate::store::{Store, StoreError};
+
+/// IDLE is begun anew before servers and address translators forget it.
+const IDLE_LONGEST: Duration = Duration::from_secs(9 * 60);
+
+/// Why a session ended.
+#[derive(Debug)]
+pub enum Trouble {
+    Imap(ImapError),
+    Store(StoreError),
+    Refused(Refusal),
+    Problem(Problem),
+}
+
+impl From<ImapError> for Trouble {
+    fn from(error: ImapError) -> Self {
+        Self::Imap(error)
+    }
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Trouble {
+    /// What it means for the connection.
+    pub fn problem(self) -> Problem {
+        match self {
+            Self::Imap(error) => problem(error),
+            Self::Problem(problem) => problem,
+            Self::Store(StoreError::Full) | Self::Refused(Refusal::Full) => {
+                Problem::new(Cause::DiskLow, "there is no room for mail on the disk")
+            }
+            Self::Store(error) => Problem::new(Cause::DiskLow, error.to_string()),
+            Self::Refused(Refusal::Trouble(said)) => Problem::new(Cause::DiskLow, said),
+            Self::Refused(Refusal::Permanent(reason)) => Problem::new(Cause::Protocol, reason.code()),
+        }
+    }
+}
+
+/// One account's task.
+pub struct Task {
+    pub pull: Pull,
+    pub source: Source,
+    pub rate: Rate,
+    /// The last order of a sweep that was carried out.
+    pub swept: u64,
+    cadence: Cadence,
+    backoff: Backoff,
+}
+
+/// What a session works with.
+pub struct Session {
+    pub mailbox: Mailbox,
+    pub row: SourceRow,
+    pub tls: Option<String>,
+}
+
+impl Task {
+    pub fn new(pull: Pull, source: Source) -> Self {
+        let config = &source.config;
+        let cadence = Cadence::new(config.poll, config.poll_least, config.poll_most);
+        let backoff = Backoff::new(config.retry_first, config.retry_most);
+        Self { rate: Rate::new(config.mails_per_minute, []), swept: 0, pull, source, cadence, backoff }
+    }
+
+    /// Runs until the shutdown.
+    pub async fn run(mut self, mut shutdown: Shutdown) {
+        let mut orders = self.pull.accounts.orders(&self.source.channel);
+        // Mail that an earlier run has imported within the last minute counts.
+        let taken = self.imports_of_the_last_minute().await;
+        self.rate = Rate::new(self.source.config.mails_per_minute, taken);
+        loop {
+            let told = *orders.borrow_and_update();
+            let wait = match self.wanted().await {
+                Ok(Wanted::Connected) => {
+                    let mut changes = orders.clone();
+                    tokio::select! {
+                        trouble = Box::pin(self.session(orders.clone())) => self.after(trouble),
+                        () = changed(&mut changes, told) => Duration::ZERO,
+                        () = shutdown.wait() => return,
+                    }
+                }
+                Ok(wanted) => {
+                    let state = if wanted == Wanted::Paused { State::Paused } else { State::Disconnected };
+                    self.show(state, None);
+                    Duration::MAX
+                }
+                Err(trouble) => self.after(Trouble::Store(trouble)),
+            };
+            if wait.is_zero() {
+                continue;
+            }
+            let wait = wait.min(Duration::from_secs(86_400));
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                result = orders.changed() => if result.is_err() { return },
+                () = shutdown.wait() => return,
+            }
+        }
+    }
+
+    /// A connection from its beginning to its end, which is always some trouble.
+    async fn session(&mut self, mut orders: watch::Receiver<Orders>) -> Trouble {
+        match self.open().await {
+            Ok(mut session) => loop {
+                if let Err(trouble) = self.round(&mut session, &mut orders).await {
+                    return trouble;
+                }
+            },
+            Err(trouble) => trouble,
+        }
+    }
+
+    async fn open(&mut self) -> Result<Session, Trouble> {
+        self.pull.accounts.show(&self.source.channel, |connection| {
+            if !matches!(connection.state, State::Problem(_) | State::Connected) {
+                connection.state = State::Connecting;
+            }
+        });
+        let (accounts, channel) = (self.pull.accounts.clone(), self.source.channel.clone());
+        let login = tokio::task::spawn_blocking(move || accounts.login(&channel)).await;
+        let login =
+            login.map_err(|e| Problem::new(Cause::Protocol, e.to_string())).flatten().map_err(Trouble::Problem)?;
+        let connector = Connector::new(&self.source.config.connect()).map_err(ImapError::Connect)?;
+        let settings = self.source.config.settings();
+        let mut mailbox = Mailbox::open(&connector, &settings, &login).await?;
+        let folder = mailbox.select(&settings.folder).await?;
+        let row = self.settle(&mut mailbox, folder).await?;
+        let warning = self.label_warning(folder.labels);
+        self.pull.accounts.show(&self.source.channel, |connection| {
+            connection.state = State::Connected;
+            connection.next_try = None;
+            connection.warnings = warning.into_iter().collect();
+        });
+        Ok(Session { tls: mailbox.tls_info(), mailbox, row })
+    }
+
+    /// One look with everything that belongs to it, then the wait for the next.
+    async fn round(&mut self, session: &mut Session, orders: &mut watch::Receiver<Orders>) -> Result<(), Trouble> {
+        let told = *orders.borrow_and_update();
+        self.settle_labels(session).await?;
+        let found = self.look(session).await?;
+        self.settle_labels(session).await?;
+        self.sweep(session, told).await?;
+        self.backoff.reset();
+        let now = self.pull.clock.now();
+        self.pull.metrics.looked(&self.source.channel.to_string(), now);
+        let waiting = found.waiting;
+        self.pull.accounts.show(&self.source.channel, |connection| {
+            (connection.last_look, connection.waiting) = (Some(now), waiting as u64);
+        });
+        let mut wait = self.cadence.after(found.imported);
+        if waiting > 0 {
+            wait = wait.min(self.rate.wait(now)).max(Duration::from_millis(100));
+        }
+        let idle = if self.source.config.idle && waiting == 0 { Idle::IfOffered } else { Idle::Never };
+        let asked = async {
+            let _ = orders.wait_for(|orders| *orders != told).await;
+        };
+        session.mailbox.wait(wait.min(IDLE_LONGEST), idle, asked).await?;
+        Ok(())
+    }
+
+    /// What follows trouble: the state on the board, and how long to wait.
+    fn after(&mut self, trouble: Trouble) -> Duration {
+        let channel = self.source.channel.clone();
+        self.pull.metrics.look_failed(&channel.to_string());
+        let was_connected =
+            self.pull.accounts.connection(&channel).is_some_and(|connection| connection.state == State::Connected);
+        let lost = matches!(trouble, Trouble::Imap(ImapError::Lost(_)));
+        let problem = trouble.problem();
+        // Servers end idle connections as they like: one that worked is opened again at once, and only if that fails is
+        // something wrong.
+        if was_connected && lost {
+            tracing::debug!(channel = %channel, %problem, "the connection ended and is opened again");
+            self.pull.accounts.show(&channel, |connection| connection.state = State::Connecting);
+            return Duration::from_millis(200);
+        }
+        let mut wait = self.backoff.next(chance());
+        if problem.cause.remedy() == Remedy::Person {
+            wait = self.source.config.retry_most;
+        }
+        let next = self.pull.clock.now() + wait;
+        self.show(State::Problem(problem), Some(next));
+        wait
+    }
+
+    fn show(&self, state: State, next_try: Option<jiff::Timestamp>) {
+        self.pull.accounts.show(&self.source.channel, |connection| {
+            connection.state = state;
+            connection.next_try = next_try;
+        });
+    }
+
+    async fn wanted(&self) -> Result<Wanted, StoreError> {
+        let channel = self.source.channel.clone();
+        // A mailbox that was never touched by a person is wanted as soon as it stands in the configuration.
+        self.blocking(move |store| Ok(store.source(&channel)?.map_or(Wanted::Connected, |row| row.wanted))).await
+    }
+
+    async fn imports_of_the_last_minute(&self) -> Vec<jiff::Timestamp> {
+        let (channel, since) = (self.source.channel.clone(), self.pull.clock.now() - Duration::from_secs(60));
+        let most = self.source.config.mails_per_minute as usize;
+        let rows = self.blocking(move |store| store.ledger_since(&channel, since, most.max(1) * 2)).await;
+        let counts = |row: &crate::store::rows::LedgerRow| row.mail.is_some();
+        rows.unwrap_or_default().into_iter().filter(counts).map(|row| row.at).collect()
+    }
+
+    /// Runs what blocks on the disk away from the async threads.
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let store = self.pull.store.clone();
+        let done = tokio::task::spawn_blocking(move || work(&store)).await;
+        done.unwrap_or_else(|error| Err(StoreError::Broken(error.to_string())))
+    }
+}
+
+/// Returns once somebody has changed what is wanted of the connection, or its credential.
+async fn changed(orders: &mut watch::Receiver<Orders>, told: Orders) {
+    if orders.wait_for(|orders| orders.changed != told.changed).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// A number from 0 to 1, so that accounts do not try all at once. Where the system has none, nothing breaks.
+fn chance() -> f64 {
+    let mut byte = [0u8; 1];
+    let _ = getrandom::fill(&mut byte);
+    f64::from(byte[0]) / 255.0
+}

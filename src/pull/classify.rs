@@ -1,0 +1,67 @@
+//! What to do with a mail that a listing shows. Pure.
+
+use crate::pull::config::ReadElsewhere;
+use crate::pull::imap::Listed;
+use crate::store::rows::LedgerState;
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Fetch it.
+    Import,
+    /// Do not fetch it: it is larger than the limit.
+    TooLarge,
+    /// Somebody else has read it first.
+    ReadElsewhere,
+    /// It has its row; there is nothing to do.
+    Done,
+}
+
+/// What a verdict depends on beside the listing.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    pub most_bytes: u64,
+    pub read_elsewhere: ReadElsewhere,
+}
+
+/// Judges one mail above the cursor. `row` is its state in the ledger, if it has one. What was unread when it was
+/// first seen, and had to wait, is imported even if somebody has read it meanwhile: we were late, not they early.
+pub fn judge(mail: &Listed, row: Option<LedgerState>, rules: Rules) -> Verdict {
+    match row {
+        Some(LedgerState::Waiting) => {}
+        Some(_) => return Verdict::Done,
+        None if mail.seen && rules.read_elsewhere == ReadElsewhere::Record => return Verdict::ReadElsewhere,
+        None => {}
+    }
+    if mail.size > rules.most_bytes { Verdict::TooLarge } else { Verdict::Import }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn only_new_unread_mail_within_the_limit_is_fetched() {
+        use LedgerState::{Imported, Known, Rejected, Waiting};
+        let mail = |seen, size| Listed { uid: 1, size, seen, labelled: false, arrived: Timestamp::UNIX_EPOCH };
+        let (unread, read, large) = (mail(false, 10), mail(true, 10), mail(false, 101));
+        let table = [
+            (unread, None, ReadElsewhere::Record, Verdict::Import),
+            (read, None, ReadElsewhere::Record, Verdict::ReadElsewhere),
+            (read, None, ReadElsewhere::Import, Verdict::Import),
+            (large, None, ReadElsewhere::Record, Verdict::TooLarge),
+            (large, Some(Rejected), ReadElsewhere::Record, Verdict::Done),
+            (read, Some(Waiting), ReadElsewhere::Record, Verdict::Import),
+            (large, Some(Waiting), ReadElsewhere::Record, Verdict::TooLarge),
+            (unread, Some(Imported), ReadElsewhere::Record, Verdict::Done),
+            (unread, Some(LedgerState::ReadElsewhere), ReadElsewhere::Import, Verdict::Done),
+            (unread, Some(Known), ReadElsewhere::Record, Verdict::Done),
+        ];
+        for (mail, row, read_elsewhere, want) in table {
+            let rules = Rules { most_bytes: 100, read_elsewhere };
+            assert_eq!(judge(&mail, row, rules), want, "{mail:?} {row:?}");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! A channel's `source`: the mailbox that its mail is pulled from.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::imap::{Mechanism, Security, Settings};
+use crate::net::connect::ConnectConfig;
+
+/// What kind of server it is; gives the defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Preset {
+    Generic,
+    Gmail,
+    Microsoft365,
+}
+
+/// What to do with new mail that somebody else has read before it could be imported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadElsewhere {
+    /// It gets its row in the ledger, and is counted.
+    Record,
+    /// It is imported like any other.
+    Import,
+}
+
+/// `[channel.source]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SourceConfig {
+    /// `imap` is the only kind so far.
+    pub kind: String,
+    pub preset: Preset,
+    /// The server; the preset's unless it is named.
+    pub host: Option<String>,
+    /// 993 for TLS, 143 otherwise, unless it is named.
+    pub port: Option<u16>,
+    pub security: Security,
+    /// The name to log in with; the channel's address unless it is named.
+    pub user: Option<String>,
+    /// A file that holds the password; without one `ticketgate connect` asks for it.
+    pub password_file: Option<PathBuf>,
+    pub mechanism: Mechanism,
+    pub folder: String,
+    pub ca_file: Option<PathBuf>,
+    pub proxy: Option<String>,
+    /// How often the mailbox is looked into, and between which bounds that adapts.
+    #[serde(with = "crate::units::duration")]
+    pub poll: Duration,
+    #[serde(with = "crate::units::duration")]
+    pub poll_least: Duration,
+    #[serde(with = "crate::units::duration")]
+    pub poll_most: Duration,
+    /// Let the server tell of new mail (IMAP IDLE).
+    pub idle: bool,
+    /// The most mails that are imported in any 60 seconds; 0 is no limit.
+    pub mails_per_minute: u32,
+    /// How many mails from before the connection are imported, the most recent ones; at most 50.
+    pub import_recent: u32,
+    pub read_elsewhere: ReadElsewhere,
+    /// Mark imported mail as read.
+    pub mark_read: bool,
+    /// Label imported mail.
+    pub label: bool,
+    /// Move imported mail to this folder.
+    pub move_to: Option<String>,
+    #[serde(with = "crate::units::duration")]
+    pub connect_timeout: Duration,
+    #[serde(with = "crate::units::duration")]
+    pub command_timeout: Duration,
+    /// The waits after trouble: the first, and the longest.
+    #[serde(with = "crate::units::duration")]
+    pub retry_first: Duration,
+    #[serde(with = "crate::units::duration")]
+    pub retry_most: Duration,
+    /// How often mailbox and ledger are compared.
+    #[serde(with = "crate::units::duration")]
+    pub sweep_every: Duration,
+}
+
+impl Default for SourceConfig {
+    fn default() -> Self {
+        Self {
+            kind: "imap".into(),
+            preset: Preset::Generic,
+            host: None,
+            port: None,
+            security: Security::Tls,
+            user: None,
+            password_file: None,
+            mechanism: Mechanism::Auto,
+            folder: "INBOX".into(),
+            ca_file: None,
+            proxy: None,
+            poll: Duration::from_secs(60),
+            poll_least: Duration::from_secs(15),
+            poll_most: Duration::from_secs(60),
+            idle: true,
+            mails_per_minute: 25,
+            import_recent: 0,
+            read_elsewhere: ReadElsewhere::Record,
+            mark_read: true,
+            label: true,
+            move_to: None,
+            connect_timeout: Duration::from_secs(30),
+            command_timeout: Duration::from_secs(60),
+            retry_first: Duration::from_secs(5),
+            retry_most: Duration::from_secs(900),
+            sweep_every: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// The bounds of every duration of a source.
+const WAITS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
+
+impl SourceConfig {
+    /// The server's name: the one that is configured, or the preset's.
+    pub fn host(&self) -> Option<&str> {
+        self.host.as_deref().or(match self.preset {
+            Preset::Generic => None,
+            Preset::Gmail => Some("imap.gmail.com"),
+            Preset::Microsoft365 => Some("outlook.office365.com"),
+        })
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or(if self.security == Security::Tls { 993 } else { 143 })
+    }
+
+    /// What the protocol needs to know.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            host: self.host().unwrap_or_default().to_owned(),
+            port: self.port(),
+            security: self.security,
+            mechanism: self.mechanism,
+            folder: self.folder.clone(),
+            command_timeout: self.command_timeout,
+        }
+    }
+
+    /// What a connection needs to know.
+    pub fn connect(&self) -> ConnectConfig {
+        ConnectConfig { ca_file: self.ca_file.clone(), proxy: self.proxy.clone(), timeout: self.connect_timeout }
+    }
+
+    /// What is wrong, as the key, what is wrong with it, and what to write.
+    pub fn faults(&self) -> Vec<(&'static str, String, String)> {
+        let mut faults = Vec::new();
+        let mut wrong = |key, said: String, advice: &str| faults.push((key, said, advice.to_owned()));
+        if self.kind != "imap" {
+            wrong("kind", format!("\"{}\" is no kind of source", self.kind), "write \"imap\"");
+        }
+        match self.host() {
+            None => wrong("host", "the server is not named".into(), "add host = \"…\", or a preset"),
+            Some(host) if self.security == Security::None && !is_loopback(host) => {
+                let said = format!("\"none\" would send the password to {host} in clear");
+                wrong("security", said, "write \"tls\" or \"starttls\"; \"none\" is for this machine only");
+            }
+            Some(_) => {}
+        }
+        if self.folder.is_empty() || self.folder.contains(char::is_control) {
+            wrong("folder", "it is no name of a folder".into(), "write a name such as \"INBOX\"");
+        }
+        if self.import_recent > 50 {
+            wrong("import_recent", format!("{} is out of range", self.import_recent), "write 0 to 50");
+        }
+        let waits = [
+            ("poll", self.poll),
+            ("poll_least", self.poll_least),
+            ("poll_most", self.poll_most),
+            ("connect_timeout", self.connect_timeout),
+            ("command_timeout", self.command_timeout),
+            ("retry_first", self.retry_first),
+            ("retry_most", self.retry_most),
+            ("sweep_every", self.sweep_every),
+        ];
+        for (key, value) in waits {
+            if !WAITS.contains(&value) {
+                wrong(key, format!("{} is out of range", crate::units::show_duration(value)), "write 1s to 1d");
+            }
+        }
+        if self.poll_least > self.poll || self.poll > self.poll_most {
+            wrong("poll", "it does not lie between poll_least and poll_most".into(), "put the three in order");
+        }
+        if let Err(error) = crate::net::connect::Connector::new(&self.connect()) {
+            let key =
+                if matches!(error, crate::net::connect::ConnectError::Proxy { .. }) { "proxy" } else { "ca_file" };
+            wrong(key, error.to_string(), "check the path and that it is PEM, or the proxy's address");
+        }
+        faults
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_fill_in_and_faults_name_their_key() {
+        let good = SourceConfig { host: Some("imap.example.com".into()), ..SourceConfig::default() };
+        assert_eq!((good.faults(), good.port()), (Vec::new(), 993));
+        let gmail = SourceConfig { preset: Preset::Gmail, ..SourceConfig::default() };
+        assert_eq!((gmail.faults(), gmail.host()), (Vec::new(), Some("imap.gmail.com")));
+        let local = SourceConfig { host: Some("127.0.0.1".into()), security: Security::None, ..good.clone() };
+        assert_eq!((local.faults(), local.port()), (Vec::new(), 143));
+        let table = [
+            (SourceConfig::default(), "host"),
+            (SourceConfig { kind: "pop3".into(), ..good.clone() }, "kind"),
+            (SourceConfig { security: Security::None, ..good.clone() }, "security"),
+            (SourceConfig { folder: "a\nb".into(), ..good.clone() }, "folder"),
+            (SourceConfig { import_recent: 51, ..good.clone() }, "import_recent"),
+            (SourceConfig { poll: Duration::from_secs(61), ..good.clone() }, "poll"),
+            (SourceConfig { retry_most: Duration::ZERO, ..good.clone() }, "retry_most"),
+            (SourceConfig { ca_file: Some("/nowhere".into()), ..good.clone() }, "ca_file"),
+            (SourceConfig { proxy: Some("x".into()), ..good }, "proxy"),
+        ];
+        for (config, want) in table {
+            let faults = config.faults();
+            assert_eq!(faults.iter().map(|fault| fault.0).collect::<Vec<_>>(), [want], "{faults:?}");
+        }
+    }
+}

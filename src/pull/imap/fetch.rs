@@ -1,0 +1,170 @@
+//! Listing and fetching. Nothing here marks a mail as read: bodies are asked for with BODY.PEEK.
+
+use async_imap::imap_proto::{AttributeValue, Response};
+use jiff::Timestamp;
+
+use super::wire::Wire;
+use super::{ImapError, LABEL, Labels, Listed, Mailbox, sequence_set};
+
+/// How much of a large mail is asked for at once.
+pub const SLICE: u32 = 512 << 10;
+
+/// A command that brings mails, from its sending to its tagged answer.
+#[derive(Debug)]
+pub struct Fetching {
+    tag: String,
+    uids: Vec<u32>,
+}
+
+impl Mailbox {
+    /// Mails with uids from `first` to `last`, in order. What a server sends twice or out of range is left out.
+    pub async fn list(&mut self, first: u32, last: Option<u32>) -> Result<Vec<Listed>, ImapError> {
+        let labels = if self.labels == Labels::Gmail { " X-GM-LABELS" } else { "" };
+        let end = last.map_or_else(|| "*".to_owned(), |uid| uid.to_string());
+        let text = format!("UID FETCH {first}:{end} (UID FLAGS RFC822.SIZE INTERNALDATE{labels})");
+        let mut found = Vec::new();
+        self.wire
+            .command("FETCH", &text, |response| {
+                if let Response::Fetch(_, attributes) = response {
+                    found.extend(listed(attributes));
+                }
+            })
+            .await?;
+        // `n:*` names the last mail even where its uid is lower than n (RFC 3501 section 6.4.8).
+        found.retain(|mail| mail.uid >= first && last.is_none_or(|last| mail.uid <= last));
+        found.sort_unstable_by_key(|mail| mail.uid);
+        found.dedup_by_key(|mail| mail.uid);
+        Ok(found)
+    }
+
+    /// Asks for whole mails, in one command; `fetched` then hands them over. The caller keeps their sizes together
+    /// small and gives the uids in order.
+    pub async fn fetch(&mut self, uids: Vec<u32>) -> Result<Fetching, ImapError> {
+        let text = format!("UID FETCH {} (UID BODY.PEEK[])", sequence_set(&uids));
+        Ok(Fetching { tag: self.wire.send("FETCH", &text).await?, uids })
+    }
+
+    /// The next mail, or `None` once all have come. Uids that are gone bring nothing.
+    pub async fn fetched(&mut self, fetching: &Fetching) -> Result<Option<(u32, Vec<u8>)>, ImapError> {
+        loop {
+            let mut body = None;
+            let mut look = |response: &Response<'_>| {
+                if let Response::Fetch(_, attributes) = response {
+                    body = body_of(attributes);
+                }
+            };
+            let done = self.wire.step("FETCH", &fetching.tag, &mut look).await?;
+            if let Some(mail) = body.filter(|(uid, _)| fetching.uids.binary_search(uid).is_ok()) {
+                return Ok(Some(mail));
+            }
+            if done.is_some() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// A part of one mail: what stands at an offset, at most `len` bytes; fewer mean that the mail ends there, `None`
+    /// that it is gone. The server's own count of a mail's bytes is not relied on.
+    pub async fn fetch_part(&mut self, uid: u32, offset: u32, len: u32) -> Result<Option<Vec<u8>>, ImapError> {
+        part(&mut self.wire, &format!("UID FETCH {uid} (UID BODY.PEEK[]<{offset}.{len}>)"), uid).await
+    }
+
+    /// The header section of a mail, at most `len` bytes of it.
+    pub async fn fetch_head(&mut self, uid: u32, len: u32) -> Result<Option<Vec<u8>>, ImapError> {
+        part(&mut self.wire, &format!("UID FETCH {uid} (UID BODY.PEEK[HEADER]<0.{len}>)"), uid).await
+    }
+
+    /// The Message-ID fields of mails, for recognising them after their uids have changed.
+    pub async fn message_ids(&mut self, uids: &[u32]) -> Result<Vec<(u32, Vec<u8>)>, ImapError> {
+        let text = format!("UID FETCH {} (UID BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])", sequence_set(uids));
+        let mut found = Vec::new();
+        self.wire
+            .command("FETCH", &text, |response| {
+                if let Response::Fetch(_, attributes) = response {
+                    found.extend(body_of(attributes));
+                }
+            })
+            .await?;
+        Ok(found)
+    }
+}
+
+async fn part(wire: &mut Wire, text: &str, uid: u32) -> Result<Option<Vec<u8>>, ImapError> {
+    let mut found = None;
+    wire.command("FETCH", text, |response| {
+        if let Response::Fetch(_, attributes) = response
+            && let Some((theirs, bytes)) = body_of(attributes)
+            && theirs == uid
+        {
+            found = Some(bytes);
+        }
+    })
+    .await?;
+    Ok(found)
+}
+
+/// The uid of a FETCH response.
+pub(super) fn uid_of(response: &Response<'_>) -> Option<u32> {
+    let Response::Fetch(_, attributes) = response else { return None };
+    attributes.iter().find_map(|attribute| match attribute {
+        AttributeValue::Uid(uid) => Some(*uid),
+        _ => None,
+    })
+}
+
+fn body_of(attributes: &[AttributeValue<'_>]) -> Option<(u32, Vec<u8>)> {
+    let (mut uid, mut bytes) = (None, None);
+    for attribute in attributes {
+        match attribute {
+            AttributeValue::Uid(number) => uid = Some(*number),
+            AttributeValue::BodySection { data, .. } => bytes = Some(data.as_deref().unwrap_or_default().to_vec()),
+            _ => {}
+        }
+    }
+    Some((uid?, bytes?))
+}
+
+/// A flag update that comes by itself has no size or no uid, and is no listing.
+fn listed(attributes: &[AttributeValue<'_>]) -> Option<Listed> {
+    let (mut uid, mut size, mut arrived) = (None, None, None);
+    let (mut seen, mut labelled) = (false, false);
+    for attribute in attributes {
+        match attribute {
+            AttributeValue::Uid(number) => uid = Some(*number),
+            AttributeValue::Rfc822Size(bytes) => size = Some(u64::from(*bytes)),
+            AttributeValue::InternalDate(text) => arrived = internal_date(text),
+            AttributeValue::Flags(flags) => {
+                seen = flags.iter().any(|flag| flag.eq_ignore_ascii_case("\\Seen"));
+                labelled |= flags.iter().any(|flag| flag.eq_ignore_ascii_case(LABEL));
+            }
+            AttributeValue::GmailLabels(labels) => {
+                labelled |= labels.iter().any(|label| label.trim_matches('"').eq_ignore_ascii_case(LABEL));
+            }
+            _ => {}
+        }
+    }
+    Some(Listed { uid: uid?, size: size?, seen, labelled, arrived: arrived.unwrap_or(Timestamp::UNIX_EPOCH) })
+}
+
+/// `17-Jul-1996 02:44:25 -0700` (RFC 3501, date-time).
+fn internal_date(text: &str) -> Option<Timestamp> {
+    let text = text.trim().trim_matches('"').trim();
+    jiff::fmt::strtime::parse("%d-%b-%Y %H:%M:%S %z", text).ok()?.to_timestamp().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_of_arrival_are_read() {
+        let table = [
+            ("17-Jul-1996 02:44:25 -0700", Some("1996-07-17T09:44:25Z")),
+            (" 1-Jan-2026 00:00:00 +0000", Some("2026-01-01T00:00:00Z")),
+            ("yesterday", None),
+        ];
+        for (text, want) in table {
+            assert_eq!(internal_date(text).map(|at| at.to_string()).as_deref(), want, "{text}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Getting from a fresh connection to a session: greeting, STARTTLS, the best way to log in, who we are.
+
+use async_imap::imap_proto::{Response, Status};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use secrecy::ExposeSecret;
+
+use super::wire::{Wire, cut, quoted, told};
+use super::{ImapError, Mechanism, Security, Settings};
+use crate::accounts::Login;
+use crate::net::connect::Connector;
+
+/// Connects and logs in; returns the session's wire and what the server can do.
+pub async fn open(connector: &Connector, settings: &Settings, login: &Login) -> Result<(Wire, Vec<String>), ImapError> {
+    let (host, port) = (settings.host.as_str(), settings.port);
+    let stream = match settings.security {
+        Security::Tls => connector.tls(host, port).await,
+        Security::Starttls | Security::None => connector.plain(host, port).await,
+    };
+    let mut wire = Wire::new(stream.map_err(ImapError::Connect)?, settings.command_timeout);
+    let pre_authenticated = greeting(&mut wire).await?;
+    if settings.security == Security::Starttls {
+        // PREAUTH would skip the login, and TLS with it (RFC 3501 section 6.2.1 forbids STARTTLS then).
+        if pre_authenticated {
+            return Err(ImapError::Protocol("the server skips the login, so TLS cannot begin".into()));
+        }
+        wire = begin_tls(wire, connector, settings).await?;
+    }
+    let capabilities = wire.capabilities().await?;
+    if !pre_authenticated {
+        authenticate(&mut wire, settings, login, &capabilities).await?;
+    }
+    // A server may offer more, or less, once it knows who asks.
+    let capabilities = wire.capabilities().await?;
+    if has(&capabilities, "ID") {
+        let id = format!("ID (\"name\" \"ticketgate\" \"version\" \"{}\")", env!("CARGO_PKG_VERSION"));
+        // Nobody depends on the answer.
+        match wire.command("ID", &id, |_| {}).await {
+            Ok(_) | Err(ImapError::Refused { .. }) => {}
+            Err(other) => return Err(other),
+        }
+    }
+    Ok((wire, capabilities))
+}
+
+/// Whether a capability is offered.
+pub fn has(capabilities: &[String], name: &str) -> bool {
+    capabilities.iter().any(|one| one == name)
+}
+
+async fn greeting(wire: &mut Wire) -> Result<bool, ImapError> {
+    wire.read("greeting", |response| match response {
+        Response::Data { status: Status::Ok, .. } => Ok(false),
+        Response::Data { status: Status::PreAuth, .. } => Ok(true),
+        Response::Data { outcome, .. } => Err(ImapError::Refused { command: "greeting", said: told(outcome) }),
+        _ => Err(ImapError::Protocol("the server did not greet".into())),
+    })
+    .await?
+}
+
+async fn begin_tls(mut wire: Wire, connector: &Connector, settings: &Settings) -> Result<Wire, ImapError> {
+    wire.command("STARTTLS", "STARTTLS", |_| {}).await?;
+    // A new wire reads nothing that came before TLS: the old one's buffer goes with it, and bytes that are still in
+    // the socket reach the handshake, which fails on them.
+    let stream = wire.into_stream();
+    let stream = connector.upgrade(stream, &settings.host, settings.port).await.map_err(ImapError::Connect)?;
+    Ok(Wire::new(stream, settings.command_timeout))
+}
+
+async fn authenticate(
+    wire: &mut Wire,
+    settings: &Settings,
+    login: &Login,
+    capabilities: &[String],
+) -> Result<(), ImapError> {
+    let offered = |name: &str| has(capabilities, &format!("AUTH={name}"));
+    let outcome = match (login, settings.mechanism) {
+        (Login::Bearer { user, token }, chosen) => {
+            let modern = match chosen {
+                Mechanism::Oauthbearer => true,
+                Mechanism::Xoauth2 => false,
+                _ => offered("OAUTHBEARER") && !offered("XOAUTH2"),
+            };
+            let token = token.expose_secret();
+            let (name, text) = if modern {
+                let (host, port) = (&settings.host, settings.port);
+                let text = format!("n,a={user},\x01host={host}\x01port={port}\x01auth=Bearer {token}\x01\x01");
+                ("OAUTHBEARER", text)
+            } else {
+                ("XOAUTH2", format!("user={user}\x01auth=Bearer {token}\x01\x01"))
+            };
+            challenge(wire, name, text.as_bytes()).await
+        }
+        (Login::Password { user, password }, Mechanism::Login) => {
+            plain_login(wire, user, password.expose_secret()).await
+        }
+        (Login::Password { user, password }, chosen) if chosen == Mechanism::Plain || offered("PLAIN") => {
+            challenge(wire, "PLAIN", format!("\0{user}\0{}", password.expose_secret()).as_bytes()).await
+        }
+        (Login::Password { .. }, _) if has(capabilities, "LOGINDISABLED") => {
+            return Err(ImapError::LoginRefused("the server takes no password on this connection; use TLS".into()));
+        }
+        (Login::Password { user, password }, _) => plain_login(wire, user, password.expose_secret()).await,
+    };
+    match outcome {
+        Err(ImapError::Refused { said, .. }) => Err(ImapError::LoginRefused(said)),
+        other => other,
+    }
+}
+
+/// AUTHENTICATE with one answer. A second challenge is the server's account of a failure (RFC 7628 section 3.2.3, and
+/// XOAUTH2 alike): an empty answer gets the tagged NO.
+async fn challenge(wire: &mut Wire, mechanism: &'static str, answer: &[u8]) -> Result<(), ImapError> {
+    let tag = wire.send("AUTHENTICATE", &format!("AUTHENTICATE {mechanism}")).await?;
+    wire.go_ahead("AUTHENTICATE", &tag).await?;
+    wire.line("AUTHENTICATE", &BASE64_STANDARD.encode(answer)).await?;
+    let mut account = None;
+    for _ in 0..1000 {
+        let mut failed = None;
+        let mut look = |response: &Response<'_>| {
+            if let Response::Continue(outcome) = response {
+                failed = Some(outcome.information.as_deref().unwrap_or_default().to_owned());
+            }
+        };
+        match wire.step("AUTHENTICATE", &tag, &mut look).await {
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) => {}
+            Err(ImapError::Refused { command, said }) => {
+                let said = account.map_or(said.clone(), |account| cut(&format!("{said} {account}")));
+                return Err(ImapError::Refused { command, said });
+            }
+            Err(other) => return Err(other),
+        }
+        if let Some(text) = failed {
+            let decoded = BASE64_STANDARD.decode(text.trim()).unwrap_or_default();
+            account = Some(cut(&String::from_utf8_lossy(&decoded)));
+            wire.line("AUTHENTICATE", "").await?;
+        }
+    }
+    Err(ImapError::Protocol("AUTHENTICATE never ended".into()))
+}
+
+/// LOGIN, with literals where a quoted string cannot say it.
+async fn plain_login(wire: &mut Wire, user: &str, password: &str) -> Result<(), ImapError> {
+    if let (Some(user), Some(password)) = (quoted(user), quoted(password)) {
+        return wire.command("LOGIN", &format!("LOGIN {user} {password}"), |_| {}).await.map(drop);
+    }
+    let tag = wire.send("LOGIN", &format!("LOGIN {{{}}}", user.len())).await?;
+    wire.go_ahead("LOGIN", &tag).await?;
+    wire.bytes("LOGIN", format!("{user} {{{}}}\r\n", password.len()).as_bytes()).await?;
+    wire.go_ahead("LOGIN", &tag).await?;
+    wire.line("LOGIN", password).await?;
+    while wire.step("LOGIN", &tag, &mut |_| {}).await?.is_none() {}
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! Labelling and moving. Nothing is ever deleted.
+
+use super::{ImapError, LABEL, Labels, Mailbox, Marks, REJECTED, folder_name, sequence_set};
+
+impl Mailbox {
+    /// Sets labels on mails. Setting them again changes nothing, and a mail that is gone is no error.
+    pub async fn mark(&mut self, uids: &[u32], marks: Marks) -> Result<(), ImapError> {
+        let set = sequence_set(uids);
+        let words: Vec<&str> = [(marks.imported, LABEL), (marks.rejected, REJECTED)]
+            .iter()
+            .filter(|(on, _)| *on)
+            .map(|(_, w)| *w)
+            .collect();
+        let mut flags: Vec<&str> = Vec::new();
+        if marks.seen {
+            flags.push("\\Seen");
+        }
+        match self.labels {
+            Labels::Gmail if !words.is_empty() => {
+                let text = format!("UID STORE {set} +X-GM-LABELS ({})", words.join(" "));
+                self.wire.command("STORE", &text, |_| {}).await?;
+            }
+            Labels::Keywords => flags.extend(&words),
+            Labels::Gmail | Labels::None => {}
+        }
+        if !flags.is_empty() {
+            let text = format!("UID STORE {set} +FLAGS.SILENT ({})", flags.join(" "));
+            self.wire.command("STORE", &text, |_| {}).await?;
+        }
+        Ok(())
+    }
+
+    /// Moves mails to another folder (RFC 6851). A server that cannot is left as it is: copying and deleting would
+    /// delete.
+    pub async fn move_to(&mut self, uids: &[u32], folder: &str) -> Result<(), ImapError> {
+        if !self.offers("MOVE") {
+            let said = "the server cannot move mail (it does not offer MOVE)".into();
+            return Err(ImapError::Refused { command: "MOVE", said });
+        }
+        let text = format!("UID MOVE {} {}", sequence_set(uids), folder_name(folder)?);
+        self.wire.command("MOVE", &text, |_| {}).await.map(drop)
+    }
+}

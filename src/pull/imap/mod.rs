@@ -1,0 +1,253 @@
+//! A mailbox over IMAP (RFC 3501): opening it, listing, fetching without marking, labelling, waiting for news.
+//!
+//! The only place that knows the protocol and its crate. Must not know: channels, the ledger, what becomes of a mail.
+//! Every command has a deadline and its tagged answer is looked at. After any error but `Refused` and `LoginRefused`
+//! the mailbox is of no use and is opened anew.
+
+mod fetch;
+mod login;
+mod marks;
+mod wait;
+mod wire;
+
+use std::time::Duration;
+
+use async_imap::imap_proto::{MailboxDatum, Response, ResponseCode};
+use jiff::Timestamp;
+
+use crate::accounts::Login;
+use crate::net::connect::{ConnectError, Connector};
+pub use fetch::SLICE;
+pub use wait::{Idle, Woken};
+use wire::{Wire, quoted};
+
+/// How the connection is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Security {
+    Tls,
+    Starttls,
+    None,
+}
+
+/// How to log in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mechanism {
+    /// The best that the server offers.
+    Auto,
+    Xoauth2,
+    Oauthbearer,
+    Plain,
+    Login,
+}
+
+/// What the configuration says about one mailbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub host: String,
+    pub port: u16,
+    pub security: Security,
+    pub mechanism: Mechanism,
+    pub folder: String,
+    /// The longest wait for one response.
+    pub command_timeout: Duration,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImapError {
+    #[error(transparent)]
+    Connect(ConnectError),
+    #[error("the server refused the login: {0}")]
+    LoginRefused(String),
+    #[error("the server refused {command}: {said}")]
+    Refused { command: &'static str, said: String },
+    #[error("the connection was lost: {0}")]
+    Lost(String),
+    #[error("no answer to {0} in time")]
+    Timeout(&'static str),
+    #[error("{0}")]
+    Protocol(String),
+}
+
+/// What kind of labels the folder takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Labels {
+    /// Gmail's X-GM-LABELS.
+    Gmail,
+    /// Keywords: PERMANENTFLAGS has `\*`, or ours by name.
+    Keywords,
+    /// None: the ledger alone remembers.
+    None,
+}
+
+/// The folder as it was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Folder {
+    /// UIDVALIDITY.
+    pub validity: u32,
+    /// UIDNEXT: the lowest uid that the next mail may get.
+    pub next: u32,
+    pub exists: u32,
+    pub labels: Labels,
+}
+
+/// One mail as a listing shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed {
+    pub uid: u32,
+    /// RFC822.SIZE: what the server believes.
+    pub size: u64,
+    pub seen: bool,
+    /// It carries our label.
+    pub labelled: bool,
+    /// INTERNALDATE.
+    pub arrived: Timestamp,
+}
+
+/// The labels to set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    pub seen: bool,
+    pub imported: bool,
+    pub rejected: bool,
+}
+
+/// The label of a mail that was taken.
+pub const LABEL: &str = "Ticketgate";
+/// The further label of one that could not be imported.
+pub const REJECTED: &str = "RejectedByTicketgate";
+
+/// An open mailbox.
+#[derive(Debug)]
+pub struct Mailbox {
+    wire: Wire,
+    capabilities: Vec<String>,
+    labels: Labels,
+    selected: Option<Folder>,
+}
+
+impl Mailbox {
+    /// Connects and logs in.
+    pub async fn open(connector: &Connector, settings: &Settings, login: &Login) -> Result<Self, ImapError> {
+        let (wire, capabilities) = login::open(connector, settings, login).await?;
+        Ok(Self { wire, capabilities, labels: Labels::None, selected: None })
+    }
+
+    /// TLS version and cipher of the connection.
+    pub fn tls_info(&self) -> Option<String> {
+        self.wire.tls_info()
+    }
+
+    /// Whether a capability is offered, in upper case.
+    pub fn offers(&self, capability: &str) -> bool {
+        login::has(&self.capabilities, capability)
+    }
+
+    /// Opens a folder for reading and labelling.
+    pub async fn select(&mut self, folder: &str) -> Result<Folder, ImapError> {
+        let name = folder_name(folder)?;
+        let (mut validity, mut next, mut exists) = (0, 0, 0);
+        let (mut flags, mut permanent) = (Vec::new(), None);
+        let words =
+            |list: &[std::borrow::Cow<'_, str>]| list.iter().map(|flag| flag.to_lowercase()).collect::<Vec<_>>();
+        let done = self
+            .wire
+            .command("SELECT", &format!("SELECT {name}"), |response| match response {
+                Response::MailboxData(MailboxDatum::Exists(count)) => exists = *count,
+                Response::MailboxData(MailboxDatum::Flags(list)) => flags = words(list),
+                Response::Data { outcome, .. } => match &outcome.code {
+                    Some(ResponseCode::UidValidity(number)) => validity = *number,
+                    Some(ResponseCode::UidNext(number)) => next = *number,
+                    Some(ResponseCode::PermanentFlags(list)) => permanent = Some(words(list)),
+                    _ => {}
+                },
+                _ => {}
+            })
+            .await?;
+        if validity == 0 {
+            return Err(ImapError::Protocol(
+                "the server does not tell UIDVALIDITY, so mail cannot be told apart".into(),
+            ));
+        }
+        if done.read_only {
+            return Err(ImapError::Refused { command: "SELECT", said: "the folder can only be read".into() });
+        }
+        // Without PERMANENTFLAGS all flags are permanent (RFC 3501 section 7.1).
+        let permanent = permanent.unwrap_or(flags);
+        let has = |flag: &str| permanent.iter().any(|one| one == flag);
+        self.labels = if self.offers("X-GM-EXT-1") {
+            Labels::Gmail
+        } else if has("\\*") || (has(&LABEL.to_lowercase()) && has(&REJECTED.to_lowercase())) {
+            Labels::Keywords
+        } else {
+            Labels::None
+        };
+        if next == 0 {
+            next = self.highest_uid().await?.saturating_add(1);
+        }
+        let opened = Folder { validity, next, exists, labels: self.labels };
+        self.selected = Some(opened);
+        Ok(opened)
+    }
+
+    /// For servers that do not tell UIDNEXT.
+    async fn highest_uid(&mut self) -> Result<u32, ImapError> {
+        let mut highest = 0;
+        self.wire
+            .command("FETCH", "UID FETCH * (UID)", |response| {
+                if let Some(uid) = fetch::uid_of(response) {
+                    highest = highest.max(uid);
+                }
+            })
+            .await
+            .or_else(
+                |error| if matches!(error, ImapError::Refused { .. }) { Ok(Default::default()) } else { Err(error) },
+            )?;
+        Ok(highest)
+    }
+
+    /// Says goodbye; what the server answers does not matter.
+    pub async fn close(mut self) {
+        let _ = self.wire.command("LOGOUT", "LOGOUT", |_| {}).await;
+    }
+}
+
+/// A folder's name in modified UTF-7 (RFC 3501 section 5.1.3), quoted.
+fn folder_name(folder: &str) -> Result<String, ImapError> {
+    let encoded = utf7_imap::encode_utf7_imap(folder.to_owned());
+    quoted(&encoded).ok_or_else(|| ImapError::Protocol(format!("\"{folder}\" is no name of a folder")))
+}
+
+/// Uids as a sequence set, with ranges for neighbours; the caller gives them in order.
+fn sequence_set(uids: &[u32]) -> String {
+    let mut set = String::new();
+    let mut rest = uids;
+    while let Some(first) = rest.first() {
+        let run = rest.iter().zip(0u32..).take_while(|(uid, n)| first.checked_add(*n) == Some(**uid)).count();
+        let last = rest[run - 1];
+        if !set.is_empty() {
+            set.push(',');
+        }
+        set.push_str(&if run > 1 { format!("{first}:{last}") } else { first.to_string() });
+        rest = &rest[run..];
+    }
+    set
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_and_names_are_written_as_the_protocol_wants() {
+        for (uids, want) in
+            [(&[][..], ""), (&[7], "7"), (&[1, 2, 3, 5, 7, 8], "1:3,5,7:8"), (&[u32::MAX], "4294967295")]
+        {
+            assert_eq!(sequence_set(uids), want);
+        }
+        assert_eq!(folder_name("Entwürfe & \"x\"").unwrap(), "\"Entw&APw-rfe &- \\\"x\\\"\"");
+        assert!(folder_name("a\r\nb").is_err() || !folder_name("a\r\nb").unwrap().contains('\n'));
+    }
+}

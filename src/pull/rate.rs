@@ -1,0 +1,76 @@
+//! How many mails a minute: a window of 60 seconds that slides. Pure: the time comes in.
+
+use std::collections::VecDeque;
+
+use jiff::{SignedDuration, Timestamp};
+
+const WINDOW: SignedDuration = SignedDuration::from_secs(60);
+
+/// The imports of the last minute.
+#[derive(Clone, Debug)]
+pub struct Rate {
+    most: usize,
+    taken: VecDeque<Timestamp>,
+}
+
+impl Rate {
+    /// At most so many in any 60 seconds; 0 is no limit. `before` are the imports of an earlier run.
+    pub fn new(most: u32, before: impl IntoIterator<Item = Timestamp>) -> Self {
+        let mut taken: Vec<Timestamp> = before.into_iter().collect();
+        taken.sort_unstable();
+        Self { most: most as usize, taken: taken.into() }
+    }
+
+    /// How many may be taken now.
+    pub fn free(&mut self, now: Timestamp) -> usize {
+        if self.most == 0 {
+            return usize::MAX;
+        }
+        while self.taken.front().is_some_and(|at| now.duration_since(*at) >= WINDOW) {
+            self.taken.pop_front();
+        }
+        self.most.saturating_sub(self.taken.len())
+    }
+
+    /// One was taken.
+    pub fn take(&mut self, now: Timestamp) {
+        if self.most > 0 {
+            self.taken.push_back(now);
+        }
+    }
+
+    /// How long until the next may be taken; zero if one may be taken now.
+    pub fn wait(&mut self, now: Timestamp) -> std::time::Duration {
+        if self.free(now) > 0 {
+            return std::time::Duration::ZERO;
+        }
+        let oldest = self.taken.front().copied().unwrap_or(now);
+        std::time::Duration::try_from(WINDOW - now.duration_since(oldest)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_minute_ever_has_more() {
+        let start = Timestamp::from_second(1_795_000_000).unwrap();
+        let at = |seconds: i64| start + SignedDuration::from_secs(seconds);
+        // An earlier run has taken two; the window goes on across the restart.
+        let mut rate = Rate::new(3, [at(-30), at(-10), at(-70)]);
+        let mut taken = vec![-30, -10];
+        for second in 0..300 {
+            while rate.free(at(second)) > 0 {
+                rate.take(at(second));
+                taken.push(second);
+            }
+        }
+        assert!(taken.windows(4).all(|four| four[3] - four[0] >= 60), "{taken:?}");
+        assert_eq!(taken.len(), 2 + 1 + 3 * 4 + 2);
+        assert_eq!(Rate::new(0, []).free(start), usize::MAX);
+        let mut full = Rate::new(1, [at(-20)]);
+        assert_eq!(full.wait(start), std::time::Duration::from_secs(40));
+        assert_eq!(full.wait(at(40)), std::time::Duration::ZERO);
+    }
+}
