@@ -20,6 +20,7 @@ use crate::desk::Desk;
 use crate::filing::Worker;
 use crate::intake::{self, Intake};
 use crate::metrics::Metrics;
+use crate::net::connect::Connectors;
 use crate::net::listen::{Inherited, ListenError};
 use crate::net::tls::Acceptor;
 use crate::net::verify::Verifier;
@@ -292,6 +293,7 @@ impl Rooms {
             accounts: self.shared.accounts.clone(),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
+            connectors: Connectors::default(),
         };
         let run = pull.run(self.shared.sources.subscribe(), self.doors.shutdown.clone());
         self.doors.tasks.push(tokio::spawn(run));

@@ -82,10 +82,14 @@ impl Metrics {
         self.0.mailboxes.looks.with_label_values(&[channel, "failed"]).inc();
     }
 
-    /// How many mails wait for the rate, and how many labels are owed.
-    pub fn mailbox_is(&self, channel: &str, waiting: u64, labels_owed: u64) {
-        self.0.mailboxes.waiting.with_label_values(&[channel]).set(signed(waiting));
-        self.0.mailboxes.labels_owed.with_label_values(&[channel]).set(signed(labels_owed));
+    /// How many mails wait for the rate.
+    pub fn mails_waiting(&self, channel: &str, mails: u64) {
+        self.0.mailboxes.waiting.with_label_values(&[channel]).set(signed(mails));
+    }
+
+    /// How many labels are owed on the server.
+    pub fn labels_owed(&self, channel: &str, mails: u64) {
+        self.0.mailboxes.labels_owed.with_label_values(&[channel]).set(signed(mails));
     }
 
     /// What a sweep has found.

@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -67,6 +67,28 @@ pub struct Connector {
 impl std::fmt::Debug for Connector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connector").field("proxy", &self.proxy).field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+/// Connectors by their configuration: those that are configured alike share what they trust, which is large.
+#[derive(Clone, Debug, Default)]
+pub struct Connectors(Arc<Mutex<Vec<(ConnectConfig, Connector)>>>);
+
+impl Connectors {
+    /// The connector of a configuration, made at its first use.
+    pub fn get(&self, config: &ConnectConfig) -> Result<Connector, ConnectError> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, connector)) = known.iter().find(|(theirs, _)| theirs == config) {
+            return Ok(connector.clone());
+        }
+        let connector = Connector::new(config)?;
+        known.push((config.clone(), connector.clone()));
+        Ok(connector)
+    }
+
+    /// Forgets them all, so that files of authorities are read again.
+    pub fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 

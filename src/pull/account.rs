@@ -11,13 +11,15 @@ use super::{Pull, Source, problem};
 use crate::accounts::{Cause, Orders, Problem, Remedy, State};
 use crate::intake::Refusal;
 use crate::net::backoff::Backoff;
-use crate::net::connect::Connector;
 use crate::shutdown::Shutdown;
 use crate::store::rows::{SourceRow, Wanted};
 use crate::store::{Store, StoreError};
 
 /// IDLE is begun anew before servers and address translators forget it.
 const IDLE_LONGEST: Duration = Duration::from_secs(9 * 60);
+
+/// A connection that lasted so long has worked; one that ends sooner again and again would be opened without end.
+const WORKED: Duration = Duration::from_secs(30);
 
 /// Why a session ended.
 #[derive(Debug)]
@@ -140,7 +142,7 @@ impl Task {
         let login = tokio::task::spawn_blocking(move || accounts.login(&channel)).await;
         let login =
             login.map_err(|e| Problem::new(Cause::Protocol, e.to_string())).flatten().map_err(Trouble::Problem)?;
-        let connector = Connector::new(&self.source.config.connect()).map_err(ImapError::Connect)?;
+        let connector = self.pull.connectors.get(&self.source.config.connect()).map_err(ImapError::Connect)?;
         let settings = self.source.config.settings();
         let mut mailbox = Mailbox::open(&connector, &settings, &login).await?;
         let folder = mailbox.select(&settings.folder).await?;
@@ -161,10 +163,10 @@ impl Task {
         let found = self.look(session).await?;
         self.settle_labels(session).await?;
         self.sweep(session, told).await?;
-        self.backoff.reset();
         let now = self.pull.clock.now();
-        self.pull.metrics.looked(&self.source.channel.to_string(), now);
         let waiting = found.waiting;
+        self.pull.metrics.looked(&self.source.channel.to_string(), now);
+        self.pull.metrics.mails_waiting(&self.source.channel.to_string(), waiting as u64);
         self.pull.accounts.show(&self.source.channel, |connection| {
             (connection.last_look, connection.waiting) = (Some(now), waiting as u64);
         });
@@ -184,13 +186,18 @@ impl Task {
     fn after(&mut self, trouble: Trouble) -> Duration {
         let channel = self.source.channel.clone();
         self.pull.metrics.look_failed(&channel.to_string());
-        let was_connected =
-            self.pull.accounts.connection(&channel).is_some_and(|connection| connection.state == State::Connected);
+        let now = self.pull.clock.now();
+        let lasted = self.pull.accounts.connection(&channel).filter(|connection| connection.state == State::Connected);
+        let lasted = lasted.and_then(|connection| Duration::try_from(now.duration_since(connection.since)).ok());
+        let worked = lasted.is_some_and(|lasted| lasted >= WORKED);
+        if worked {
+            self.backoff.reset();
+        }
         let lost = matches!(trouble, Trouble::Imap(ImapError::Lost(_)));
         let problem = trouble.problem();
         // Servers end idle connections as they like: one that worked is opened again at once, and only if that fails is
         // something wrong.
-        if was_connected && lost {
+        if worked && lost {
             tracing::debug!(channel = %channel, %problem, "the connection ended and is opened again");
             self.pull.accounts.show(&channel, |connection| connection.state = State::Connecting);
             return Duration::from_millis(200);
@@ -199,7 +206,7 @@ impl Task {
         if problem.cause.remedy() == Remedy::Person {
             wait = self.source.config.retry_most;
         }
-        let next = self.pull.clock.now() + wait;
+        let next = now + wait;
         self.show(State::Problem(problem), Some(next));
         wait
     }

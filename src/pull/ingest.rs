@@ -34,6 +34,9 @@ impl Task {
         mails: &[Listed],
         imported: &mut usize,
     ) -> Result<Vec<LedgerRow>, Trouble> {
+        // Before they come: a connection that breaks half-way has had its share of the minute.
+        let now = self.pull.clock.now();
+        mails.iter().for_each(|_| self.rate.take(now));
         let mut accepting: JoinSet<(u32, Outcome)> = JoinSet::new();
         let mut came: HashSet<u32> = HashSet::new();
         let mut rest = mails;
@@ -60,8 +63,6 @@ impl Task {
         while !accepting.is_empty() {
             settled(accepting.join_next().await)?;
         }
-        let now = self.pull.clock.now();
-        came.iter().for_each(|_| self.rate.take(now));
         *imported += came.len();
         let channel = self.source.channel.to_string();
         let gone: Vec<_> = mails.iter().filter(|mail| !came.contains(&mail.uid)).collect();

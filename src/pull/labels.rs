@@ -21,7 +21,7 @@ impl Task {
             let unfiled = self.pull.store.unfiled(&self.source.channel);
             let channel = self.source.channel.clone();
             let intents = self.blocking(move |store| store.intents(&channel, MOST)).await?;
-            self.pull.metrics.mailbox_is(&self.source.channel.to_string(), 0, intents.len() as u64);
+            self.pull.metrics.labels_owed(&self.source.channel.to_string(), intents.len() as u64);
             if !intents.is_empty() {
                 let (more, done) = (intents.len() == MOST, self.label(session, intents).await?);
                 if done && more {

@@ -26,14 +26,32 @@ impl Task {
         self.look_back(session, &mut found).await?;
         let first = session.row.cursor.saturating_add(1);
         let listed = session.mailbox.list(first, None).await?;
+        self.note_gone(session, &listed).await?;
         for chunk in listed.chunks(CHUNK) {
             self.chunk(session, chunk, &mut found).await?;
-            if found.waiting > 0 {
-                // The cursor stays here, so what follows is seen again; it only gets its rows now.
-                found.waiting = found.waiting.max(1);
-            }
         }
         Ok(found)
+    }
+
+    /// Mail that had to wait, and left the folder meanwhile, has its end in the ledger too.
+    async fn note_gone(&mut self, session: &mut Session, listed: &[Listed]) -> Result<(), Trouble> {
+        let (channel, validity) = (self.source.channel.clone(), session.row.validity);
+        let first = session.row.cursor.saturating_add(1);
+        let rows = self.blocking(move |store| store.ledger(&channel, validity, first..=u32::MAX, usize::MAX)).await?;
+        let there = |uid: u32| listed.binary_search_by_key(&uid, |mail| mail.uid).is_ok();
+        let gone: Vec<LedgerRow> = rows
+            .into_iter()
+            .filter(|row| row.state == LedgerState::Waiting && !there(row.uid))
+            .map(|row| self.row(session, row.uid, LedgerState::Gone))
+            .collect();
+        if !gone.is_empty() {
+            let channel = self.source.channel.to_string();
+            tracing::warn!(channel, mails = gone.len(), "mail left the folder before it could be imported");
+            self.pull.metrics.pulled(&channel, "gone", gone.len() as u64);
+            let row = SourceRow { gone: session.row.gone + gone.len() as u64, ..session.row.clone() };
+            session.row = self.keep(row, gone).await?;
+        }
+        Ok(())
     }
 
     /// Imports what is wanted from before the connection, read or not.

@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::intake::Intake;
 use crate::mail::Address;
 use crate::metrics::Metrics;
-use crate::net::connect::Connector;
+use crate::net::connect::{Connector, Connectors};
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use config::SourceConfig;
@@ -55,6 +55,7 @@ pub struct Pull {
     pub accounts: Accounts,
     pub clock: Clock,
     pub metrics: Metrics,
+    pub connectors: Connectors,
 }
 
 impl Pull {
@@ -63,6 +64,8 @@ impl Pull {
         let mut tasks: HashMap<String, (Source, JoinHandle<()>)> = HashMap::new();
         loop {
             let wanted = sources.borrow_and_update().clone();
+            // A reload is when files of authorities are read again.
+            self.connectors.forget();
             let gone = |key: &String, source: &Source| !wanted.iter().any(|w| w.channel.key() == *key && w == source);
             for (_, (_, task)) in tasks.extract_if(|key, (source, _)| gone(key, source)) {
                 // Nothing is lost by breaking off: what stands in the log is known, and the rest is fetched again.
