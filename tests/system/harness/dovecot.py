@@ -110,11 +110,16 @@ class Dovecot:
         folder = self.base / "mail" / user / "Maildir"
         for part in ("new", "cur", "tmp"):
             (folder / part).mkdir(parents=True, exist_ok=True)
+        for path in (folder.parent, folder, *(folder / part for part in ("new", "cur", "tmp"))):
+            os.chown(path, 65534, 65534)
         stamp = time.time_ns()
         for index, mail in enumerate(mails):
             name = f"{stamp // 10**9}.M{stamp % 10**9}P{os.getpid()}Q{index:06}.host"
-            (folder / "new" / name).write_bytes(mail.replace(b"\r\n", b"\n"))
-        subprocess.run(["chown", "-R", "65534:65534", self.base / "mail" / user], check=True)
+            # As a delivery agent does it: whole and owned before it can be seen.
+            made = folder / "tmp" / name
+            made.write_bytes(mail.replace(b"\r\n", b"\n"))
+            os.chown(made, 65534, 65534)
+            made.rename(folder / "new" / name)
 
     def flags(self, user):
         """The flags of all mails, as sets of lower-case words, by Message-ID."""
