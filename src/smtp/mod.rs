@@ -17,6 +17,7 @@ pub mod reply;
 mod server;
 pub mod session;
 mod stream;
+pub mod submission;
 
 pub use config::{BareNewlines, Config, Listener, TlsMode};
 pub use fault::Fault;
