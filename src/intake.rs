@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::mail::headers::{self, HeaderSection};
 use crate::mail::{Address, Envelope, MailId, Origin, Reason};
 use crate::metrics::Metrics;
-use crate::store::{Body, BodyWriter, Delivery, Incoming, Receipt, Refused, SpoolError, Store};
+use crate::store::{Body, BodyWriter, Delivery, Incoming, OutgoingMeta, Receipt, Refused, SpoolError, Store};
 use crate::ticket::channel::{AuthPolicy, Directory};
 use crate::ticket::recipient;
 
@@ -64,6 +64,20 @@ pub struct TurnedAway {
     pub size: u64,
     /// Its first bytes, with the header section.
     pub head: Vec<u8>,
+}
+
+/// A mail that was handed in to leave, with all its bytes.
+#[derive(Debug)]
+pub struct Leaving {
+    pub id: MailId,
+    pub received_at: Timestamp,
+    /// The return path, and whom it is for.
+    pub envelope: Envelope,
+    pub origin: Origin,
+    /// The channel whose mail it is.
+    pub channel: Address,
+    pub outgoing: OutgoingMeta,
+    pub body: Body,
 }
 
 /// Why a mail was not accepted.
@@ -134,6 +148,37 @@ impl Intake {
             Ok(receipt) => {
                 self.metrics.mail_accepted(kind.as_str(), size, started.elapsed());
                 tracing::info!(mail = %id, door = kind.as_str(), %peer, from, size, "accepted");
+                Ok(receipt)
+            }
+            Err(SpoolError::Full) => Err(Refusal::Full),
+            Err(SpoolError::Trouble(said)) => Err(Refusal::Trouble(said)),
+        }
+    }
+
+    /// How large a header section may be.
+    pub fn header_limit(&self) -> usize {
+        self.config.load().header_limit()
+    }
+
+    /// Takes responsibility for a mail that leaves. `Ok` means that it stands synced on disk.
+    pub async fn accept_leaving(&self, leaving: Leaving) -> Result<Receipt, Refusal> {
+        let started = Instant::now();
+        let Leaving { id, received_at, envelope, origin, channel, outgoing, body } = leaving;
+        let config = self.config.load();
+        let read = HeaderSection::read(body.head(), config.header_limit());
+        let hops = read.map_err(Refusal::Permanent)?.values("Received").count();
+        if hops > config.max_received {
+            return Err(Refusal::Permanent(Reason::LoopHops));
+        }
+        let (kind, size, recipients) = (origin.kind.as_str(), body.size(), envelope.rcpt_to.len());
+        let (author, said) = (outgoing.author.clone(), channel.to_string());
+        let deliveries = vec![Delivery { channel, rcpt_to: Vec::new() }];
+        let outgoing = Some(outgoing);
+        let incoming = Incoming { id, received_at, envelope, origin, deliveries, review: false, outgoing, body };
+        match self.store.spool(incoming).await {
+            Ok(receipt) => {
+                self.metrics.mail_accepted(kind, size, started.elapsed());
+                tracing::info!(mail = %id, door = kind, author, channel = said, recipients, size, "accepted to be sent");
                 Ok(receipt)
             }
             Err(SpoolError::Full) => Err(Refusal::Full),

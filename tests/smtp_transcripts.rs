@@ -39,6 +39,11 @@ async fn tls() {
 }
 
 #[tokio::test]
+async fn submission() {
+    run("submission_").await;
+}
+
+#[tokio::test]
 async fn proxy() {
     run("proxy_").await;
 }

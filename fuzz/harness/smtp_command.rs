@@ -1,6 +1,6 @@
 //! Lines are framed the same however they arrive, and every line is a command or an error, never a panic.
 
-use ticketgate::smtp::command::{Command, Recipient, parse};
+use ticketgate::smtp::command::{Command, RcptCommand, Recipient, parse};
 use ticketgate::smtp::line::{Frame, LineFault, LineReader};
 
 pub fn run(data: &[u8]) {
@@ -10,7 +10,7 @@ pub fn run(data: &[u8]) {
     for line in whole.into_iter().flatten() {
         assert!(!line.iter().any(|octet| matches!(octet, b'\r' | b'\n' | 0)));
         let command = parse(&line);
-        if let Ok(Command::Rcpt(Recipient::Address(address))) = &command {
+        if let Ok(Command::Rcpt(RcptCommand { recipient: Recipient::Address(address), .. })) = &command {
             assert!(String::from_utf8_lossy(&line).contains(address.local()), "an address that is not in the line");
         }
     }

@@ -6,7 +6,8 @@ use ticketgate::mail::{Address, MailId, Reason};
 use ticketgate::smtp::Config;
 use ticketgate::smtp::line::{Frame, LineReader};
 use ticketgate::smtp::reply::Replies;
-use ticketgate::smtp::session::{Admission, Ending, Next, Outcome, Permission, Rules, Session, Tls};
+use ticketgate::smtp::session::{Admission, Ended, Ending, Next, Outcome, Permission, Rules, Session, Submitter, Tls};
+use ticketgate::smtp::submission::sasl::Method;
 use ticketgate::ticket::Directory;
 use ticketgate::ticket::channel::{AuthPolicy, Channel};
 
@@ -18,6 +19,9 @@ pub fn run(data: &[u8]) {
     let rules = Rules { max_recipients: 3, max_commands: 40, ..Rules::new(&Config::default()) };
     let (mut session, mut lines, mut out) =
         (Session::new(rules, tls, permission), LineReader::default(), Replies::default());
+    if start & 8 != 0 {
+        session = session.at_submission(Submitter::new(Method::ALL.to_vec(), start & 16 == 0, start & 32 == 0));
+    }
     session.greet("mx.example.com", &mut out);
     let mut next = Next::Line;
     loop {
@@ -40,6 +44,17 @@ pub fn run(data: &[u8]) {
                 10..=19 => session.admit(Admission::NoRoom, &mut out),
                 _ => session.admit(Admission::Granted, &mut out),
             },
+            Next::Authenticate { .. } => {
+                let _ = session.take_initial();
+                let ended = match event(&mut rest) {
+                    0..=99 => Ended::Failed,
+                    100..=149 => Ended::Cancelled,
+                    150..=199 => Ended::Unreadable,
+                    200..=229 => Ended::Trouble,
+                    _ => Ended::TooMany,
+                };
+                session.authenticated(ended, &mut out)
+            }
             Next::StartTls => {
                 let step = session.starttls(rest.len(), &mut out);
                 if step.next != Next::Close {

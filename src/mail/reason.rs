@@ -17,6 +17,8 @@ pub enum Reason {
     NoChannel,
     /// The channel's policy refuses what fails SPF, DKIM or DMARC.
     AuthFailed,
+    /// Whoever handed it in may not write as its From field says.
+    SenderNotAllowed,
     /// The mail is one of our own that came back.
     LoopOwnMail,
     /// More Received fields than a mail that is not looping has (RFC 5321 section 6.3).
@@ -49,13 +51,14 @@ pub struct ReasonReply {
 
 impl Reason {
     /// Every reason there is, for documentation, metrics and tests.
-    pub const ALL: [Reason; 16] = [
+    pub const ALL: [Reason; 17] = [
         Self::TooLarge,
         Self::Malformed,
         Self::HeaderTooLarge,
         Self::MissingFrom,
         Self::NoChannel,
         Self::AuthFailed,
+        Self::SenderNotAllowed,
         Self::LoopOwnMail,
         Self::LoopHops,
         Self::ParseTimeout,
@@ -77,6 +80,7 @@ impl Reason {
             Self::MissingFrom => "missing_from",
             Self::NoChannel => "no_channel",
             Self::AuthFailed => "auth_failed",
+            Self::SenderNotAllowed => "sender_not_allowed",
             Self::LoopOwnMail => "loop_own_mail",
             Self::LoopHops => "loop_hops",
             Self::ParseTimeout => "parse_timeout",
@@ -103,6 +107,7 @@ impl Reason {
             Self::HeaderTooLarge => (550, "5.6.0", "Header section is larger than the limit"),
             Self::NoChannel => (550, "5.1.1", "No support address found among the recipients"),
             Self::AuthFailed => (550, "5.7.1", "Message failed the sender authentication this address asks for"),
+            Self::SenderNotAllowed => (550, "5.7.1", "You may not write as the From field says"),
             Self::LoopOwnMail | Self::LoopHops => (554, "5.4.6", "Mail loop detected"),
             _ => (554, "5.6.0", "Message structure could not be read"),
         };

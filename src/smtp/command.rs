@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use smtp_proto::Request;
 
+use super::parameters;
 use crate::mail::Address;
 
 /// A command that is well formed. Whether it may come now is for the session to say.
@@ -16,7 +17,7 @@ pub enum Command {
     Ehlo(String),
     Helo(String),
     Mail(MailCommand),
-    Rcpt(Recipient),
+    Rcpt(RcptCommand),
     Data,
     Bdat { size: u64, last: bool },
     Rset,
@@ -25,7 +26,7 @@ pub enum Command {
     Vrfy,
     Expn,
     StartTls,
-    Auth,
+    Auth(AuthCommand),
     Quit,
 }
 
@@ -37,6 +38,46 @@ pub struct MailCommand {
     /// SIZE; a number too large to hold is the largest.
     pub size: Option<u64>,
     pub smtputf8: bool,
+    /// RET and ENVID (RFC 3461 sections 4.3 and 4.4), as they were written.
+    pub ret: Option<String>,
+    pub envid: Option<String>,
+}
+
+/// RCPT with its parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RcptCommand {
+    pub recipient: Recipient,
+    /// NOTIFY and ORCPT (RFC 3461 sections 4.1 and 4.2), as they were written.
+    pub notify: Option<String>,
+    pub orcpt: Option<String>,
+}
+
+impl MailCommand {
+    /// Whether it asks for what only a door with delivery reports offers.
+    pub fn asks_for_reports(&self) -> bool {
+        self.ret.is_some() || self.envid.is_some()
+    }
+}
+
+impl RcptCommand {
+    /// Whether it asks for what only a door with delivery reports offers.
+    pub fn asks_for_reports(&self) -> bool {
+        self.notify.is_some() || self.orcpt.is_some()
+    }
+}
+
+/// AUTH with its mechanism and, if it came along, the first message (RFC 4954 section 4), still in base 64.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AuthCommand {
+    pub mechanism: String,
+    pub initial: Option<String>,
+}
+
+impl std::fmt::Debug for AuthCommand {
+    /// The first message may be a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuthCommand").field("mechanism", &self.mechanism).finish_non_exhaustive()
+    }
 }
 
 /// Whom RCPT names.
@@ -76,6 +117,7 @@ const MAIL_FORM: &str = "MAIL FROM:<address> [parameters]";
 /// A web page can make a browser on an allowed machine send us such a line with SMTP commands behind it.
 const HTTP_METHODS: [&str; 8] = ["GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "DELETE", "PATCH"];
 const RCPT_FORM: &str = "RCPT TO:<address>";
+const AUTH_FORM: &str = "AUTH mechanism [initial-response]";
 
 /// Reads one line, without its CR LF.
 pub fn parse(line: &[u8]) -> Result<Command, CommandError> {
@@ -92,6 +134,10 @@ pub fn parse(line: &[u8]) -> Result<Command, CommandError> {
     }
     if verb.eq_ignore_ascii_case("BDAT") {
         return bdat(text);
+    }
+    // smtp-proto takes no first message of more than 4 KiB, which a token is.
+    if verb.eq_ignore_ascii_case("AUTH") {
+        return auth(text);
     }
     if HTTP_METHODS.contains(&verb) {
         return Err(CommandError::OtherProtocol);
@@ -113,7 +159,6 @@ pub fn parse(line: &[u8]) -> Result<Command, CommandError> {
         Request::Help { .. } => Ok(Command::Help),
         Request::Vrfy { .. } => Ok(Command::Vrfy),
         Request::Expn { .. } => Ok(Command::Expn),
-        Request::Auth { .. } => Ok(Command::Auth),
         _ => Err(CommandError::NotImplemented),
     }
 }
@@ -139,31 +184,10 @@ fn recognise(line: &[u8]) -> Result<Request<Cow<'_, str>>, CommandError> {
 
 fn mail(text: &str) -> Result<Command, CommandError> {
     let (path, rest) = path(text).ok_or(CommandError::Syntax(MAIL_FORM))?;
-    let mut command = MailCommand::default();
+    let mut command = parameters::of_mail(rest)?;
     if !path.is_empty() {
         command.from = Some(Address::parse(without_route(path)).map_err(|_| CommandError::Sender)?);
     }
-    let (mut body, mut seen_utf8) = (false, false);
-    for parameter in rest.split_ascii_whitespace() {
-        let (name, value) = match parameter.split_once('=') {
-            Some((name, value)) => (name, Some(value)),
-            None => (parameter, None),
-        };
-        let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
-        match value {
-            Some(value) if is("SIZE") && command.size.is_none() => command.size = Some(number(value)?),
-            Some(value) if is("BODY") && !body => {
-                body = true;
-                if !["7BIT", "8BITMIME"].iter().any(|known| value.eq_ignore_ascii_case(known)) {
-                    return Err(CommandError::UnknownParameter);
-                }
-            }
-            None if is("SMTPUTF8") && !seen_utf8 => seen_utf8 = true,
-            _ if is("SIZE") || is("BODY") || is("SMTPUTF8") => return Err(CommandError::BadParameter),
-            _ => return Err(CommandError::UnknownParameter),
-        }
-    }
-    command.smtputf8 = seen_utf8;
     Ok(Command::Mail(command))
 }
 
@@ -175,7 +199,18 @@ fn rcpt(text: &str) -> Result<Command, CommandError> {
     } else {
         Recipient::Address(Address::parse(path).map_err(|_| CommandError::Recipient)?)
     };
-    if rest.trim().is_empty() { Ok(Command::Rcpt(recipient)) } else { Err(CommandError::UnknownParameter) }
+    let (notify, orcpt) = parameters::of_rcpt(rest)?;
+    Ok(Command::Rcpt(RcptCommand { recipient, notify, orcpt }))
+}
+
+fn auth(text: &str) -> Result<Command, CommandError> {
+    let mut words = text.split_ascii_whitespace().skip(1);
+    let mechanism = words.next().ok_or(CommandError::Syntax(AUTH_FORM))?.to_owned();
+    let initial = words.next().map(str::to_owned);
+    if words.next().is_some() {
+        return Err(CommandError::Syntax(AUTH_FORM));
+    }
+    Ok(Command::Auth(AuthCommand { mechanism, initial }))
 }
 
 /// The text between the angle brackets, and what follows them. A bracket inside quotes is part of the local part.
@@ -222,7 +257,7 @@ fn bdat(text: &str) -> Result<Command, CommandError> {
 }
 
 /// At most 20 digits (RFC 1870 section 3); what is too large to hold is the largest number.
-fn number(text: &str) -> Result<u64, CommandError> {
+pub(super) fn number(text: &str) -> Result<u64, CommandError> {
     if text.is_empty() || text.len() > 20 || !text.bytes().all(|octet| octet.is_ascii_digit()) {
         return Err(CommandError::BadParameter);
     }
@@ -242,11 +277,18 @@ mod tests {
     }
 
     fn to(text: &str) -> Result<Command, CommandError> {
-        Ok(Command::Rcpt(Recipient::Address(address(text))))
+        let recipient = Recipient::Address(address(text));
+        Ok(Command::Rcpt(RcptCommand { recipient, notify: None, orcpt: None }))
+    }
+
+    fn auth(mechanism: &str, initial: Option<&str>) -> Result<Command, CommandError> {
+        Ok(Command::Auth(AuthCommand { mechanism: mechanism.into(), initial: initial.map(str::to_owned) }))
     }
 
     #[test]
     fn paths_and_parameters() {
+        let postmaster =
+            Command::Rcpt(RcptCommand { recipient: Recipient::Postmaster, notify: None, orcpt: None });
         let sized = |size| Ok(Command::Mail(MailCommand { size: Some(size), ..MailCommand::default() }));
         let table: Vec<(&str, Result<Command, CommandError>)> = vec![
             ("MAIL FROM:<a@b.example>", from("a@b.example")),
@@ -269,12 +311,12 @@ mod tests {
             ("MAIL FROM:<> SIZE=1 SIZE=2", Err(CommandError::BadParameter)),
             ("MAIL FROM:<> SMTPUTF8=1", Err(CommandError::BadParameter)),
             ("MAIL FROM:<> BODY=BINARYMIME", Err(CommandError::UnknownParameter)),
-            ("MAIL FROM:<> RET=HDRS", Err(CommandError::UnknownParameter)),
+            ("MAIL FROM:<> MT-PRIORITY=3", Err(CommandError::UnknownParameter)),
             ("RCPT TO:<a+x@b.example>", to("a+x@b.example")),
-            ("RCPT TO:<PostMaster>", Ok(Command::Rcpt(Recipient::Postmaster))),
+            ("RCPT TO:<PostMaster>", Ok(postmaster)),
             ("RCPT TO:<>", Err(CommandError::Recipient)),
             ("RCPT TO:<a b@c.example>", Err(CommandError::Recipient)),
-            ("RCPT TO:<a@b.example> NOTIFY=NEVER", Err(CommandError::UnknownParameter)),
+            ("RCPT TO:<a@b.example> X=NEVER", Err(CommandError::UnknownParameter)),
             ("RCPT FROM:<a@b.example>", Err(CommandError::Syntax(RCPT_FORM))),
         ];
         for (line, want) in table {
@@ -295,8 +337,10 @@ mod tests {
             (b"STARTTLS now", Err(CommandError::Syntax("STARTTLS"))),
             (b"NOOP anything", Ok(Command::Noop)),
             (b"VRFY somebody", Ok(Command::Vrfy)),
-            (b"AUTH PLAIN AGEAYg==", Ok(Command::Auth)),
-            (b"AUTH NONSENSE", Ok(Command::Auth)),
+            (b"AUTH PLAIN AGEAYg==", auth("PLAIN", Some("AGEAYg=="))),
+            (b"AUTH NONSENSE", auth("NONSENSE", None)),
+            (b"AUTH", Err(CommandError::Syntax(AUTH_FORM))),
+            (b"AUTH PLAIN a b", Err(CommandError::Syntax(AUTH_FORM))),
             (b"ETRN x", Err(CommandError::NotImplemented)),
             (b"LHLO x", Err(CommandError::NotImplemented)),
             (b"BDAT 0 LAST", Ok(Command::Bdat { size: 0, last: true })),

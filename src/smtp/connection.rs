@@ -20,7 +20,7 @@ use super::line::{Frame, LineReader};
 use super::receive::Chunked;
 use super::reply::Replies;
 use super::server::{Door, Live};
-use super::session::{Admission, Ending, Next, Permission, Rules, Session, Step, Tls};
+use super::session::{Admission, Ending, Next, Permission, Rules, Session, Step, Submitter, Tls};
 use super::stream::{Input, Late, Stream, Timer};
 
 /// How many octets we read at once while commands are exchanged.
@@ -42,6 +42,8 @@ pub(super) struct Connection {
     pub(super) mail_deadline: Option<Instant>,
     /// The message that comes in chunks.
     pub(super) chunked: Option<Box<Chunked>>,
+    /// The session has ended with its last reply.
+    pub(super) closing: bool,
     lines: LineReader,
     shutdown: Shutdown,
 }
@@ -71,9 +73,14 @@ impl Connection {
         shutdown: Shutdown,
     ) -> Self {
         let permission = permission(&live, peer, stream.1.as_ref());
+        let session = Session::new(Rules::new(&live.config), tls, permission);
+        let session = match submitter(&live, peer) {
+            Some(submitter) => session.at_submission(submitter),
+            None => session,
+        };
         let timer = Timer::new(Instant::now() + live.config.idle_timeout);
         Self {
-            session: Session::new(Rules::new(&live.config), tls, permission),
+            session,
             door,
             live,
             peer,
@@ -84,6 +91,7 @@ impl Connection {
             out: Replies::default(),
             mail_deadline: None,
             chunked: None,
+            closing: false,
             lines: LineReader::default(),
             shutdown,
         }
@@ -118,7 +126,7 @@ impl Connection {
         let mut shutdown = self.shutdown.clone();
         let mut stop = pin!(shutdown.wait());
         loop {
-            let step = match self.lines.next(self.input.waiting(), self.live.config.max_command_line) {
+            let step = match self.next_line() {
                 Frame::Incomplete { drop: 0 } => {
                     self.wait(waiting_since, stop.as_mut()).await?;
                     continue;
@@ -161,6 +169,10 @@ impl Connection {
             }
             // The futures of the rare and the large branches lie on the heap, and only while they run, so that a
             // connection that waits for a command is small.
+            Next::Authenticate { method } => {
+                Box::pin(self.authenticate(method)).await?;
+                return Ok(!self.closing);
+            }
             Next::StartTls => return Box::pin(self.start_tls()).await,
             Next::Data => Box::pin(self.receive_data()).await?,
             Next::Chunk { size, last } => Box::pin(self.receive_chunks(size, last)).await?,
@@ -176,7 +188,7 @@ impl Connection {
     /// Whether a mail may begin. A peer is not charged for one that there is no room for.
     fn admission(&self, announced: u64, now: Instant) -> Admission {
         if !self.door.intake.has_room(announced) {
-            self.door.metrics.mail_deferred(OriginKind::Smtp.as_str(), Deferral::Full);
+            self.door.metrics.mail_deferred(self.kind().as_str(), Deferral::Full);
             debug!(peer = %self.peer, announced, "no room on disk for a mail");
             return Admission::NoRoom;
         }
@@ -184,6 +196,17 @@ impl Connection {
             Ok(()) => Admission::Granted,
             Err(_) => Admission::TooMany,
         }
+    }
+
+    /// The next line of the peer, as far as it is here.
+    pub(super) fn next_line(&mut self) -> Frame {
+        self.lines.next(self.input.waiting(), self.live.config.max_command_line)
+    }
+
+    /// Sends the replies and waits for more octets of an exchange.
+    pub(super) async fn wait_for_octets(&mut self, since: Instant) -> Result<(), End> {
+        let mut shutdown = self.shutdown.clone();
+        self.wait(since, pin!(shutdown.wait())).await
     }
 
     /// Sends the replies and waits for more octets of a command.
@@ -218,6 +241,11 @@ impl Connection {
         }
         self.out.sent();
         Ok(())
+    }
+
+    /// The door that this is.
+    pub(super) fn kind(&self) -> OriginKind {
+        if self.live.submission.is_some() { OriginKind::Submission } else { OriginKind::Smtp }
     }
 
     async fn start_tls(&mut self) -> Result<bool, End> {
@@ -256,6 +284,9 @@ impl Connection {
         let Some(fault) = step.fault else { return };
         self.door.metrics.smtp_refused(fault.as_str());
         match fault {
+            Fault::NotAllowed if self.live.submission.is_some() => {
+                info!(peer = %self.peer, "not allowed to send: it has not logged in, or not as an account with this sender");
+            }
             Fault::NotAllowed => info!(
                 peer = %self.peer,
                 certificate = self.tls.as_ref().and_then(|tls| tls.client.as_ref()).map(|c| c.sha256.as_str()),
@@ -265,6 +296,13 @@ impl Connection {
             fault => debug!(peer = %self.peer, fault = fault.as_str(), "refused"),
         }
     }
+}
+
+/// Who speaks, at the submission door. A login may come in clear from this machine only.
+fn submitter(live: &Live, peer: IpAddr) -> Option<Submitter> {
+    let submission = live.submission.as_ref()?;
+    let trusted = in_networks(&submission.trusted, peer);
+    Some(Submitter::new(submission.methods(), peer.is_loopback(), trusted))
 }
 
 /// Whether a peer may forward mail, by its address or by the certificate that it showed.

@@ -3,12 +3,16 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Config;
 use super::allow::in_networks;
 use super::fault::Fault;
+
+/// Failed logins of a peer are forgotten this long after the first of them.
+const FAILURES_FOR: Duration = Duration::from_secs(600);
 
 /// The count; one for the whole door.
 #[derive(Debug, Default)]
@@ -26,6 +30,8 @@ struct Peer {
     /// Mails that it may send at once; grows back to a minute's worth within a minute.
     credit: f64,
     at: Instant,
+    /// Logins that have failed, and since when they are counted.
+    failed: Option<(u32, Instant)>,
 }
 
 impl Peers {
@@ -46,6 +52,7 @@ impl Peers {
             open: 0,
             credit: f64::from(config.max_mails_per_minute),
             at: now,
+            failed: None,
         });
         if peer.open >= config.max_connections_per_peer && !in_networks(&config.rate_exempt, address) {
             return Err(Fault::TooManyFromPeer);
@@ -69,6 +76,23 @@ impl Peers {
         Ok(())
     }
 
+    /// A login of this peer has failed.
+    pub(super) fn login_failed(&self, address: IpAddr, now: Instant) {
+        if let Some(peer) = self.lock().peers.get_mut(&group(address)) {
+            peer.forget_failures(now);
+            let (count, since) = peer.failed.unwrap_or((0, now));
+            peer.failed = Some((count.saturating_add(1), since));
+        }
+    }
+
+    /// Whether this peer may try to log in, where so many failures are allowed.
+    pub(super) fn may_log_in(&self, address: IpAddr, most: u32, now: Instant) -> bool {
+        let mut count = self.lock();
+        let Some(peer) = count.peers.get_mut(&group(address)) else { return true };
+        peer.forget_failures(now);
+        peer.failed.is_none_or(|(failed, _)| failed < most)
+    }
+
     /// A connection whose peer was counted ended.
     pub(super) fn leave(&self, address: IpAddr) {
         let mut count = self.lock();
@@ -88,7 +112,8 @@ impl Peers {
         let full = f64::from(config.max_mails_per_minute);
         self.lock().peers.retain(|_, peer| {
             peer.refill(config, now);
-            peer.open > 0 || peer.credit < full
+            peer.forget_failures(now);
+            peer.open > 0 || peer.credit < full || peer.failed.is_some()
         });
     }
 
@@ -99,6 +124,10 @@ impl Peers {
 }
 
 impl Peer {
+    fn forget_failures(&mut self, now: Instant) {
+        self.failed = self.failed.filter(|(_, since)| now.saturating_duration_since(*since) < FAILURES_FOR);
+    }
+
     fn refill(&mut self, config: &Config, now: Instant) {
         let full = f64::from(config.max_mails_per_minute);
         let earned = now.saturating_duration_since(self.at).as_secs_f64() * full / 60.0;
@@ -118,7 +147,21 @@ fn group(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+
+    #[test]
+    fn failed_logins_are_counted_and_forgotten() {
+        let (config, peers, start) = (Config::default(), Peers::default(), Instant::now());
+        let peer: IpAddr = "192.0.2.1".parse().unwrap();
+        assert_eq!(peers.enter(peer, &config, start), Ok(()));
+        for _ in 0..2 {
+            assert!(peers.may_log_in(peer, 2, start));
+            peers.login_failed(peer, start);
+        }
+        peers.leave(peer);
+        peers.tidy(&config, start + Duration::from_secs(599));
+        assert!(!peers.may_log_in(peer, 2, start + Duration::from_secs(599)), "leaving does not help");
+        assert!(peers.may_log_in(peer, 2, start + Duration::from_secs(600)));
+    }
 
     #[test]
     fn connections_and_mails_are_counted_per_peer() {

@@ -1,21 +1,21 @@
 //! One message: from the wire into a body, and from there to the intake.
 
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
-use crate::intake::{Arrival, Refusal, TurnedAway};
+use crate::intake::{Arrival, Leaving, Refusal, TurnedAway};
 use crate::mail::auth::AuthResults;
-use crate::mail::origin::OriginKind;
 use crate::mail::{Envelope, MailId, Origin, Reason};
 use crate::metrics::Deferral;
 use crate::net::tls::ClientCertificate;
-use crate::store::{Body, BodyError, BodyWriter};
+use crate::store::{Body, BodyError, BodyWriter, OutgoingMeta, OutgoingRecipient, Receipt};
 
 use super::allow::has_certificate;
 use super::connection::{Connection, End};
 use super::data::{ChunkScanner, DataDecoder, Findings};
-use super::session::{Ending, Next, Outcome};
+use super::session::{Ending, Next, Outcome, Submitter};
 use super::stream::{Late, MOST_AT_ONCE};
+use super::submission::handed::{Found, Handed, Via};
 use super::{BareNewlines, Config};
 
 /// How many octets we read at once: little at first, because most mails are small, then more.
@@ -24,6 +24,8 @@ const LATER_READ: usize = MOST_AT_ONCE;
 
 /// A message that is being received: the body, until something is wrong with it.
 struct Receiving {
+    /// The beginning of a mail that is handed in, until it was looked at.
+    handed: Option<Box<Handed>>,
     id: MailId,
     body: Option<BodyWriter>,
     size: u64,
@@ -45,7 +47,7 @@ impl Connection {
             decoded.reserve(waiting.len() + 1);
             let (octets, end) = (waiting.len(), decoder.push(waiting, &mut decoded));
             self.input.consume(end.unwrap_or(octets));
-            mail.push(&decoded).await;
+            self.push(&mut mail, &decoded).await;
             decoded.clear();
             if end.is_some() {
                 break;
@@ -84,9 +86,9 @@ impl Connection {
             let waiting = self.input.waiting();
             let part = &waiting[..waiting.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
             chunked.scanner.push(part);
-            chunked.mail.push(part).await;
-            left -= part.len() as u64;
+            self.push(&mut chunked.mail, part).await;
             let taken = part.len();
+            left -= taken as u64;
             self.input.consume(taken);
         }
         Ok(())
@@ -108,10 +110,37 @@ impl Connection {
     }
 
     fn begin(&self) -> Receiving {
-        let id = MailId::fresh(self.door.clock.now());
+        let now = self.door.clock.now();
+        let id = MailId::fresh(now);
         let limit = self.live.config.max_message_bytes;
         let body = Some(self.door.intake.body(id));
-        Receiving { id, body, size: 0, limit, failed: None, head: Vec::new() }
+        let handed = self.session.submitter().map(|submitter| {
+            let via = Via {
+                helo: self.session.helo().unwrap_or_default().to_owned(),
+                peer: self.peer.to_string(),
+                host: self.live.host.clone(),
+                tls: self.tls.is_some(),
+                logged_in: submitter.login().is_some(),
+            };
+            Box::new(Handed::new(id, now, via, self.door.intake.header_limit()))
+        });
+        Receiving { handed, id, body, size: 0, limit, failed: None, head: Vec::new() }
+    }
+
+    /// Takes the next octets of a message. Of one that is handed in, nothing is kept before its header section is
+    /// complete and in order.
+    async fn push(&self, mail: &mut Receiving, octets: &[u8]) {
+        let Some(handed) = mail.handed.as_mut().filter(|handed| handed.found().is_none() && mail.failed.is_none())
+        else {
+            return mail.push(octets).await;
+        };
+        mail.size += octets.len() as u64;
+        let Some(submitter) = self.session.submitter() else { return };
+        match handed.take(octets, submitter, &self.door.directory.load_full()) {
+            Ok(None) => {}
+            Ok(Some(kept)) => mail.keep(&kept).await,
+            Err(reason) => mail.fail(Outcome::Refused(reason)),
+        }
     }
 
     /// Reads more of a message.
@@ -137,7 +166,7 @@ impl Connection {
             _ => None,
         };
         if let Some(cause) = deferral {
-            self.door.metrics.mail_deferred(OriginKind::Smtp.as_str(), cause);
+            self.door.metrics.mail_deferred(self.kind().as_str(), cause);
         }
         let step = self.session.finish(outcome, &mut self.out);
         debug_assert_eq!(step.next, Next::Line);
@@ -145,6 +174,7 @@ impl Connection {
     }
 
     async fn outcome(&self, mut mail: Receiving, findings: Findings) -> Outcome {
+        self.end_of_header(&mut mail).await;
         if mail.failed.is_none() {
             mail.failed = objection(findings, &self.live.config);
         }
@@ -161,10 +191,48 @@ impl Connection {
             return failed;
         }
         let Some(writer) = mail.body.take() else { return Outcome::Trouble };
-        match writer.finish().await {
-            Ok(body) => self.hand_over(mail.id, envelope, body).await,
-            Err(error) => trouble(mail.id, error),
+        let found = mail.handed.and_then(|handed| handed.found().cloned());
+        match (writer.finish().await, found) {
+            (Ok(body), None) => self.hand_over(mail.id, envelope, body).await,
+            (Ok(body), Some(found)) => self.hand_out(mail.id, envelope, found, body).await,
+            (Err(error), _) => trouble(mail.id, error),
         }
+    }
+
+    /// A mail may be a header section alone, which only its end shows.
+    async fn end_of_header(&self, mail: &mut Receiving) {
+        let Some(handed) = mail.handed.as_mut().filter(|handed| handed.found().is_none() && mail.failed.is_none())
+        else {
+            return;
+        };
+        let Some(submitter) = self.session.submitter() else { return };
+        match handed.finish(submitter, &self.door.directory.load_full()) {
+            Ok(kept) => mail.keep(&kept).await,
+            Err(reason) => mail.fail(Outcome::Refused(reason)),
+        }
+    }
+
+    /// A mail that was handed in: from here on it is ours to deliver.
+    async fn hand_out(&self, id: MailId, envelope: Envelope, found: Found, body: Body) -> Outcome {
+        let (reports, smtputf8) = self.session.reports();
+        let login = self.session.submitter().and_then(Submitter::login);
+        let asked = reports.recipients.into_iter().chain(std::iter::repeat((None, None)));
+        let recipients = envelope.rcpt_to.iter().cloned().zip(asked);
+        let outgoing = OutgoingMeta {
+            class: found.class,
+            author: login.map_or_else(|| self.peer.to_string(), |login| login.name.clone()),
+            relay: login.and_then(|login| login.relay.clone()),
+            recipients: recipients
+                .map(|(address, (notify, orcpt))| OutgoingRecipient { address, notify, orcpt })
+                .collect(),
+            smtputf8,
+            ret: reports.ret,
+            envid: reports.envid,
+            ..OutgoingMeta::default()
+        };
+        let (received_at, origin, channel) = (self.door.clock.now(), self.origin(), found.channel);
+        let leaving = Leaving { id, received_at, envelope, origin, channel, outgoing, body };
+        self.answer(id, self.door.intake.accept_leaving(leaving).await)
     }
 
     /// The one place where a mail is given to the intake: only what it returns as accepted is answered 250.
@@ -172,7 +240,11 @@ impl Connection {
         let mut origin = self.origin();
         origin.auth = self.verify(&envelope, &body).await;
         let received_at = self.door.clock.now();
-        match self.door.intake.accept(Arrival { id, received_at, envelope, origin, body }).await {
+        self.answer(id, self.door.intake.accept(Arrival { id, received_at, envelope, origin, body }).await)
+    }
+
+    fn answer(&self, id: MailId, taken: Result<Receipt, Refusal>) -> Outcome {
+        match taken {
             Ok(receipt) => Outcome::Accepted(receipt.id),
             Err(Refusal::Permanent(reason)) => Outcome::Refused(reason),
             Err(Refusal::Full) => Outcome::Full,
@@ -203,6 +275,13 @@ impl Connection {
     }
 
     fn turn_away(&self, mail: Receiving, envelope: Envelope, reason: Reason) {
+        if mail.handed.is_some() {
+            // Whoever hands a mail in hears why it was refused, and has it still.
+            let sender = envelope.mail_from.as_ref().map_or_else(|| "<>".to_owned(), ToString::to_string);
+            self.door.metrics.mail_refused(self.kind().as_str(), reason.code());
+            info!(mail = %mail.id, peer = %self.peer, sender, reason = reason.code(), "refused to send a mail");
+            return;
+        }
         let Receiving { id, size, head, body, .. } = mail;
         let head = body.map_or(head, |body| beginning(body.head()));
         let received_at = self.door.clock.now();
@@ -213,7 +292,7 @@ impl Connection {
     fn origin(&self) -> Origin {
         let tls = self.tls.as_deref();
         Origin {
-            kind: OriginKind::Smtp,
+            kind: self.kind(),
             peer: self.peer.to_string(),
             helo: self.session.helo().map(str::to_owned),
             tls: tls.map(|tls| format!("{} {}", tls.version, tls.cipher)),
@@ -243,6 +322,11 @@ impl Receiving {
     /// Takes the next octets of the message, if it is still wanted.
     async fn push(&mut self, octets: &[u8]) {
         self.size += octets.len() as u64;
+        self.keep(octets).await;
+    }
+
+    /// Keeps octets that were counted.
+    async fn keep(&mut self, octets: &[u8]) {
         let Some(body) = &mut self.body else { return };
         let outcome = if self.size > self.limit {
             Outcome::Refused(Reason::TooLarge)
@@ -252,10 +336,15 @@ impl Receiving {
                 Err(error) => trouble(self.id, error),
             }
         };
+        self.fail(outcome);
+    }
+
+    fn fail(&mut self, outcome: Outcome) {
         self.failed = Some(outcome);
-        self.head = beginning(body.head());
-        // Dropping it gives its room on disk back at once.
-        self.body = None;
+        // Dropping the body gives its room on disk back at once.
+        if let Some(body) = self.body.take() {
+            self.head = beginning(body.head());
+        }
     }
 }
 

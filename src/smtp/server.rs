@@ -30,6 +30,7 @@ use super::fault::Fault;
 use super::peers::Peers;
 use super::session::Tls;
 use super::stream::Stream;
+use super::submission::Submission;
 
 /// What a reload replaces. Connections keep what they began with.
 #[derive(Clone, Debug)]
@@ -38,13 +39,20 @@ pub struct Live {
     /// The name we greet with.
     pub host: String,
     pub tls: Option<Acceptor>,
+    /// Set at the submission door.
+    pub submission: Option<Arc<Submission>>,
 }
 
 impl Live {
     /// Reads the certificates, if there are any, and puts together what connections begin with.
     pub fn load(config: &Config, tls: Option<&tls::Config>, host: &str) -> Result<Self, TlsError> {
         let tls = tls.map(Acceptor::load).transpose()?;
-        Ok(Self { config: config.clone(), host: host.to_owned(), tls })
+        Ok(Self { config: config.clone(), host: host.to_owned(), tls, submission: None })
+    }
+
+    /// Makes it what connections at the submission door begin with.
+    pub fn at_submission(self, submission: Submission) -> Self {
+        Self { submission: Some(Arc::new(submission)), ..self }
     }
 }
 
@@ -297,7 +305,7 @@ mod tests {
         let address = socket.local_addr().unwrap();
         let client = TcpStream::connect(address).await.unwrap();
         let door = Door {
-            live: Arc::new(ArcSwap::from_pointee(Live { config, host: "x".into(), tls: None })),
+            live: Arc::new(ArcSwap::from_pointee(Live { config, host: "x".into(), tls: None, submission: None })),
             directory: Arc::default(),
             intake: Intake::new(store, Arc::default(), Arc::default(), Metrics::new()),
             verifier: Verifier::new(&verify::Config { enabled: false, ..verify::Config::default() }, "x"),

@@ -4,6 +4,7 @@ pub mod client;
 pub mod transcript;
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,6 +19,9 @@ use ticketgate::metrics::Metrics;
 use ticketgate::net::verify::{self, Verifier};
 use ticketgate::net::{dns, tls};
 use ticketgate::shutdown::{self, Trigger};
+use secrecy::ExposeSecret;
+use ticketgate::smtp::submission::config::AccountConfig;
+use ticketgate::smtp::submission::{self, LookUp, Submission};
 use ticketgate::smtp::{BoundListener, Config, Live, Server, TlsMode};
 use ticketgate::store::{self, Spooled, Store};
 use ticketgate::ticket::Directory;
@@ -38,11 +42,29 @@ pub struct Setup {
     pub proxy_from: Option<Vec<ipnet::IpNet>>,
     pub intake: intake::Config,
     pub state: StoreState,
+    /// Accounts of the submission door, which makes it one.
+    pub accounts: Vec<Account>,
+    /// Peers that need no login there.
+    pub trusted: Option<ipnet::IpNet>,
     /// A domain and its SPF record: verification is on, and the DNS knows nothing else.
     pub spf: Option<(String, String)>,
     directory: TempDir,
     tls: Option<tls::Config>,
     client: Option<rcgen::CertifiedKey<rcgen::KeyPair>>,
+}
+
+/// An account of the submission door.
+pub struct Account {
+    pub name: String,
+    pub sender: String,
+    pub proof: Proof,
+}
+
+/// What its holder has.
+pub enum Proof {
+    Password(String),
+    /// A token that the provider knows.
+    Token(String),
 }
 
 /// How the store is that mail is taken into.
@@ -109,7 +131,39 @@ impl Setup {
 
     fn live(&self) -> Live {
         let tls = self.tls.as_ref().map(|config| tls::Acceptor::load(config).unwrap());
-        Live { config: self.config.clone(), host: "mx.example.com".into(), tls }
+        let live = Live { config: self.config.clone(), host: "mx.example.com".into(), tls, submission: None };
+        if self.accounts.is_empty() && self.trusted.is_none() {
+            return live;
+        }
+        live.at_submission(self.submission())
+    }
+
+    fn submission(&self) -> Submission {
+        let mut config = submission::Config { trusted: self.trusted.into_iter().collect(), ..Default::default() };
+        let mut providers = HashMap::new();
+        for Account { name, sender, proof } in &self.accounts {
+            let mut account =
+                AccountConfig { name: name.clone(), senders: vec![sender.clone()], ..AccountConfig::default() };
+            match proof {
+                Proof::Password(password) => {
+                    let file = self.directory.path().join(name);
+                    std::fs::write(&file, password).unwrap();
+                    account.password_file = Some(file);
+                }
+                Proof::Token(token) => {
+                    account.oauth = Some(name.clone());
+                    let (token, name) = (token.clone(), name.clone());
+                    let ask: LookUp = Arc::new(move |asked| {
+                        let owners = if asked.expose_secret() == token { vec![name.clone()] } else { Vec::new() };
+                        Box::pin(async move { Ok(owners) })
+                    });
+                    providers.insert(account.name.clone(), ask);
+                }
+            }
+            config.accounts.push(account);
+        }
+        config.max_failed_logins = 4;
+        Submission::load(&config, providers).unwrap()
     }
 }
 
@@ -125,6 +179,8 @@ impl Bed {
             intake: intake::Config::default(),
             state: StoreState::Roomy,
             spf: None,
+            accounts: Vec::new(),
+            trusted: None,
             directory,
             tls: None,
             client: None,

@@ -2,7 +2,7 @@
 
 use ticketgate::smtp::TlsMode;
 
-use super::{Bed, Client, store_state};
+use super::{Account, Bed, Client, Proof, store_state};
 
 /// Runs one transcript against a server of its own.
 pub async fn run(name: &str, text: &str) {
@@ -21,6 +21,16 @@ pub async fn run(name: &str, text: &str) {
         }
         for network in of(header, "proxy_from") {
             setup.proxy_from = Some(vec![network.parse().unwrap()]);
+        }
+        for words in of(header, "account") {
+            let words: Vec<&str> = words.split_whitespace().collect();
+            let [kind, name, secret, sender] = words[..] else { panic!("{name}: account {words:?}") };
+            let secret = secret.to_owned();
+            let proof = if kind == "token" { Proof::Token(secret) } else { Proof::Password(secret) };
+            setup.accounts.push(Account { name: name.into(), sender: sender.into(), proof });
+        }
+        for network in of(header, "trusted") {
+            setup.trusted = Some(network.parse().unwrap());
         }
         setup.intake = toml::from_str(&of(header, "intake").join("\n")).unwrap();
         for words in of(header, "store") {
@@ -51,6 +61,7 @@ pub async fn run(name: &str, text: &str) {
             "S!" => assert_eq!(client.line().await, None, "{here}"),
             "T!" => drop(client.handshake(None).await.unwrap()),
             "M:" => assert_eq!(first_mail(&bed), rest, "{here}"),
+            "O:" => assert_eq!(first_outgoing(&bed), rest, "{here}"),
             "R:" => assert_eq!(first_refused(&bed).await, rest, "{here}"),
             "P:" => assert!(bed.metrics().lines().any(|line| line == rest), "{here}"),
             "N:" => assert_eq!(bed.accepted().len().to_string(), rest, "{here}"),
@@ -79,6 +90,32 @@ fn first_mail(bed: &Bed) -> String {
 }
 
 /// Looks at the oldest record of a refused mail: why, and how large it was.
+/// What is known of the oldest mail that leaves, and its bytes behind the trace.
+fn first_outgoing(bed: &Bed) -> String {
+    let Some(mail) = bed.next_accepted() else { return "none".into() };
+    let Some(outgoing) = mail.outgoing else { return "it does not leave".into() };
+    let sender = mail.envelope.mail_from.as_ref().map(ToString::to_string).unwrap_or_default();
+    let dashed = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+    let recipients: Vec<String> = outgoing
+        .recipients
+        .iter()
+        .map(|to| format!("{} {} {}", to.address, dashed(&to.notify), dashed(&to.orcpt)))
+        .collect();
+    let body = mail.body.read().unwrap();
+    let text = String::from_utf8_lossy(&body);
+    let behind = text.split_once("2026 11:06:40 +0000\r\n").map_or("no trace", |(_, behind)| behind);
+    format!(
+        "{} {} {} <{sender}> {} {} {} {}",
+        outgoing.author,
+        mail.deliveries[0].channel,
+        outgoing.class.as_str(),
+        dashed(&outgoing.ret),
+        dashed(&outgoing.envid),
+        recipients.join(" "),
+        behind.escape_default()
+    )
+}
+
 async fn first_refused(bed: &Bed) -> String {
     let mail = bed.next_refused().await;
     format!("{} {} octets", mail.refused.map_or("", |reason| reason.code()), mail.size)

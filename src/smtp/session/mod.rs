@@ -2,6 +2,7 @@
 //!
 //! No sockets and no clock: whoever drives a session reads lines and data, waits, and tells it what happened.
 
+mod submit;
 mod verbs;
 
 use crate::mail::{Address, Envelope, MailId, Reason};
@@ -12,6 +13,8 @@ use super::config::{Config, TlsMode};
 use super::fault::Fault;
 use super::line::LineFault;
 use super::reply::Replies;
+use super::submission::sasl::Method;
+pub use submit::{Ended, Reports, Submitter};
 
 /// What a session is allowed and limited to; taken from the configuration when it begins.
 #[derive(Clone, Debug)]
@@ -49,6 +52,8 @@ pub struct Session {
     rules: Rules,
     tls: Tls,
     permission: Permission,
+    /// Who speaks, at the submission door.
+    submitter: Option<Box<Submitter>>,
     helo: Option<String>,
     state: State,
     /// Commands since the session began or since its last accepted mail.
@@ -77,6 +82,8 @@ enum State {
 struct Transaction {
     envelope: Envelope,
     smtputf8: bool,
+    /// At the submission door: which reports were asked for.
+    reports: Option<Box<Reports>>,
 }
 
 /// What the driver does after an event.
@@ -97,6 +104,8 @@ pub enum Next {
     Admit { announced: u64 },
     /// Ask by `starttls` how to answer; then send the replies, do the handshake, and tell by `tls_established`.
     StartTls,
+    /// Hold the exchange of an AUTH command, and tell by `authenticated`.
+    Authenticate { method: Method },
     /// Read a message up to its final dot, and tell by `finish`.
     Data,
     /// Read a chunk of this many octets into the message. Tell by `chunk_taken`, or by `finish` after the last one or
@@ -184,7 +193,8 @@ impl Step {
 
 impl Session {
     pub fn new(rules: Rules, tls: Tls, permission: Permission) -> Self {
-        Self { rules, tls, permission, helo: None, state: State::Idle, commands: 0, bad_commands: 0 }
+        let (submitter, helo, state) = (None, None, State::Idle);
+        Self { rules, tls, permission, submitter, helo, state, commands: 0, bad_commands: 0 }
     }
 
     /// The name that the peer gave, once it has.
@@ -194,10 +204,19 @@ impl Session {
 
     /// Sender and recipients of the transaction that is under way.
     pub fn envelope(&self) -> Option<&Envelope> {
+        self.transaction().map(|mail| &mail.envelope)
+    }
+
+    /// What reports were asked for with the mail that is under way, and whether it needs SMTPUTF8.
+    pub fn reports(&self) -> (Reports, bool) {
+        let mail = self.transaction();
+        let reports = mail.and_then(|mail| mail.reports.as_deref().cloned());
+        (reports.unwrap_or_default(), mail.is_some_and(|mail| mail.smtputf8))
+    }
+
+    fn transaction(&self) -> Option<&Transaction> {
         match &self.state {
-            State::Asking(mail) | State::Open(mail) | State::Receiving(mail) | State::Chunking(mail) => {
-                Some(&mail.envelope)
-            }
+            State::Asking(mail) | State::Open(mail) | State::Receiving(mail) | State::Chunking(mail) => Some(mail),
             State::Idle | State::Over => None,
         }
     }
@@ -261,6 +280,9 @@ impl Session {
     pub fn tls_established(&mut self, permission: Permission) {
         self.tls = Tls::On;
         self.permission = permission;
+        if let Some(submitter) = &mut self.submitter {
+            submitter.forget();
+        }
         self.helo = None;
         self.state = State::Idle;
     }

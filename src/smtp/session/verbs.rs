@@ -3,8 +3,8 @@
 use crate::mail::Address;
 use crate::ticket::Directory;
 
-use super::{Next, Permission, Session, State, Step, Tls, Transaction, needs_utf8};
-use crate::smtp::command::{Command, MailCommand, Recipient};
+use super::{Next, Permission, Reports, Session, State, Step, Tls, Transaction, needs_utf8};
+use crate::smtp::command::{Command, CommandError, MailCommand, RcptCommand, Recipient};
 use crate::smtp::fault::Fault;
 use crate::smtp::reply::Replies;
 
@@ -13,7 +13,7 @@ impl Session {
         match command {
             Command::Ehlo(name) => self.ehlo(name, host, out),
             Command::Helo(name) => self.helo_command(name, host, out),
-            Command::Mail(mail) => self.mail(mail, out),
+            Command::Mail(mail) => self.mail(mail, directory, out),
             Command::Rcpt(recipient) => self.rcpt(recipient, directory, out),
             Command::Data => self.data(out),
             Command::Bdat { size, last } => self.bdat(size, last, out),
@@ -22,10 +22,13 @@ impl Session {
                 said(out, (250, "2.0.0"), "Reset")
             }
             Command::Noop => said(out, (250, "2.0.0"), "Ok"),
+            Command::Help if self.submitter.is_some() => {
+                said(out, (214, "2.0.0"), "This is a support desk's door for programs that send mail")
+            }
             Command::Help => said(out, (214, "2.0.0"), "This is a support desk's door for forwarded mail"),
             Command::Vrfy => said(out, (252, "2.5.0"), "Send mail to find out"),
             Command::Expn => self.bad(out, (502, "5.5.1"), "Command not implemented", Fault::UnknownCommand),
-            Command::Auth => self.bad(out, (503, "5.5.1"), "Authentication not offered here", Fault::BadSequence),
+            Command::Auth(command) => self.auth(command, out),
             Command::StartTls => self.starttls_command(out),
             Command::Quit => {
                 self.state = State::Over;
@@ -44,6 +47,12 @@ impl Session {
         }
         if matches!(self.tls, Tls::Offered | Tls::Required) {
             out.add_bare(format_args!("250-STARTTLS"));
+        }
+        if self.submitter.is_some() {
+            out.add_bare(format_args!("250-DSN"));
+        }
+        if let Some(mechanisms) = self.mechanisms() {
+            out.add_bare(format_args!("250-AUTH {mechanisms}"));
         }
         out.add_bare(format_args!("250 SIZE {}", self.rules.max_message_bytes));
         Step::LINE
@@ -67,7 +76,7 @@ impl Session {
         }
     }
 
-    fn mail(&mut self, mail: MailCommand, out: &mut Replies) -> Step {
+    fn mail(&mut self, mail: MailCommand, directory: &Directory, out: &mut Replies) -> Step {
         if self.helo.is_none() {
             return self.bad(out, (503, "5.5.1"), "EHLO first", Fault::BadSequence);
         }
@@ -77,8 +86,16 @@ impl Session {
         if self.tls == Tls::Required {
             return self.bad(out, (530, "5.7.0"), "STARTTLS first", Fault::TlsRequired);
         }
-        if self.permission == Permission::Denied {
-            return self.bad(out, (550, "5.7.1"), "You are not allowed to forward mail here", Fault::NotAllowed);
+        if let Some(objection) = self.objection(mail.from.as_ref(), directory, out) {
+            return objection;
+        }
+        if self.submitter.is_none() {
+            if self.permission == Permission::Denied {
+                return self.bad(out, (550, "5.7.1"), "You are not allowed to forward mail here", Fault::NotAllowed);
+            }
+            if mail.asks_for_reports() {
+                return self.refuse_command(CommandError::UnknownParameter, out);
+            }
         }
         let limit = self.rules.max_message_bytes;
         if mail.size.is_some_and(|size| size > limit) {
@@ -90,11 +107,19 @@ impl Session {
         }
         let mut transaction = Transaction { smtputf8: mail.smtputf8, ..Transaction::default() };
         transaction.envelope.mail_from = mail.from;
+        if self.submitter.is_some() {
+            transaction.reports = Some(Box::new(Reports { ret: mail.ret, envid: mail.envid, ..Reports::default() }));
+        }
         self.state = State::Asking(transaction);
         Step::then(Next::Admit { announced: mail.size.unwrap_or_default() })
     }
 
-    fn rcpt(&mut self, recipient: Recipient, directory: &Directory, out: &mut Replies) -> Step {
+    fn rcpt(&mut self, command: RcptCommand, directory: &Directory, out: &mut Replies) -> Step {
+        if self.submitter.is_none() && command.asks_for_reports() {
+            return self.refuse_command(CommandError::UnknownParameter, out);
+        }
+        let RcptCommand { recipient, notify, orcpt } = command;
+        let submission = self.submitter.is_some();
         let State::Open(mail) = &mut self.state else {
             return self.bad(out, (503, "5.5.1"), "MAIL first", Fault::BadSequence);
         };
@@ -105,9 +130,13 @@ impl Session {
         if matches!(&recipient, Recipient::Address(address) if !mail.smtputf8 && needs_utf8(address)) {
             return self.bad(out, (553, "5.6.7"), "This recipient needs SMTPUTF8", Fault::BadSyntax);
         }
-        match find(recipient, directory) {
+        let found = if submission { anybody(recipient, directory) } else { find(recipient, directory) };
+        match found {
             Ok(address) => {
                 mail.envelope.rcpt_to.push(address);
+                if let Some(reports) = &mut mail.reports {
+                    reports.recipients.push((notify, orcpt));
+                }
                 said(out, (250, "2.1.5"), "Recipient ok")
             }
             Err(fault) => {
@@ -165,6 +194,14 @@ impl Session {
 fn said(out: &mut Replies, (code, enhanced): (u16, &str), text: &str) -> Step {
     out.add(code, enhanced, format_args!("{text}"));
     Step::LINE
+}
+
+/// At the submission door mail may go to anybody; the postmaster without a domain is ours.
+fn anybody(recipient: Recipient, directory: &Directory) -> Result<Address, Fault> {
+    match recipient {
+        Recipient::Address(address) => Ok(address),
+        Recipient::Postmaster => find(Recipient::Postmaster, directory),
+    }
 }
 
 /// The address under which a recipient is ours. The postmaster, with no domain or with one of ours, is whoever reads

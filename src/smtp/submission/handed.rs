@@ -1,0 +1,199 @@
+//! A mail that is being handed in: its header section is looked at before any of it is kept, and our trace stands in
+//! front of it. What the program wrote stays as it is, behind the trace.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::mail::headers::{HeaderSection, check_acceptable};
+use crate::mail::{Address, Class, MailId, Reason};
+use crate::smtp::session::Submitter;
+use crate::ticket::Directory;
+
+/// What the trace says of the connection.
+#[derive(Clone, Debug)]
+pub struct Via {
+    pub helo: String,
+    pub peer: String,
+    /// Our own name.
+    pub host: String,
+    pub tls: bool,
+    pub logged_in: bool,
+}
+
+/// What the header section has told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The channel whose mail it is.
+    pub channel: Address,
+    pub class: Class,
+}
+
+/// A mail whose beginning is being gathered.
+#[derive(Debug)]
+pub struct Handed {
+    id: MailId,
+    at: Timestamp,
+    via: Via,
+    limit: usize,
+    head: Vec<u8>,
+    /// Set once the header section is complete.
+    found: Option<Found>,
+}
+
+impl Handed {
+    /// Begins; the header section may have at most `limit` octets.
+    pub fn new(id: MailId, at: Timestamp, via: Via, limit: usize) -> Self {
+        Self { id, at, via, limit, head: Vec::new(), found: None }
+    }
+
+    /// What the header section has told, once it is complete.
+    pub fn found(&self) -> Option<&Found> {
+        self.found.as_ref()
+    }
+
+    /// Takes octets; returns those that are to be kept now.
+    pub fn take(
+        &mut self,
+        octets: &[u8],
+        submitter: &Submitter,
+        directory: &Arc<Directory>,
+    ) -> Result<Option<Vec<u8>>, Reason> {
+        // The line end before the empty line may have come with the octets before these.
+        let from = self.head.len().saturating_sub(3);
+        self.head.extend_from_slice(octets);
+        let ended = memchr::memmem::find(&self.head[from..], b"\r\n\r\n").is_some() || self.head.starts_with(b"\r\n");
+        if ended {
+            return self.finish(submitter, directory).map(Some);
+        }
+        if self.head.len() > self.limit { Err(Reason::HeaderTooLarge) } else { Ok(None) }
+    }
+
+    /// The header section has ended, or the whole mail: returns what is to be kept of it.
+    pub fn finish(&mut self, submitter: &Submitter, directory: &Arc<Directory>) -> Result<Vec<u8>, Reason> {
+        let head = std::mem::take(&mut self.head);
+        let section = HeaderSection::read(&head, self.limit)?;
+        check_acceptable(&section)?;
+        self.found = Some(examine(&section, submitter, directory)?);
+        let mut kept = self.trace(&section).into_bytes();
+        kept.extend_from_slice(&head);
+        Ok(kept)
+    }
+
+    /// The trace (RFC 5321 section 4.4), and fields that every mail needs and this one has not (RFC 6409 section 8).
+    fn trace(&self, section: &HeaderSection<'_>) -> String {
+        let Via { helo, peer, host, tls, logged_in } = &self.via;
+        let date = rfc_date(self.at);
+        let with = match (tls, logged_in) {
+            (true, true) => "ESMTPSA",
+            (true, false) => "ESMTPS",
+            (false, true) => "ESMTPA",
+            (false, false) => "ESMTP",
+        };
+        let helo: String = helo.chars().filter(|c| c.is_ascii_graphic() && !"()<>\\;".contains(*c)).take(255).collect();
+        let helo = if helo.is_empty() { "unknown" } else { &helo };
+        let mut trace = format!(
+            "Received: from {helo} ([{peer}])\r\n\tby {host} with {with} id {};\r\n\t{date}\r\n",
+            self.id
+        );
+        // Writing to a string cannot fail.
+        if !section.has("Date") {
+            let _ = write!(trace, "Date: {date}\r\n");
+        }
+        if !section.has("Message-ID") {
+            let _ = write!(trace, "Message-ID: <{}@{host}>\r\n", self.id);
+        }
+        trace
+    }
+}
+
+/// Whose mail it is, and whether its writer may write as the From field says.
+fn examine(
+    section: &HeaderSection<'_>,
+    submitter: &Submitter,
+    directory: &Directory,
+) -> Result<Found, Reason> {
+    let authors = section.addresses("From");
+    if authors.iter().any(|author| !submitter.may_send_as(author, directory)) {
+        return Err(Reason::SenderNotAllowed);
+    }
+    let own = authors.iter().find_map(|author| directory.channel_for(author));
+    let channel = own.or_else(|| directory.default_channel()).ok_or(Reason::NoChannel)?;
+    let said = section.text("Auto-Submitted").unwrap_or_default();
+    let automatic = !said.trim().is_empty() && !said.trim().eq_ignore_ascii_case("no");
+    let class = if automatic { Class::Automatic } else { Class::Person };
+    Ok(Found { channel: channel.address.clone(), class })
+}
+
+/// A date as RFC 5322 section 3.3 writes it, in UTC.
+fn rfc_date(at: Timestamp) -> String {
+    let zoned = at.to_zoned(TimeZone::UTC);
+    // Years before 1 cannot be written, and are no time that a clock of ours shows.
+    jiff::fmt::rfc2822::to_string(&zoned).unwrap_or_else(|_| "Thu, 1 Jan 1970 00:00:00 +0000".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ticket::channel::tests::channel;
+
+    fn directory() -> Arc<Directory> {
+        Arc::new(Directory::new(vec![channel("support@example.com"), channel("sales@example.com")], vec![], vec![], None))
+    }
+
+    fn hand(pieces: &[&str]) -> Result<(String, Found), Reason> {
+        let at = Timestamp::from_second(1_795_000_000).unwrap();
+        let via = Via {
+            helo: "crm".into(),
+            peer: "127.0.0.1".into(),
+            host: "desk.example.com".into(),
+            tls: true,
+            logged_in: false,
+        };
+        let mut handed = Handed::new(MailId::fresh(at), at, via, 1000);
+        let (submitter, directory) = (Submitter::new(vec![], true, true), directory());
+        let mut kept = Vec::new();
+        for piece in pieces {
+            if handed.found().is_some() {
+                kept.extend_from_slice(piece.as_bytes());
+            } else if let Some(bytes) = handed.take(piece.as_bytes(), &submitter, &directory)? {
+                kept.extend(bytes);
+            }
+        }
+        if handed.found().is_none() {
+            kept.extend(handed.finish(&submitter, &directory)?);
+        }
+        Ok((String::from_utf8(kept).unwrap(), handed.found().unwrap().clone()))
+    }
+
+    #[test]
+    fn the_trace_stands_in_front_and_the_rest_is_as_it_came() {
+        let mail = "From: sales@example.com\r\nDate: x\r\nMessage-ID: <1@x>\r\nAuto-Submitted: auto-generated\r\n\r\nHi\r\n";
+        for cut in 0..mail.len() {
+            let (kept, found) = hand(&[&mail[..cut], &mail[cut..]]).unwrap();
+            let (trace, rest) = kept.split_at(kept.len() - mail.len());
+            assert_eq!(rest, mail, "cut at {cut}");
+            assert!(trace.starts_with("Received: from crm ([127.0.0.1])\r\n\tby desk.example.com with ESMTPS id "));
+            assert_eq!(trace.matches("\r\n").count(), 3, "{trace}");
+            assert_eq!((found.channel.to_string().as_str(), found.class), ("sales@example.com", Class::Automatic));
+        }
+    }
+
+    #[test]
+    fn what_every_mail_needs_is_added_and_what_may_not_be_is_refused() {
+        let (kept, found) = hand(&["From: support@example.com\r\n\r\n"]).unwrap();
+        assert!(kept.contains("\r\nMessage-ID: <") && kept.contains("\r\nDate: Wed, 18 Nov 2026"), "{kept}");
+        assert_eq!(found.class, Class::Person);
+        let table = [
+            ("From: boss@example.com\r\n\r\n", Reason::SenderNotAllowed),
+            ("From: support@example.com, boss@example.com\r\n\r\n", Reason::SenderNotAllowed),
+            ("Subject: x\r\n\r\n", Reason::MissingFrom),
+        ];
+        for (mail, want) in table {
+            assert_eq!(hand(&[mail]), Err(want), "{mail}");
+        }
+        assert_eq!(hand(&[&"X: y\r\n".repeat(200)]), Err(Reason::HeaderTooLarge));
+    }
+}
