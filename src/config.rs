@@ -5,6 +5,7 @@
 
 mod check;
 mod check_mailboxes;
+mod check_submission;
 mod fault;
 mod places;
 mod read;
@@ -22,6 +23,7 @@ use crate::mail::Address;
 use crate::net::{tls, verify};
 use crate::pull::Source;
 use crate::pull::config::SourceConfig;
+use crate::smtp::submission;
 use crate::store;
 use crate::store::vault;
 use crate::ticket::channel::{AuthPolicy, Queue};
@@ -39,6 +41,8 @@ pub struct Config {
     pub log: logging::Config,
     pub store: store::Config,
     pub smtp: smtp::Config,
+    /// The door for programs that send mail.
+    pub submission: submission::Config,
     /// Certificates for every listener that speaks TLS.
     pub tls: Option<tls::Config>,
     pub intake: intake::Config,
@@ -133,6 +137,7 @@ impl Default for Config {
             log: logging::Config::default(),
             store: store::Config::default(),
             smtp: smtp::Config::default(),
+            submission: submission::Config::default(),
             tls: None,
             intake: intake::Config::default(),
             filing: filing::Config::default(),
@@ -185,12 +190,17 @@ impl Default for QueueConfig {
 impl Config {
     /// Reads and checks a file; without one, the defaults.
     pub fn load(file: Option<&Path>) -> Result<Self, Faults> {
-        let Some(file) = file else { return Ok(Self::default()) };
+        let Some(file) = file else { return Ok(Self::without_file()) };
         let text = std::fs::read_to_string(file).map_err(|error| {
             let said = format!("it cannot be read ({error})");
             Faults::new(file, vec![Fault::new(None, "file", &said, "check the path and its permissions")])
         })?;
         Self::parse(&text, file)
+    }
+
+    /// What holds without a file: the defaults, and a submission door for programs on this machine.
+    pub fn without_file() -> Self {
+        Self { submission: submission::Config::without_file(), ..Self::default() }
     }
 
     /// Reads and checks a text; `file` is the name that faults carry.
@@ -229,6 +239,16 @@ impl Config {
             channel: source.channel,
         };
         self.sources().into_iter().map(account).collect()
+    }
+
+    /// The names of the OAuth clients.
+    pub(crate) fn oauth_names(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    /// The names of the relays.
+    pub(crate) fn relay_names(&self) -> Vec<&str> {
+        Vec::new()
     }
 
     /// Where the admin socket lies: in the data directory, unless the configuration says where.

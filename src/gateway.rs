@@ -2,6 +2,7 @@
 //!
 //! `main` and `demo` read as: settings, start, wait, stop. Must not know: what the rooms do.
 
+mod doors;
 mod reload;
 mod rooms;
 mod signals;
@@ -30,6 +31,8 @@ pub enum GatewayError {
     Listen(#[from] crate::net::listen::ListenError),
     #[error(transparent)]
     Tls(#[from] crate::net::tls::TlsError),
+    #[error(transparent)]
+    Login(#[from] crate::smtp::submission::logins::LoginError),
     #[error(transparent)]
     Admin(#[from] crate::admin::BindError),
     #[error("the operating system refuses: {0}")]
@@ -113,11 +116,11 @@ pub async fn wait_for_interrupt() {
 
 /// The configuration of the demo: the defaults, on free ports, with everything in one directory.
 pub fn demo_config(dir: &Path) -> Config {
-    let mut config = Config::default();
+    let mut config = Config::without_file();
     config.server.data_dir = dir.join("data");
     config.admin.socket = Some(dir.join("admin.sock"));
     config.metrics.listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    for listener in &mut config.smtp.listeners {
+    for listener in config.smtp.listeners.iter_mut().chain(&mut config.submission.listeners) {
         listener.bind.set_port(0);
     }
     config

@@ -24,6 +24,7 @@ pub(super) fn check(config: &Config, places: &Places, faults: &mut Vec<Fault>) {
     checker.people(config);
     checker.sources(config);
     checker.smtp(config);
+    checker.submission(config);
     checker.tls(config);
     checker.ports(config);
     checker.store(config);
@@ -175,13 +176,21 @@ impl Checker<'_> {
         for (index, listener) in config.smtp.listeners.iter().enumerate() {
             uses.push((listener.bind, format!("smtp.listeners \"{}\"", listener.name), index.to_string()));
         }
+        let submission = config.submission.listeners.iter().enumerate();
+        uses.extend(submission.map(|(index, listener)| {
+            (listener.bind, format!("submission.listeners \"{}\"", listener.name), format!("s{index}"))
+        }));
         for (address, user, index) in uses {
             if address.port() == 0 {
                 continue;
             }
             if let Some(other) = users.insert(address, user) {
                 let metrics = ["metrics", "listen"];
-                let listener = ["smtp", "listeners", &index, "bind"];
+                let (section, at) = match index.strip_prefix('s') {
+                    Some(at) => ("submission", at),
+                    None => ("smtp", index.as_str()),
+                };
+                let listener = [section, "listeners", at, "bind"];
                 let path: &[&str] = if index.is_empty() { &metrics } else { &listener };
                 self.wrong(path, &format!("{address} is used by {other} already"), "give it another port");
             }

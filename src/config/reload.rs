@@ -2,6 +2,7 @@
 
 use super::{Config, Server};
 use crate::smtp;
+use crate::smtp::submission;
 
 /// The parts of the configuration that differ between two files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +25,11 @@ fn without_listeners(config: &smtp::Config) -> smtp::Config {
     smtp::Config { listeners: Vec::new(), ..config.clone() }
 }
 
+/// The same of the submission door.
+fn without_doors(config: &submission::Config) -> submission::Config {
+    submission::Config { listeners: Vec::new(), ..config.clone() }
+}
+
 /// Compares the configuration in use with one that was just read. Certificates are read anew at every reload, since
 /// their files change and their paths do not.
 pub fn changes(old: &Config, new: &Config) -> Changes {
@@ -36,6 +42,7 @@ pub fn changes(old: &Config, new: &Config) -> Changes {
         ("queue", old.queues != new.queues),
         ("server.intake_addresses, server.default_channel", names(&old.server) != names(&new.server)),
         ("smtp", without_listeners(&old.smtp) != without_listeners(&new.smtp)),
+        ("submission", without_doors(&old.submission) != without_doors(&new.submission)),
         ("tls", old.tls != new.tls),
         ("intake", old.intake != new.intake),
         ("log.level", old.log.level != new.log.level),
@@ -45,6 +52,7 @@ pub fn changes(old: &Config, new: &Config) -> Changes {
         ("log.format", old.log.format != new.log.format),
         ("store", old.store != new.store),
         ("smtp.listeners", old.smtp.listeners != new.smtp.listeners),
+        ("submission.listeners", old.submission.listeners != new.submission.listeners),
         ("filing", old.filing != new.filing),
         ("secrets", old.secrets != new.secrets),
         ("verify", old.verify != new.verify),

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
+use super::doors;
 use super::rooms::Rooms;
 use crate::config::{Config, reload};
 use crate::logging::LevelHandle;
 use crate::metrics::ReloadResult;
-use crate::smtp;
 
 impl Rooms {
     /// Reads the file again. A faulty one, or a certificate that cannot be used, changes nothing and says why.
@@ -26,10 +26,11 @@ impl Rooms {
     fn try_reload(&mut self, file: Option<&Path>, level: &LevelHandle) -> Result<(), Vec<String>> {
         let new =
             Config::load(file).map_err(|faults| faults.to_string().lines().map(str::to_owned).collect::<Vec<_>>())?;
-        let live = smtp::Live::load(&new.smtp, new.tls.as_ref(), &new.server.hostname)
-            .map_err(|trouble| vec![trouble.to_string()])?;
+        let live = doors::forwarding(&new).map_err(|trouble| vec![trouble.to_string()])?;
+        let submission = doors::submission(&new).map_err(|trouble| vec![trouble.to_string()])?;
         let changes = reload::changes(&self.config, &new);
         self.shared.smtp.store(live.into());
+        self.shared.submission.store(submission.into());
         self.shared.directory.store(new.directory().into());
         self.shared.accounts.configure(new.accounts());
         self.shared.sources.send_replace(new.sources());

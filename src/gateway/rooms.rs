@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{GatewayError, ROOM_PATIENCE, signals};
+use super::{GatewayError, ROOM_PATIENCE, doors, signals};
 use crate::accounts::{Accounts, Probe};
 use crate::admin::{self, About, Admin, AdminListener, metrics_http};
 use crate::clock::Clock;
@@ -43,6 +43,7 @@ pub struct Shared {
     pub directory: Arc<ArcSwap<Directory>>,
     pub intake: Arc<ArcSwap<intake::Config>>,
     pub smtp: Arc<ArcSwap<smtp::Live>>,
+    pub submission: Arc<ArcSwap<smtp::Live>>,
     pub sources: watch::Sender<Vec<Source>>,
     pub accounts: Accounts,
 }
@@ -109,10 +110,12 @@ impl Rooms {
         let clock = Clock::system();
         let metrics = Metrics::new();
         let mut inherited = Inherited::from_systemd()?;
-        let live = smtp::Live::load(&config.smtp, config.tls.as_ref(), &config.server.hostname)?;
+        let live = doors::forwarding(&config)?;
         let listeners = smtp::bind(&config.smtp, &mut inherited)?;
+        let submission = doors::submission(&config)?;
+        let submission_listeners = smtp::bind(&submission.config, &mut inherited)?;
         for name in inherited.left_over() {
-            tracing::warn!(name, "systemd passed a socket that no [[smtp.listeners]] entry is named after");
+            tracing::warn!(name, "systemd passed a socket that no listener of [smtp] or [submission] is named after");
         }
         let smtp_addresses = listeners.iter().filter_map(|listener| listener.socket.local_addr().ok()).collect();
         let (store, report) = open(&config, &clock).await?;
@@ -129,8 +132,9 @@ impl Rooms {
             directory: Arc::new(ArcSwap::from_pointee(config.directory())),
             intake: Arc::new(ArcSwap::from_pointee(config.intake.clone())),
             smtp: Arc::new(ArcSwap::from_pointee(live)),
+            submission: Arc::new(ArcSwap::from_pointee(submission)),
         };
-        for listener in &config.smtp.listeners {
+        for listener in config.smtp.listeners.iter().chain(&config.submission.listeners) {
             metrics.smtp_listener(&listener.name);
         }
         let (failed, trouble) = watch::channel(None);
@@ -153,7 +157,8 @@ impl Rooms {
         rooms.start_filing(keys.clone(), failed)?;
         rooms.start_tidying();
         rooms.start_desk(keys).await?;
-        rooms.start_smtp(listeners);
+        rooms.start_smtp(listeners, Arc::clone(&rooms.shared.smtp));
+        rooms.start_smtp(submission_listeners, Arc::clone(&rooms.shared.submission));
         rooms.start_pull();
         Ok(rooms)
     }
@@ -299,10 +304,13 @@ impl Rooms {
         self.doors.tasks.push(tokio::spawn(run));
     }
 
-    fn start_smtp(&mut self, listeners: Vec<smtp::BoundListener>) {
+    fn start_smtp(&mut self, listeners: Vec<smtp::BoundListener>, live: Arc<ArcSwap<smtp::Live>>) {
+        if listeners.is_empty() {
+            return;
+        }
         let intake = self.intake();
         let server = smtp::Server {
-            live: Arc::clone(&self.shared.smtp),
+            live,
             directory: Arc::clone(&self.shared.directory),
             intake,
             verifier: Verifier::new(&self.config.verify, &self.config.server.hostname),

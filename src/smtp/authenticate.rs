@@ -33,7 +33,9 @@ impl Connection {
             Ended::TooMany
         };
         match &ended {
-            Ended::Proven(login) => info!(peer = %self.peer, account = login.name, method = method.as_str(), "logged in"),
+            Ended::Proven(login) => {
+                info!(peer = %self.peer, account = login.name, method = method.as_str(), "logged in")
+            }
             Ended::Failed => {
                 self.door.peers.login_failed(self.peer, Instant::now());
                 warn!(peer = %self.peer, method = method.as_str(), "a login failed");

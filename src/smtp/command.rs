@@ -287,8 +287,7 @@ mod tests {
 
     #[test]
     fn paths_and_parameters() {
-        let postmaster =
-            Command::Rcpt(RcptCommand { recipient: Recipient::Postmaster, notify: None, orcpt: None });
+        let postmaster = Command::Rcpt(RcptCommand { recipient: Recipient::Postmaster, notify: None, orcpt: None });
         let sized = |size| Ok(Command::Mail(MailCommand { size: Some(size), ..MailCommand::default() }));
         let table: Vec<(&str, Result<Command, CommandError>)> = vec![
             ("MAIL FROM:<a@b.example>", from("a@b.example")),

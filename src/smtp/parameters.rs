@@ -80,7 +80,8 @@ fn xtext(value: &str, longest: usize) -> Result<String, CommandError> {
     let bytes = value.as_bytes();
     let mut at = 0;
     while at < bytes.len() {
-        let hex = |offset: usize| bytes.get(at + offset).is_some_and(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(b));
+        let hex =
+            |offset: usize| bytes.get(at + offset).is_some_and(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(b));
         match bytes[at] {
             b'+' if hex(1) && hex(2) => at += 3,
             b'+' | b'=' => return Err(CommandError::BadParameter),
@@ -111,7 +112,9 @@ mod tests {
         }
         let got = of_rcpt("NOTIFY=success,failure ORCPT=rfc822;Bob+2B1@x.example").unwrap();
         assert_eq!(got, (Some("SUCCESS,FAILURE".into()), Some("rfc822;Bob+2B1@x.example".into())));
-        for wrong in ["NOTIFY=NEVER,DELAY", "NOTIFY=DELAY,DELAY", "NOTIFY=", "ORCPT=x", "ORCPT=;x", "ORCPT=rfc822;", "X=1"] {
+        for wrong in
+            ["NOTIFY=NEVER,DELAY", "NOTIFY=DELAY,DELAY", "NOTIFY=", "ORCPT=x", "ORCPT=;x", "ORCPT=rfc822;", "X=1"]
+        {
             assert!(of_rcpt(wrong).is_err(), "{wrong}");
         }
     }

@@ -8,7 +8,7 @@ mod verbs;
 use crate::mail::{Address, Envelope, MailId, Reason};
 use crate::ticket::Directory;
 
-use super::command::{self, CommandError};
+use super::command;
 use super::config::{Config, TlsMode};
 use super::fault::Fault;
 use super::line::LineFault;
@@ -376,33 +376,6 @@ impl Session {
         }
         out.add(code, enhanced, format_args!("{text}"));
         Step { next: Next::Line, fault: Some(fault) }
-    }
-
-    fn refuse_command(&mut self, error: CommandError, out: &mut Replies) -> Step {
-        let (code, text, fault) = match error {
-            CommandError::Unknown => ((500, "5.5.1"), "Command not known", Fault::UnknownCommand),
-            CommandError::NotImplemented => ((502, "5.5.1"), "Command not implemented", Fault::UnknownCommand),
-            CommandError::BadCharacter => ((500, "5.5.2"), "Control character or broken UTF-8", Fault::BrokenLine),
-            CommandError::Sender => ((501, "5.1.7"), "Sender is not an address", Fault::BadSyntax),
-            CommandError::Recipient => ((501, "5.1.3"), "Recipient is not an address", Fault::BadSyntax),
-            CommandError::BadParameter => ((501, "5.5.4"), "Parameter with a wrong value", Fault::BadSyntax),
-            CommandError::UnknownParameter => ((555, "5.5.4"), "Parameter not supported", Fault::BadSyntax),
-            CommandError::Syntax(form) => {
-                return self.bad(out, (501, "5.5.4"), &format!("Syntax: {form}"), Fault::BadSyntax);
-            }
-            CommandError::OtherProtocol => {
-                self.state = State::Over;
-                out.add(554, "5.5.1", format_args!("This is SMTP, closing"));
-                return Step::close(Fault::OtherProtocol);
-            }
-            CommandError::Chunk => {
-                // Without the size nobody can say where the chunk ends and commands begin again.
-                self.state = State::Over;
-                out.add(501, "5.5.4", format_args!("Syntax: BDAT size [LAST]; closing"));
-                return Step::close(Fault::BadSyntax);
-            }
-        };
-        self.bad(out, code, text, fault)
     }
 }
 

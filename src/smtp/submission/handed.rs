@@ -94,10 +94,8 @@ impl Handed {
         };
         let helo: String = helo.chars().filter(|c| c.is_ascii_graphic() && !"()<>\\;".contains(*c)).take(255).collect();
         let helo = if helo.is_empty() { "unknown" } else { &helo };
-        let mut trace = format!(
-            "Received: from {helo} ([{peer}])\r\n\tby {host} with {with} id {};\r\n\t{date}\r\n",
-            self.id
-        );
+        let mut trace =
+            format!("Received: from {helo} ([{peer}])\r\n\tby {host} with {with} id {};\r\n\t{date}\r\n", self.id);
         // Writing to a string cannot fail.
         if !section.has("Date") {
             let _ = write!(trace, "Date: {date}\r\n");
@@ -110,11 +108,7 @@ impl Handed {
 }
 
 /// Whose mail it is, and whether its writer may write as the From field says.
-fn examine(
-    section: &HeaderSection<'_>,
-    submitter: &Submitter,
-    directory: &Directory,
-) -> Result<Found, Reason> {
+fn examine(section: &HeaderSection<'_>, submitter: &Submitter, directory: &Directory) -> Result<Found, Reason> {
     let authors = section.addresses("From");
     if authors.iter().any(|author| !submitter.may_send_as(author, directory)) {
         return Err(Reason::SenderNotAllowed);
@@ -140,7 +134,12 @@ mod tests {
     use crate::ticket::channel::tests::channel;
 
     fn directory() -> Arc<Directory> {
-        Arc::new(Directory::new(vec![channel("support@example.com"), channel("sales@example.com")], vec![], vec![], None))
+        Arc::new(Directory::new(
+            vec![channel("support@example.com"), channel("sales@example.com")],
+            vec![],
+            vec![],
+            None,
+        ))
     }
 
     fn hand(pieces: &[&str]) -> Result<(String, Found), Reason> {
@@ -170,7 +169,8 @@ mod tests {
 
     #[test]
     fn the_trace_stands_in_front_and_the_rest_is_as_it_came() {
-        let mail = "From: sales@example.com\r\nDate: x\r\nMessage-ID: <1@x>\r\nAuto-Submitted: auto-generated\r\n\r\nHi\r\n";
+        let mail =
+            "From: sales@example.com\r\nDate: x\r\nMessage-ID: <1@x>\r\nAuto-Submitted: auto-generated\r\n\r\nHi\r\n";
         for cut in 0..mail.len() {
             let (kept, found) = hand(&[&mail[..cut], &mail[cut..]]).unwrap();
             let (trace, rest) = kept.split_at(kept.len() - mail.len());

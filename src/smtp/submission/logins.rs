@@ -63,9 +63,9 @@ impl Pattern {
         let wrong = |error: crate::mail::address::AddressError| format!("\"{text}\" is no sender: {error}");
         match text.strip_prefix("*@") {
             // The domain is checked as part of an address.
-            Some(domain) => Ok(Self::Domain(
-                Address::parse(&format!("x@{domain}")).map_err(wrong)?.domain().to_owned(),
-            )),
+            Some(domain) => {
+                Ok(Self::Domain(Address::parse(&format!("x@{domain}")).map_err(wrong)?.domain().to_owned()))
+            }
             None => Address::parse(text).map(Self::Address).map_err(wrong),
         }
     }
