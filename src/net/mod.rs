@@ -4,11 +4,12 @@
 
 pub mod backoff;
 pub mod connect;
-mod der;
+pub mod der;
 pub mod dns;
 pub mod listen;
 mod outproxy;
 pub mod proxy;
+pub mod redirect;
 pub mod tls;
 mod verdicts;
 pub mod verify;
