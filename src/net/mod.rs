@@ -7,6 +7,7 @@ pub mod connect;
 pub mod der;
 pub mod dns;
 pub mod listen;
+pub mod oauth;
 mod outproxy;
 pub mod proxy;
 pub mod redirect;
