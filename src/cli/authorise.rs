@@ -48,8 +48,10 @@ pub(super) fn lead(
                 // A wrong paste ends nothing: it is told, and the next one is waited for.
                 let told: Result<AuthorisationJson, CliError> =
                     client.post(&format!("{path}/answer"), &json!({"redirected_to": pasted}));
-                if let Err(error) = told {
-                    out.line(&error.to_string())?;
+                match told {
+                    Err(error) if out.wants_json() => line(out, &json!({"said": error.to_string()}))?,
+                    Err(error) => out.line(&error.to_string())?,
+                    Ok(_) => {}
                 }
             }
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
