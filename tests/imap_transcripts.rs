@@ -2,8 +2,8 @@
 //!
 //! `do:` names what the client does, one after the other; `=` lines are what it tells. A dot at the beginning stands
 //! for the tag of the command. `with:` says how the client is set up. `TLS` has the server begin TLS, `HELLO` waits for
-//! the client's first bytes without taking them, `N: 5` takes as many bytes of a literal. After its last line the
-//! server closes the connection.
+//! the client's first bytes without taking them, a `¶` is a line end within one write. After its last line the server
+//! closes the connection.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -56,6 +56,10 @@ async fn play(socket: TcpStream, script: Vec<String>, acceptor: TlsAcceptor) -> 
                 tag = theirs.to_owned();
                 said = format!(". {rest}");
             }
+            // A star stands for what no table can hold, such as a token.
+            if wanted == "*" && !said.is_empty() {
+                continue;
+            }
             if said != wanted {
                 return Err(format!("the client said {said:?} instead of {wanted:?}"));
             }
@@ -63,9 +67,6 @@ async fn play(socket: TcpStream, script: Vec<String>, acceptor: TlsAcceptor) -> 
             stream.fill_buf().await.map_err(|error| error.to_string())?;
         } else if line == "TLS" {
             stream = BufReader::new(Box::new(acceptor.accept(stream).await.map_err(|error| error.to_string())?));
-        } else if let Some(count) = line.strip_prefix("N: ") {
-            let mut taken = vec![0; count.parse().unwrap()];
-            stream.read_exact(&mut taken).await.map_err(|error| error.to_string())?;
         } else if let Some(text) = line.strip_prefix("S: ") {
             let text = text.strip_prefix(". ").map_or(text.to_owned(), |rest| format!("{tag} {rest}"));
             // Lines that are split by `¶` go out in one write.
