@@ -8,6 +8,7 @@ mod der;
 pub mod dns;
 pub mod listen;
 mod outproxy;
+mod pinned;
 pub mod proxy;
 pub mod tls;
 mod verdicts;
