@@ -5,6 +5,7 @@
 
 pub mod connection;
 pub mod problem;
+mod secrets;
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;

@@ -12,6 +12,7 @@ pub mod metrics_http;
 pub mod problem;
 mod read;
 mod routes;
+pub mod secrets;
 mod status;
 pub mod types;
 

@@ -93,8 +93,10 @@ mod tests {
 
     #[test]
     fn a_named_certificate_is_believed_as_long_as_name_and_dates_fit() {
-        let (named, stranger) =
-            (certificate(IsCa::Ca(BasicConstraints::Unconstrained)), certificate(IsCa::Ca(BasicConstraints::Unconstrained)));
+        let (named, stranger) = (
+            certificate(IsCa::Ca(BasicConstraints::Unconstrained)),
+            certificate(IsCa::Ca(BasicConstraints::Unconstrained)),
+        );
         let mut roots = rustls::RootCertStore::empty();
         roots.add(named.clone()).unwrap();
         let provider = Arc::new(ring::default_provider());
@@ -109,7 +111,8 @@ mod tests {
             (&stranger, "imap.example", good, "InvalidCertificate"),
         ];
         for (certificate, name, at, want) in table {
-            let (name, now) = (ServerName::try_from(name).unwrap(), UnixTime::since_unix_epoch(Duration::from_secs(at)));
+            let (name, now) =
+                (ServerName::try_from(name).unwrap(), UnixTime::since_unix_epoch(Duration::from_secs(at)));
             let got = match pinned.verify_server_cert(certificate, &[], &name, &[], now) {
                 Ok(_) => "accepted".to_owned(),
                 Err(error) => format!("{error:?}"),
