@@ -110,6 +110,7 @@ impl Bed {
             decision: &decision,
             message_id: Some("one@example.org"),
             content_key: &mail.sha256,
+            print: None,
             subject: "Printer",
             from: ada.clone(),
             requester: ada,
