@@ -238,7 +238,8 @@ impl Accounts {
         match self.read(&account.channel).await? {
             Some(Credential::Token(token)) if token.about.provider == configured => Ok(Some(*token)),
             Some(Credential::Token(token)) if account.oauth.as_ref().is_some_and(|o| o.flow != Flow::App) => {
-                let said = format!("the consent was given for {}, and now {configured} is configured", token.about.provider);
+                let said =
+                    format!("the consent was given for {}, and now {configured} is configured", token.about.provider);
                 Err(Problem::new(Cause::ConsentMissing, said))
             }
             _ => Ok(None),
@@ -283,7 +284,8 @@ impl Accounts {
             return Ok((config, oauth));
         }
         let (clock, reads) = (self.0.clock.clone(), config.clone());
-        let made = blocking(move || OAuth::new(&reads, clock).map_err(|error| trouble::problem(&error, &reads))).await?;
+        let made =
+            blocking(move || OAuth::new(&reads, clock).map_err(|error| trouble::problem(&error, &reads))).await?;
         let mut providers = self.0.providers.lock().unwrap_or_else(PoisonError::into_inner);
         providers.insert(name.to_owned(), made.clone());
         Ok((config, made))

@@ -9,6 +9,7 @@ pub mod dns;
 pub mod listen;
 pub mod oauth;
 mod outproxy;
+mod pinned;
 pub mod proxy;
 pub mod redirect;
 pub mod tls;

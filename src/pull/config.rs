@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::mail::Address;
 use super::imap::{Mechanism, Security, Settings};
 use crate::accounts::Flow;
+use crate::mail::Address;
 use crate::net::connect::{ConnectConfig, ProxyAddress};
 
 /// What kind of server it is; gives the defaults.
