@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::imap::{Mechanism, Security, Settings};
-use crate::net::connect::{ConnectConfig, ProxyAddress};
+use crate::net::connect::{ConnectConfig, ProxyAddress, is_loopback};
 
 /// What kind of server it is; gives the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -194,10 +194,6 @@ impl SourceConfig {
         }
         faults
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
