@@ -220,6 +220,12 @@ async fn a_refresh_brings_the_rotated_token_and_asks_as_the_provider_wants() {
         assert!(grant.refresh.is_none() && grant.expires_at.is_none() && oauth.missing_scopes(&grant).is_empty());
         bed.script.asked();
     }
+    for (client_auth, basic) in [(ClientAuth::ClientSecretBasic, true), (ClientAuth::ClientSecretPost, false)] {
+        let oauth = bed.oauth(&ProviderConfig { client_auth, ..bed.config(Preset::Generic) });
+        bed.script.json(200, FULL);
+        oauth.refresh(&old).await.unwrap();
+        assert_eq!(bed.asked().fields.contains_key("authorization"), basic);
+    }
     let secret = bed.oauth(&bed.config(Preset::Google));
     assert!(!format!("{secret:?}").contains("hush"));
 }
