@@ -116,6 +116,7 @@ fn word(error: &OAuthError) -> String {
     }
 }
 
+/// A key that was made for these tests and is used nowhere else: ring cannot make one of RSA.
 fn rsa_key() -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/net/oauth/tests/rsa_key.pem")).unwrap()
 }

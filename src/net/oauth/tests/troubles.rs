@@ -82,12 +82,10 @@ async fn a_server_that_cannot_be_reached_is_trouble_that_passes() {
             let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{").await;
         }
     });
-    for (at, want) in [(gone, "connect"), (silent_at, "connect"), (short_at, "trouble")] {
-        let config = ProviderConfig {
-            token_url: Some(format!("http://{at}/token")),
-            timeout: Duration::from_millis(300),
-            ..bed.config(Preset::Google)
-        };
+    let (brief, long) = (Duration::from_millis(300), Duration::from_secs(5));
+    for (at, timeout, want) in [(gone, long, "connect"), (silent_at, brief, "connect"), (short_at, long, "trouble")] {
+        let config =
+            ProviderConfig { token_url: Some(format!("http://{at}/token")), timeout, ..bed.config(Preset::Google) };
         let error = bed.oauth(&config).refresh(&SecretString::from("r".to_owned())).await.unwrap_err();
         assert_eq!(word(&error), want, "{error}");
         assert!(error.passes());
