@@ -27,12 +27,12 @@ impl Rooms {
         let new =
             Config::load(file).map_err(|faults| faults.to_string().lines().map(str::to_owned).collect::<Vec<_>>())?;
         let live = doors::forwarding(&new).map_err(|trouble| vec![trouble.to_string()])?;
-        let submission = doors::submission(&new).map_err(|trouble| vec![trouble.to_string()])?;
+        let submission = doors::submission(&new, &self.clock).map_err(|trouble| vec![trouble.to_string()])?;
         let changes = reload::changes(&self.config, &new);
         self.shared.smtp.store(live.into());
         self.shared.submission.store(submission.into());
         self.shared.directory.store(new.directory().into());
-        self.shared.accounts.configure(new.accounts());
+        self.shared.accounts.configure(new.setup());
         self.shared.sources.send_replace(new.sources());
         self.shared.intake.store(new.intake.clone().into());
         level.set(&new.log.level);

@@ -35,6 +35,9 @@ pub enum Reason {
     DuplicateMessageId,
     /// The same mail was filed before: it has no Message-ID, but its bytes stand in this channel already.
     DuplicateContent,
+    /// The same mail was filed before: its Message-ID is another one, or is missing, but author, recipients, date, subject
+    /// and content are the same.
+    DuplicateFingerprint,
     /// The channel that it was accepted for is no longer configured.
     ChannelGone,
     /// The bytes on disk are not those that were accepted.
@@ -51,7 +54,7 @@ pub struct ReasonReply {
 
 impl Reason {
     /// Every reason there is, for documentation, metrics and tests.
-    pub const ALL: [Reason; 17] = [
+    pub const ALL: [Reason; 18] = [
         Self::TooLarge,
         Self::Malformed,
         Self::HeaderTooLarge,
@@ -67,6 +70,7 @@ impl Reason {
         Self::ParserCrashed,
         Self::DuplicateMessageId,
         Self::DuplicateContent,
+        Self::DuplicateFingerprint,
         Self::ChannelGone,
         Self::Damaged,
     ];
@@ -89,6 +93,7 @@ impl Reason {
             Self::ParserCrashed => "parser_crashed",
             Self::DuplicateMessageId => "duplicate_message_id",
             Self::DuplicateContent => "duplicate_content",
+            Self::DuplicateFingerprint => "duplicate_fingerprint",
             Self::ChannelGone => "channel_gone",
             Self::Damaged => "damaged",
         }
