@@ -274,3 +274,6 @@ fn password_of_file(account: &Account) -> Result<Login, Problem> {
     }
     Ok(Login::Password { user: account.user.clone(), password: password.to_owned().into() })
 }
+
+#[cfg(test)]
+mod tests;
