@@ -59,10 +59,7 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Admin>)> {
         ("/v1/channels", get(status::channels)),
         ("/v1/channels/{address}/connect", post(connections::connect)),
         ("/v1/channels/{address}/{order}", post(connections::order)),
-        (
-            "/v1/channels/{address}/authorisations/{id}",
-            get(connections::authorisation).delete(connections::cancel),
-        ),
+        ("/v1/channels/{address}/authorisations/{id}", get(connections::authorisation).delete(connections::cancel)),
         ("/v1/channels/{address}/authorisations/{id}/answer", post(connections::answer)),
         ("/v1/tickets", get(read::tickets)),
         ("/v1/tickets/{number}", get(read::ticket)),

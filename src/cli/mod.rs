@@ -21,8 +21,8 @@ use std::path::PathBuf;
 
 use args::{ChannelCommand, Reach, RejectCommand, TicketCommand};
 pub use args::{Cli, Command};
-use client::Client;
 use authorise::Until;
+use client::Client;
 use connect::{Asked, PasswordFrom};
 use output::Output;
 

@@ -63,10 +63,13 @@ impl Provider {
                 self.gate.acquire().await.unwrap().forget();
                 self.state.lock().unwrap().token(body)
             }
-            "/device" => (200, format!(
-                r#"{{"device_code":"d","user_code":"ABCD-EFGH","verification_uri":"{}/go","expires_in":300,"interval":1}}"#,
-                self.url
-            )),
+            "/device" => (
+                200,
+                format!(
+                    r#"{{"device_code":"d","user_code":"ABCD-EFGH","verification_uri":"{}/go","expires_in":300,"interval":1}}"#,
+                    self.url
+                ),
+            ),
             "/userinfo" => {
                 let account = self.state.lock().unwrap().account.clone();
                 (200, format!(r#"{{"sub":"{account}","email":"{account}"}}"#))
@@ -111,7 +114,8 @@ async fn request(stream: &mut TcpStream) -> Option<(String, String)> {
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.to_lowercase().lines().find_map(|l| l.strip_prefix("content-length:")?.trim().parse().ok());
+            let length =
+                head.to_lowercase().lines().find_map(|l| l.strip_prefix("content-length:")?.trim().parse().ok());
             if body.len() >= length.unwrap_or(0) {
                 let path = head.split(' ').nth(1)?.split('?').next()?.to_owned();
                 return Some((path, body.to_owned()));
