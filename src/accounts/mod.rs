@@ -8,6 +8,7 @@ mod authorise;
 mod board;
 mod config;
 pub mod connection;
+mod consent;
 mod credential;
 mod forecast;
 pub mod problem;

@@ -36,7 +36,7 @@ pub(super) async fn connect(
     let by_oauth = admin.accounts.credential(&channel).is_some_and(|credential| credential.kind == "oauth");
     if flow.is_some() || (by_oauth && asked.password.is_none()) {
         let begun = admin.accounts.authorise(&channel, flow, &author).await.map_err(refused)?;
-        return Ok(Json(ConnectAnswer::Begun { authorisation: begun.into() }));
+        return Ok(Json(ConnectAnswer::Begun { authorisation: Box::new(begun.into()) }));
     }
     admin.accounts.connect(&channel, asked.password.map(Into::into), &author).await.map_err(refused)?;
     let Json(shown) = show(&admin, &channel)?;
