@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::cadence::Cadence;
 use super::imap::{Idle, ImapError, Labels, Mailbox};
+use super::lease::Lease;
 use super::rate::Rate;
 use super::{Pull, Source, problem};
 use crate::accounts::{Cause, Orders, Problem, Remedy, State};
@@ -73,6 +74,7 @@ pub struct Task {
     /// The last unfetchable mail that a sweep has asked for again.
     pub tried_again: u32,
     pub warnings: Warnings,
+    pub lease: Lease,
     cadence: Cadence,
     backoff: Backoff,
 }
@@ -104,6 +106,7 @@ impl Task {
             label_tries: HashMap::new(),
             tried_again: 0,
             warnings: Warnings::default(),
+            lease: Lease::default(),
             pull,
             source,
             cadence,
@@ -125,10 +128,11 @@ impl Task {
                     tokio::select! {
                         trouble = Box::pin(self.session(orders.clone())) => self.after(trouble),
                         () = changed(&mut changes, told) => Duration::ZERO,
-                        () = shutdown.wait() => return,
+                        () = shutdown.wait() => return self.release_lease().await,
                     }
                 }
                 Ok(wanted) => {
+                    self.release_lease().await;
                     let state = if wanted == Wanted::Paused { State::Paused } else { State::Disconnected };
                     self.show(state, None);
                     Duration::MAX
@@ -142,7 +146,7 @@ impl Task {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 result = orders.changed() => if result.is_err() { return },
-                () = shutdown.wait() => return,
+                () = shutdown.wait() => return self.release_lease().await,
             }
         }
     }
@@ -165,14 +169,9 @@ impl Task {
                 connection.state = State::Connecting;
             }
         });
-        let (accounts, channel) = (self.pull.accounts.clone(), self.source.channel.clone());
-        let login = tokio::task::spawn_blocking(move || accounts.login(&channel)).await;
-        let login =
-            login.map_err(|e| Problem::new(Cause::Protocol, e.to_string())).flatten().map_err(Trouble::Problem)?;
-        let connector = self.pull.connectors.get(&self.source.config.connect()).map_err(ImapError::Connect)?;
-        let settings = self.source.config.settings();
-        let mut mailbox = Mailbox::open(&connector, &settings, &login).await?;
-        let folder = mailbox.select(&settings.folder).await?;
+        let mut mailbox = self.connect().await?;
+        self.hold_lease(&mut mailbox).await?;
+        let folder = mailbox.select(&self.source.config.folder).await?;
         let row = self.settle(&mut mailbox, folder).await?;
         let session = Session { tls: mailbox.tls_info(), labels: folder.labels, mailbox, row };
         self.show(State::Connected, None);
@@ -180,9 +179,21 @@ impl Task {
         Ok(session)
     }
 
+    /// Logs in.
+    pub async fn connect(&self) -> Result<Mailbox, Trouble> {
+        let (accounts, channel) = (self.pull.accounts.clone(), self.source.channel.clone());
+        let login = tokio::task::spawn_blocking(move || accounts.login(&channel)).await;
+        let login =
+            login.map_err(|e| Problem::new(Cause::Protocol, e.to_string())).flatten().map_err(Trouble::Problem)?;
+        let connector = self.pull.connectors.get(&self.source.config.connect()).map_err(ImapError::Connect)?;
+        let settings = self.source.config.settings();
+        Ok(Mailbox::open(&connector, &settings, &login).await?)
+    }
+
     /// One look with everything that belongs to it, then the wait for the next.
     async fn round(&mut self, session: &mut Session, orders: &mut watch::Receiver<Orders>) -> Result<(), Trouble> {
         let told = *orders.borrow_and_update();
+        self.renew_lease(session).await?;
         self.settle_labels(session).await?;
         let found = self.look(session).await?;
         self.settle_labels(session).await?;
@@ -196,6 +207,9 @@ impl Task {
         });
         self.show_warnings(session);
         let mut wait = self.cadence.after(found.imported);
+        if self.source.config.lease {
+            wait = wait.min(self.source.config.lease_for / 3);
+        }
         if found.again > 0 {
             wait = wait.min(self.source.config.retry_first);
         }
@@ -231,6 +245,9 @@ impl Task {
             return Duration::from_millis(200);
         }
         let mut wait = self.backoff.next(chance());
+        if problem.cause == Cause::OtherConsumer {
+            wait = self.source.config.lease_for / 3;
+        }
         if problem.cause.remedy() == Remedy::Person {
             wait = self.source.config.retry_most;
         }

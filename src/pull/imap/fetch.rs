@@ -123,7 +123,7 @@ pub(super) fn uid_of(response: &Response<'_>) -> Option<u32> {
     })
 }
 
-fn body_of(attributes: &[AttributeValue<'_>]) -> Option<(u32, Vec<u8>)> {
+pub(super) fn body_of(attributes: &[AttributeValue<'_>]) -> Option<(u32, Vec<u8>)> {
     let (mut uid, mut bytes) = (None, None);
     for attribute in attributes {
         match attribute {
@@ -158,7 +158,7 @@ fn listed(attributes: &[AttributeValue<'_>]) -> Option<Listed> {
 }
 
 /// `17-Jul-1996 02:44:25 -0700` (RFC 3501, date-time).
-fn internal_date(text: &str) -> Option<Timestamp> {
+pub(super) fn internal_date(text: &str) -> Option<Timestamp> {
     let text = text.trim().trim_matches('"').trim();
     jiff::fmt::strtime::parse("%d-%b-%Y %H:%M:%S %z", text).ok()?.to_timestamp().ok()
 }
