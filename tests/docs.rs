@@ -38,6 +38,7 @@ fn every_metric_that_is_named_exists() {
     metrics.connection_state("support@localhost", "problem", Some("dns"));
     metrics.looked("support@localhost", jiff::Timestamp::UNIX_EPOCH);
     metrics.swept("support@localhost", 0);
+    metrics.pulled("support@localhost", "unfetchable", 1);
     let exposition = metrics.render();
     let page = page("metrics.md");
     let named: Vec<&str> = page

@@ -43,7 +43,9 @@ impl Mailbox {
         match self.wire.command("FETCH", text, look).await {
             // Some servers refuse a FETCH in an empty folder.
             Err(ImapError::Refused { .. }) if self.selected.is_some_and(|folder| folder.exists == 0) => {}
-            other => drop(other?),
+            other => {
+                other?;
+            }
         }
         found.sort_unstable_by_key(|note| note.uid);
         Ok(found)
