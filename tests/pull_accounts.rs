@@ -455,3 +455,39 @@ async fn mail_without_a_return_path_is_not_automatic() {
     assert_eq!(senders, [None, Some("alice@example.net".to_owned()), None]);
     gate.stop().await;
 }
+
+#[tokio::test]
+async fn a_mail_that_is_imported_at_a_second_try_loses_the_label_of_its_rejection() {
+    for gmail in [false, true] {
+        let (dir, server) = (quick_dir(), Server::start().await);
+        if gmail {
+            server.state().capabilities.push_str(" X-GM-EXT-1");
+        }
+        let shallow = Made { max_depth: 2, ..Made::default() };
+        let gate = Gate::made(dir.path(), vec![source(1, server.port)], shallow);
+        connected(&server, &gate).await;
+        let mut nested = mail("nested");
+        let at = nested.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        nested.truncate(at + 2);
+        for depth in 0..4 {
+            let part = format!("Content-Type: multipart/mixed; boundary=b{depth}\r\n\r\n--b{depth}\r\n");
+            nested.extend_from_slice(part.as_bytes());
+        }
+        nested.extend_from_slice(b"\r\nhello\r\n");
+        let uid = server.put(nested);
+        let rejected =
+            |state: &imap_support::server::State| state.folders["INBOX"].mails[&uid].has("RejectedByTicketgate");
+        server.until("the label of a rejection", rejected).await;
+        server.until("its row", |_| gate.rows(1).iter().any(|row| row.labelled)).await;
+        gate.stop().await;
+        let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+        connected(&server, &gate).await;
+        let entry = gate.store.entries(0, 10).unwrap().remove(0);
+        gate.store.step(|step| step.retry(&entry.id, "anna", Made::default().clock.now())).unwrap();
+        gate.accounts.order(&channel(1), |orders| orders.look += 1);
+        server.until("it is gone", |state| !rejected(state)).await;
+        labelled(&server, &[uid]).await;
+        assert_eq!(gate.ledger(1), ["1 imported"]);
+        gate.stop().await;
+    }
+}

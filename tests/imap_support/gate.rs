@@ -67,12 +67,14 @@ pub struct Made {
     pub clock: Clock,
     pub pull_clock: Clock,
     pub host: String,
+    /// How deep MIME parts may be nested.
+    pub max_depth: usize,
 }
 
 impl Default for Made {
     fn default() -> Self {
         let clock = Clock::from_fn(|| Timestamp::from_second(1_795_000_000).unwrap());
-        Self { pull_clock: clock.clone(), clock, host: "gate.example".into() }
+        Self { pull_clock: clock.clone(), clock, host: "gate.example".into(), max_depth: 50 }
     }
 }
 
@@ -82,7 +84,7 @@ impl Gate {
     }
 
     pub fn made(dir: &Path, sources: Vec<Source>, made: Made) -> Self {
-        let Made { clock, pull_clock, host } = made;
+        let Made { clock, pull_clock, host, max_depth } = made;
         let config = store::Config { low_water_bytes: 0, ballast_bytes: 0, ..store::Config::default() };
         let (store, _) = Store::open(dir, &config, clock.clone()).unwrap();
         let metrics = Metrics::new();
@@ -109,7 +111,7 @@ impl Gate {
                 store: store.clone(),
                 directory: directory.clone(),
                 keys: TokenKeys::new(vec![[7; 32]]),
-                config: filing::Config { interval: Duration::ZERO, ..filing::Config::default() },
+                config: filing::Config { interval: Duration::ZERO, max_depth, ..filing::Config::default() },
                 header_limit: 1 << 18,
                 clock: clock.clone(),
                 metrics: metrics.clone(),

@@ -98,15 +98,17 @@ impl Mailbox {
 
 async fn part(wire: &mut Wire, text: &str, uid: u32, len: u32) -> Result<Option<Vec<u8>>, ImapError> {
     let mut found = None;
-    wire.command("FETCH", text, |response| {
+    let patience = wire.patience;
+    let look = |response: &Response<'_>| {
         if let Response::Fetch(_, attributes) = response
             && let Some((theirs, bytes)) = body_of(attributes)
             && theirs == uid
         {
             found = Some(bytes);
         }
-    })
-    .await?;
+    };
+    // A part is small: a server that talks of other things for so long does not bring it.
+    timeout(patience, wire.command("FETCH", text, look)).await.map_err(|_| ImapError::Timeout("FETCH"))??;
     // More than was asked for is the whole mail from its beginning, whatever the offset was.
     if found.as_ref().is_some_and(|bytes| bytes.len() > len as usize) {
         return Err(ImapError::Protocol("the server cannot hand out parts of a mail".into()));
