@@ -41,6 +41,7 @@ pub const REASONS: &[&str] = &[
     "parser_crashed",
     "duplicate_message_id",
     "duplicate_content",
+    "duplicate_fingerprint",
     "channel_gone",
     "damaged",
     "other",
@@ -82,6 +83,9 @@ pub const CONNECTION_STATES: &[&str] = &["connecting", "connected", "paused", "d
 
 /// What becomes of mail that is seen in a mailbox.
 pub const PULLED: &[&str] = &["imported", "rejected", "waiting", "read_elsewhere", "gone", "known", "unfetchable"];
+
+/// How a request for an access token ends.
+pub const REFRESHES: &[&str] = &["refreshed", "kept", "failed", "dead"];
 
 /// The methods of sender verification.
 pub const AUTH_METHODS: &[&str] = &["spf", "dkim", "dmarc", "arc"];

@@ -11,7 +11,7 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use ticketgate::accounts::{Account, Accounts, Cause, Login, Probe, Problem};
+use ticketgate::accounts::{Account, Accounts, Cause, Login, Probe, Problem, Setup};
 use ticketgate::admin::{self, About, Admin, AdminListener};
 use ticketgate::clock::Clock;
 use ticketgate::config::Config;
@@ -110,6 +110,7 @@ impl Bed {
             decision: &decision,
             message_id: Some("one@example.org"),
             content_key: &mail.sha256,
+            print: None,
             subject: "Printer",
             from: ada.clone(),
             requester: ada,
@@ -290,6 +291,9 @@ async fn commands_say_what_they_did_and_fail_with_one_line() {
         (&format!("raw {id}"), 0, "Message-ID: <one@example.org>"),
         (&format!("erase {id}"), 1, "add --yes to do it"),
         (&format!("erase {id} --yes"), 0, "are erased"),
+        ("secrets show", 0, "encrypts"),
+        ("secrets rotate", 0, "0 secrets are encrypted with a fresh key"),
+        ("secrets rotate --prune --json", 0, "\"dropped\": 2"),
         ("completions bash", 0, "complete -F"),
         ("man", 0, ".TH ticketgate"),
     ];
@@ -312,12 +316,9 @@ fn accounts(store: &Store, dir: &std::path::Path, clock: &Clock) -> Accounts {
         })
     });
     let accounts = Accounts::new(store.clone(), vault, probe, clock.clone(), Metrics::new());
-    accounts.configure(vec![Account {
-        channel: Address::parse("support@localhost").unwrap(),
-        user: "support".into(),
-        host: "imap.example".into(),
-        password_file: None,
-    }]);
+    let channel = Address::parse("support@localhost").unwrap();
+    let accounts_of = vec![Account::with_password(channel, "support", "imap.example")];
+    accounts.configure(Setup { accounts: accounts_of, ..Setup::default() });
     accounts
 }
 

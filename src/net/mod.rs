@@ -4,11 +4,16 @@
 
 pub mod backoff;
 pub mod connect;
-mod der;
+pub mod der;
+mod dial;
 pub mod dns;
+pub mod http;
 pub mod listen;
+pub mod oauth;
 mod outproxy;
+mod pinned;
 pub mod proxy;
+pub mod redirect;
 pub mod tls;
 mod verdicts;
 pub mod verify;

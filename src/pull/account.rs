@@ -9,10 +9,10 @@ use super::cadence::Cadence;
 use super::imap::{Idle, ImapError, Labels, Mailbox};
 use super::lease::Lease;
 use super::rate::Rate;
-use super::{Pull, Source, problem};
+use super::{Pull, Source, problem, refusal};
 use crate::accounts::{Cause, Orders, Problem, Remedy, State};
 use crate::intake::Refusal;
-use crate::net::backoff::Backoff;
+use crate::net::backoff::{Backoff, chance};
 use crate::shutdown::Shutdown;
 use crate::store::rows::{SourceRow, Wanted};
 use crate::store::{Store, StoreError};
@@ -169,7 +169,7 @@ impl Task {
                 connection.state = State::Connecting;
             }
         });
-        let mut mailbox = self.connect().await?;
+        let mut mailbox = self.log_in().await?;
         self.hold_lease(&mut mailbox).await?;
         let folder = mailbox.select(&self.source.config.folder).await?;
         let row = self.settle(&mut mailbox, folder).await?;
@@ -179,20 +179,29 @@ impl Task {
         Ok(session)
     }
 
-    /// Logs in.
-    pub async fn connect(&self) -> Result<Mailbox, Trouble> {
-        let (accounts, channel) = (self.pull.accounts.clone(), self.source.channel.clone());
-        let login = tokio::task::spawn_blocking(move || accounts.login(&channel)).await;
-        let login =
-            login.map_err(|e| Problem::new(Cause::Protocol, e.to_string())).flatten().map_err(Trouble::Problem)?;
+    /// Logs in. A token that the server refuses before its time is exchanged for another one, once.
+    pub async fn log_in(&self) -> Result<Mailbox, Trouble> {
+        let (accounts, channel) = (&self.pull.accounts, &self.source.channel);
         let connector = self.pull.connectors.get(&self.source.config.connect()).map_err(ImapError::Connect)?;
         let settings = self.source.config.settings();
-        Ok(Mailbox::open(&connector, &settings, &login).await?)
+        let login = accounts.login(channel).await.map_err(Trouble::Problem)?;
+        let refused = match Mailbox::open(&connector, &settings, &login).await {
+            Ok(mailbox) => return Ok(mailbox),
+            Err(error) => refusal(error, &login),
+        };
+        if refused.cause != Cause::TokenRefused {
+            return Err(Trouble::Problem(refused));
+        }
+        let other = accounts.login_instead(channel, &login).await.map_err(Trouble::Problem)?;
+        let Some(login) = other else { return Err(Trouble::Problem(refused)) };
+        let opened = Mailbox::open(&connector, &settings, &login).await;
+        opened.map_err(|error| Trouble::Problem(refusal(error, &login)))
     }
 
     /// One look with everything that belongs to it, then the wait for the next.
     async fn round(&mut self, session: &mut Session, orders: &mut watch::Receiver<Orders>) -> Result<(), Trouble> {
         let told = *orders.borrow_and_update();
+        self.pull.accounts.renew(&self.source.channel).await.map_err(Trouble::Problem)?;
         self.renew_lease(session).await?;
         self.settle_labels(session).await?;
         let found = self.look(session).await?;
@@ -300,11 +309,4 @@ async fn changed(orders: &mut watch::Receiver<Orders>, told: Orders) {
     if orders.wait_for(|orders| orders.changed != told.changed).await.is_err() {
         std::future::pending::<()>().await;
     }
-}
-
-/// A number from 0 to 1, so that accounts do not try all at once. Where the system has none, nothing breaks.
-fn chance() -> f64 {
-    let mut byte = [0u8; 1];
-    let _ = getrandom::fill(&mut byte);
-    f64::from(byte[0]) / 255.0
 }

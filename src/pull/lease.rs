@@ -140,7 +140,7 @@ impl Task {
             return;
         }
         let releasing = async {
-            let mut mailbox = self.connect().await?;
+            let mut mailbox = self.log_in().await?;
             mailbox.open_notes(&self.source.config.lease_folder).await?;
             let (claims, deleted) = self.claims(&mut mailbox).await?;
             let own = self.pull.store.instance_id();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use ticketgate::accounts::{Account, Accounts, Connection};
+use ticketgate::accounts::{Account, Accounts, Connection, Setup};
 use ticketgate::clock::Clock;
 use ticketgate::filing::{self, Worker};
 use ticketgate::intake::{self, Intake};
@@ -94,7 +94,8 @@ impl Gate {
         let accounts = Accounts::new(store.clone(), vault, probe, clock.clone(), metrics.clone());
         let password = dir.join("password");
         std::fs::write(&password, "secret\n").unwrap();
-        accounts.configure(sources.iter().map(|source| account(source, &password)).collect());
+        let known = sources.iter().map(|source| account(source, &password)).collect();
+        accounts.configure(Setup { accounts: known, ..Setup::default() });
         let channels = sources.iter().map(|source| Channel {
             address: source.channel.clone(),
             name: "Support".into(),
@@ -186,5 +187,7 @@ fn account(source: &Source, password: &Path) -> Account {
         user: source.user(),
         host: "127.0.0.1".into(),
         password_file: Some(PathBuf::from(password)),
+        oauth: None,
+        inbox: true,
     }
 }
