@@ -38,6 +38,7 @@ fn every_metric_that_is_named_exists() {
     metrics.connection_state("support@localhost", "problem", Some("dns"));
     metrics.looked("support@localhost", jiff::Timestamp::UNIX_EPOCH);
     metrics.swept("support@localhost", 0);
+    metrics.pulled("support@localhost", "unfetchable", 1);
     metrics.oauth_refreshed("support@localhost", "refreshed");
     metrics.credential_expires("support@localhost", Some(jiff::Timestamp::UNIX_EPOCH));
     let exposition = metrics.render();

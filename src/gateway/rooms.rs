@@ -296,6 +296,7 @@ impl Rooms {
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
             connectors: Connectors::default(),
+            host: self.config.server.hostname.clone(),
         };
         let run = pull.run(self.shared.sources.subscribe(), self.doors.shutdown.clone());
         self.doors.tasks.push(tokio::spawn(run));

@@ -142,7 +142,7 @@ class Mailboxes(Case):
 
     def test_a_password_is_asked_for_kept_encrypted_and_never_shown(self):
         self.ticketgate(password=False)
-        until("no password is known", lambda: (self.connection().get("problem") or {}).get("code") == "credential_missing")
+        until("no password is known", lambda: ((self.connection() or {}).get("problem") or {}).get("code") == "credential_missing")
         wrong = self.connect("not-" + self.dovecot.password)
         self.assertEqual(wrong.returncode, 1, wrong.stdout)
         self.assertIn("reconnect", wrong.stderr)
