@@ -199,6 +199,11 @@ impl Store {
         self.0.entries(after, limit)
     }
 
+    /// Entries with a lower `seq` than `before`, the newest first; at most 1,000.
+    pub fn entries_before(&self, before: u64, limit: usize) -> Result<Vec<EntryRow>, StoreError> {
+        self.0.entries_before(before, limit)
+    }
+
     /// The entry with this public id.
     pub fn entry(&self, id: &str) -> Result<Option<EntryRow>, StoreError> {
         self.0.entry(id)
