@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use axum::response::Json;
 
 use super::act::{author, parse_or_none};
+use super::channels::{channel_json, may_disconnect};
 use super::problem::Problem;
 use super::read::{Part, part};
 use super::types::{Act, ChannelJson, Connect};
@@ -44,7 +45,10 @@ pub(super) async fn order(
     let wanted = match order.as_str() {
         "pause" => Wanted::Paused,
         "resume" => Wanted::Connected,
-        "disconnect" => Wanted::Disconnected,
+        "disconnect" => {
+            may_disconnect(&admin, &channel)?;
+            Wanted::Disconnected
+        }
         "look" | "sweep" => {
             admin.accounts.order(&channel, |orders| match order.as_str() {
                 "look" => orders.look += 1,
@@ -73,10 +77,7 @@ fn channel(admin: &Admin, text: String) -> Result<Address, Problem> {
 }
 
 fn show(admin: &Admin, address: &Address) -> Result<Json<ChannelJson>, Problem> {
-    let directory = admin.directory.load();
-    let channel = directory.by_address(&address.to_string());
-    let channel = channel.ok_or_else(|| Problem::trouble(format!("{address} is no channel any more")))?;
-    Ok(Json(ChannelJson::of(channel, &directory, admin.accounts.connection(address))))
+    channel_json(admin, address).map(Json)
 }
 
 pub(super) fn refused(error: AccountError) -> Problem {

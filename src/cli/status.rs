@@ -22,10 +22,14 @@ pub(super) fn status(client: &Client, out: &mut Output) -> Result<(), CliError> 
         Some(oldest) => format!("{} mails, {}, the oldest of {oldest}", status.spool.mails, size(status.spool.bytes)),
         None => "empty".into(),
     };
+    let channels = match &status.default_channel {
+        Some(default) => format!("{}, the default is {default}", status.channels),
+        None => status.channels.to_string(),
+    };
     let lines = [
         ("Process", format!("{}, since {started}", status.pid)),
         ("Listens", if listening.is_empty() { "nowhere".into() } else { listening.join(", ") }),
-        ("Channels", status.channels.to_string()),
+        ("Channels", channels),
         ("Spool", waiting),
         ("Tickets", format!("{}, feed at {}", store.tickets, store.seq)),
         (

@@ -66,7 +66,9 @@ impl Task {
         if let Some(said) = refused {
             tracing::warn!(channel = %self.source.channel, said, "the server refuses labels; they stay owed");
             let warning = format!("labels are refused by the server ({said}) and stay owed");
-            self.pull.accounts.show(&self.source.channel, |connection| connection.warnings = vec![warning]);
+            self.pull.accounts.show(&self.source.channel, |connection| {
+                (connection.warnings, connection.labels_refused) = (vec![warning], true);
+            });
         }
         Ok(whole)
     }

@@ -212,6 +212,10 @@ pub enum LedgerState {
 }
 
 impl LedgerState {
+    /// Every state, for programs and tests.
+    pub const ALL: [Self; 6] =
+        [Self::Waiting, Self::Imported, Self::Rejected, Self::ReadElsewhere, Self::Gone, Self::Known];
+
     /// The word that programs see.
     pub fn as_str(self) -> &'static str {
         match self {
