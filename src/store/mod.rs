@@ -17,6 +17,7 @@ mod cut;
 pub mod error;
 mod format;
 pub mod fsck;
+mod fsck_ledger;
 mod index;
 mod keys;
 mod ledger;
