@@ -230,6 +230,8 @@ impl From<EntryRow> for RowJson {
             from: row.from,
             subject: row.subject,
             size: row.size,
+            door: row.door,
+            mailbox: None,
             trace: trace.collect(),
         }
     }

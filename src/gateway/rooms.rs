@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{GatewayError, ROOM_PATIENCE, signals};
+use super::{GatewayError, ROOM_PATIENCE, default, signals};
 use crate::accounts::{Accounts, Probe};
 use crate::admin::{self, About, Admin, AdminListener, metrics_http};
 use crate::clock::Clock;
@@ -53,7 +53,7 @@ pub struct Rooms {
     pub(super) shared: Shared,
     pub(super) metrics: Metrics,
     pub(super) clock: Clock,
-    store: Store,
+    pub(super) store: Store,
     smtp_addresses: Vec<SocketAddr>,
     metrics_address: Option<SocketAddr>,
     socket: PathBuf,
@@ -126,7 +126,7 @@ impl Rooms {
         let shared = Shared {
             sources,
             accounts,
-            directory: Arc::new(ArcSwap::from_pointee(config.directory())),
+            directory: Arc::new(ArcSwap::from_pointee(default::adopted(config.directory(), &store))),
             intake: Arc::new(ArcSwap::from_pointee(config.intake.clone())),
             smtp: Arc::new(ArcSwap::from_pointee(live)),
         };

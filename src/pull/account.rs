@@ -225,6 +225,8 @@ impl Task {
         if waiting > 0 {
             wait = wait.min(self.rate.wait(now)).max(Duration::from_millis(100));
         }
+        let next = now + wait.min(IDLE_LONGEST);
+        self.pull.accounts.show(&self.source.channel, |connection| connection.next_look = Some(next));
         let idle = if self.source.config.idle && waiting == 0 { Idle::IfOffered } else { Idle::Never };
         let asked = async {
             let _ = orders.wait_for(|orders| *orders != told).await;

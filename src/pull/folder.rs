@@ -152,9 +152,11 @@ impl Task {
             format!("{unfetchable} mails are not handed out by the server; each sweep tries them again, and the log names them")
         });
         let Warnings { labels, lease } = self.warnings.clone();
+        let labels_refused = labels.is_some();
         let warnings = [self.label_warning(session.labels), labels, lease, unfetchable];
         self.pull.accounts.show(&self.source.channel, |connection| {
             connection.warnings = warnings.into_iter().flatten().collect();
+            connection.labels_refused = labels_refused;
         });
     }
 }

@@ -39,7 +39,8 @@ class Mailboxes(Case):
         if password:
             source["password_file"] = str(secret)
         channel = {"address": USER, "name": "Support", "queue": "Support", "source": source}
-        made = self.daemon({"channel": [channel]})
+        other = {"address": "sales@localhost", "name": "Sales", "queue": "Support"}
+        made = self.daemon({"channel": [channel, other]})
         self.gate = made.start()
         return made
 
@@ -167,7 +168,10 @@ class Mailboxes(Case):
         self.connected()
         self.dovecot.put(USER, [mail("one")])
         self.entries(1)
-        subprocess.run([BINARY, "disconnect", USER, "--socket", self.gate.socket], check=True, capture_output=True)
+        refused = subprocess.run([BINARY, "disconnect", USER, "--socket", self.gate.socket], capture_output=True, text=True)
+        self.assertEqual((refused.returncode, "the default first" in refused.stderr), (1, True), refused.stderr)
+        for line in (["channels", "default", "sales@localhost"], ["disconnect", USER]):
+            subprocess.run([BINARY, *line, "--socket", self.gate.socket], check=True, capture_output=True)
         until("disconnected", lambda: self.connection()["state"] == "disconnected")
         self.dovecot.put(USER, [mail("two")])
         again = subprocess.run([BINARY, "reconnect", USER, "--known-password", "--socket", self.gate.socket], capture_output=True, text=True)
