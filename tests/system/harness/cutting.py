@@ -12,7 +12,8 @@ from .settings import free_port
 
 class Fault:
     """Ends a connection at a command. `word` stands in what the client sends; the server's answer to it is passed on up
-    to so many bytes, and None does not even let the command through. It happens `times` times, then no more."""
+    to so many bytes, and None does not even let the command through. Without a word it is the greeting that is cut. It
+    happens `times` times, then no more."""
 
     def __init__(self, word, after=None, times=1):
         self.word, self.after, self.left = word.encode(), after, times
@@ -74,11 +75,13 @@ class Line:
         with self.lock:
             self.open.add(server)
         budget = Budget()
+        if self.fault and not self.fault.word and self.fault.take(b""):
+            budget.limit(self.fault.after)
         back = threading.Thread(target=self._to_client, args=(server, client, budget), daemon=True)
         back.start()
         with contextlib.suppress(OSError):
             while data := client.recv(65_536):
-                if self.fault and self.fault.take(data):
+                if self.fault and self.fault.word and self.fault.take(data):
                     if self.fault.after is None:
                         break
                     budget.limit(self.fault.after)
@@ -115,7 +118,7 @@ class Budget:
         self.left = count
 
     def take(self, data):
-        """What of it may pass, and whether the end is reached."""
+        """What of the bytes may pass, and whether the end is reached."""
         if self.left is None:
             return data, False
         allowed = data[: self.left]
