@@ -23,13 +23,15 @@ use tokio_rustls::client::TlsStream;
 
 use super::outproxy::{self, Proxy};
 
+pub use super::outproxy::ProxyAddress;
+
 /// How to reach servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectConfig {
     /// Certificates of authorities to trust beside those of the system, in PEM.
     pub ca_file: Option<PathBuf>,
     /// `socks5://[user:password@]host:port` or `http://[user:password@]host:port`.
-    pub proxy: Option<String>,
+    pub proxy: Option<ProxyAddress>,
     /// How long one connection may take to be made, name look-up and TLS included.
     pub timeout: Duration,
 }
@@ -114,7 +116,7 @@ impl Connector {
             .with_no_client_auth();
         let proxy = config
             .proxy
-            .as_deref()
+            .as_ref()
             .map(Proxy::parse)
             .transpose()
             .map_err(|said| ConnectError::Proxy { proxy: "of the configuration".into(), said })?;

@@ -4,11 +4,13 @@
 
 pub mod backoff;
 pub mod connect;
-mod der;
+pub mod der;
 pub mod dns;
 pub mod listen;
+pub mod oauth;
 mod outproxy;
 pub mod proxy;
+pub mod redirect;
 pub mod tls;
 mod verdicts;
 pub mod verify;

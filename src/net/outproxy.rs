@@ -13,10 +13,28 @@ use url::Url;
 /// The longest answer of an HTTP proxy that is read.
 const ANSWER: usize = 8 << 10;
 
+/// A proxy's address as it was configured. It may hold a password, so `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(transparent)]
+pub struct ProxyAddress(String);
+
+impl From<&str> for ProxyAddress {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Debug for ProxyAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ProxyAddress")
+    }
+}
+
 /// A proxy; shown without its password.
 #[derive(Debug)]
 pub struct Proxy {
     kind: Kind,
+    /// A name or an address; one of IPv6 without its brackets.
     host: String,
     port: u16,
     login: Option<(String, SecretString)>,
@@ -30,9 +48,9 @@ enum Kind {
 
 impl Proxy {
     /// Reads an address such as `socks5://user:password@host:1080`. The error does not repeat it.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(address: &ProxyAddress) -> Result<Self, String> {
         let wrong = || "write it as socks5://host:port or http://host:port".to_owned();
-        let url = Url::parse(text).map_err(|_| wrong())?;
+        let url = Url::parse(&address.0).map_err(|_| wrong())?;
         let (kind, port) = match url.scheme() {
             "socks5" => (Kind::Socks5, 1080),
             "http" => (Kind::Http, 8080),
@@ -129,7 +147,7 @@ mod tests {
         ];
         for (scheme, steps, want) in table {
             let port = scripted(steps).await;
-            let proxy = Proxy::parse(&format!("{scheme}127.0.0.1:{port}")).unwrap();
+            let proxy = Proxy::parse(&format!("{scheme}127.0.0.1:{port}").as_str().into()).unwrap();
             match (connect(&proxy, "imap.example", 993).await, want) {
                 (Ok(mut stream), None) => {
                     stream.write_u8(9).await.unwrap();
@@ -139,6 +157,6 @@ mod tests {
                 (got, want) => panic!("{got:?} instead of {want:?}"),
             }
         }
-        assert!(!format!("{:?}", Proxy::parse("http://u:hush@h:1").unwrap()).contains("hush"));
+        assert!(!format!("{:?}", Proxy::parse(&"http://u:hush@h:1".into()).unwrap()).contains("hush"));
     }
 }

@@ -5,6 +5,7 @@
 //! the mailbox is of no use and is opened anew.
 
 mod fetch;
+mod frame;
 mod login;
 mod marks;
 mod wait;
