@@ -117,7 +117,8 @@ fn body_of(attributes: &[AttributeValue<'_>]) -> Option<(u32, Vec<u8>)> {
     for attribute in attributes {
         match attribute {
             AttributeValue::Uid(number) => uid = Some(*number),
-            AttributeValue::BodySection { data, .. } => bytes = Some(data.as_deref().unwrap_or_default().to_vec()),
+            // NIL is what Dovecot has instead of a body that another session has expunged meanwhile.
+            AttributeValue::BodySection { data, .. } => bytes = data.as_deref().map(<[u8]>::to_vec),
             _ => {}
         }
     }
