@@ -83,6 +83,9 @@ pub const CONNECTION_STATES: &[&str] = &["connecting", "connected", "paused", "d
 /// What becomes of mail that is seen in a mailbox.
 pub const PULLED: &[&str] = &["imported", "rejected", "waiting", "read_elsewhere", "gone", "known"];
 
+/// How a request for an access token ends.
+pub const REFRESHES: &[&str] = &["refreshed", "kept", "failed", "dead"];
+
 /// The methods of sender verification.
 pub const AUTH_METHODS: &[&str] = &["spf", "dkim", "dmarc", "arc"];
 

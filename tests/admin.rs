@@ -11,7 +11,7 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use ticketgate::accounts::{Account, Accounts, Cause, Login, Probe, Problem};
+use ticketgate::accounts::{Account, Accounts, Cause, Login, Probe, Problem, Setup};
 use ticketgate::admin::{self, About, Admin, AdminListener};
 use ticketgate::clock::Clock;
 use ticketgate::config::Config;
@@ -312,12 +312,9 @@ fn accounts(store: &Store, dir: &std::path::Path, clock: &Clock) -> Accounts {
         })
     });
     let accounts = Accounts::new(store.clone(), vault, probe, clock.clone(), Metrics::new());
-    accounts.configure(vec![Account {
-        channel: Address::parse("support@localhost").unwrap(),
-        user: "support".into(),
-        host: "imap.example".into(),
-        password_file: None,
-    }]);
+    let channel = Address::parse("support@localhost").unwrap();
+    let accounts_of = vec![Account::with_password(channel, "support", "imap.example")];
+    accounts.configure(Setup { accounts: accounts_of, ..Setup::default() });
     accounts
 }
 

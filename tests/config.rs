@@ -51,7 +51,7 @@ fn the_example_shows_every_key() {
 fn collect_sections(table: &toml::Table, path: &str, sections: &mut Vec<(String, BTreeSet<String>)>) {
     let header = match path {
         "" => String::new(),
-        "channel" | "queue" | "smtp.listeners" => format!("[[{path}]]"),
+        "channel" | "queue" | "oauth" | "smtp.listeners" => format!("[[{path}]]"),
         "channel.source" => "[[channel]]\n[channel.source]".into(),
         other => format!("[{other}]"),
     };

@@ -290,6 +290,11 @@ impl Problem {
     pub fn new(cause: Cause, said: impl Into<String>) -> Self {
         Self { cause, said: said.into() }
     }
+
+    /// What to do, with the address in the commands.
+    pub fn action_for(&self, channel: &crate::mail::Address) -> String {
+        self.cause.action().replace("ADDRESS", &channel.to_string())
+    }
 }
 
 impl std::fmt::Display for Problem {

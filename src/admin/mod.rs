@@ -5,6 +5,7 @@
 mod act;
 mod config;
 mod connections;
+pub mod credential;
 pub mod entry;
 mod events;
 mod listener;

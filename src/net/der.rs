@@ -35,6 +35,13 @@ pub fn read(certificate: &[u8]) -> Facts {
     facts
 }
 
+/// When the first certificate of a PEM file expires; None where it cannot be read.
+pub fn expiry_of_file(path: &std::path::Path) -> Option<Timestamp> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    read(&CertificateDer::from_pem_file(path).ok()?).not_after
+}
+
 fn read_into(certificate: &[u8], facts: &mut Facts) -> Option<()> {
     let mut to_be_signed = Der(Der(Der(certificate).expect(SEQUENCE)?).expect(SEQUENCE)?);
     if to_be_signed.peek() == Some(VERSION) {

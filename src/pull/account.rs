@@ -7,10 +7,10 @@ use tokio::sync::watch;
 use super::cadence::Cadence;
 use super::imap::{Idle, ImapError, Mailbox};
 use super::rate::Rate;
-use super::{Pull, Source, problem};
+use super::{Pull, Source, problem, refusal};
 use crate::accounts::{Cause, Orders, Problem, Remedy, State};
 use crate::intake::Refusal;
-use crate::net::backoff::Backoff;
+use crate::net::backoff::{Backoff, chance};
 use crate::shutdown::Shutdown;
 use crate::store::rows::{SourceRow, Wanted};
 use crate::store::{Store, StoreError};
@@ -138,13 +138,8 @@ impl Task {
                 connection.state = State::Connecting;
             }
         });
-        let (accounts, channel) = (self.pull.accounts.clone(), self.source.channel.clone());
-        let login = tokio::task::spawn_blocking(move || accounts.login(&channel)).await;
-        let login =
-            login.map_err(|e| Problem::new(Cause::Protocol, e.to_string())).flatten().map_err(Trouble::Problem)?;
-        let connector = self.pull.connectors.get(&self.source.config.connect()).map_err(ImapError::Connect)?;
+        let mut mailbox = self.log_in().await?;
         let settings = self.source.config.settings();
-        let mut mailbox = Mailbox::open(&connector, &settings, &login).await?;
         let folder = mailbox.select(&settings.folder).await?;
         let row = self.settle(&mut mailbox, folder).await?;
         let warning = self.label_warning(folder.labels);
@@ -156,9 +151,29 @@ impl Task {
         Ok(Session { tls: mailbox.tls_info(), mailbox, row })
     }
 
+    /// Logs in. A token that the server refuses before its time is exchanged for another one, once.
+    async fn log_in(&self) -> Result<Mailbox, Trouble> {
+        let (accounts, channel) = (&self.pull.accounts, &self.source.channel);
+        let connector = self.pull.connectors.get(&self.source.config.connect()).map_err(ImapError::Connect)?;
+        let settings = self.source.config.settings();
+        let login = accounts.login(channel).await.map_err(Trouble::Problem)?;
+        let refused = match Mailbox::open(&connector, &settings, &login).await {
+            Ok(mailbox) => return Ok(mailbox),
+            Err(error) => refusal(error, &login),
+        };
+        if refused.cause != Cause::TokenRefused {
+            return Err(Trouble::Problem(refused));
+        }
+        let other = accounts.login_instead(channel, &login).await.map_err(Trouble::Problem)?;
+        let Some(login) = other else { return Err(Trouble::Problem(refused)) };
+        let opened = Mailbox::open(&connector, &settings, &login).await;
+        opened.map_err(|error| Trouble::Problem(refusal(error, &login)))
+    }
+
     /// One look with everything that belongs to it, then the wait for the next.
     async fn round(&mut self, session: &mut Session, orders: &mut watch::Receiver<Orders>) -> Result<(), Trouble> {
         let told = *orders.borrow_and_update();
+        self.pull.accounts.renew(&self.source.channel).await.map_err(Trouble::Problem)?;
         self.settle_labels(session).await?;
         let found = self.look(session).await?;
         self.settle_labels(session).await?;
@@ -248,11 +263,4 @@ async fn changed(orders: &mut watch::Receiver<Orders>, told: Orders) {
     if orders.wait_for(|orders| orders.changed != told.changed).await.is_err() {
         std::future::pending::<()>().await;
     }
-}
-
-/// A number from 0 to 1, so that accounts do not try all at once. Where the system has none, nothing breaks.
-fn chance() -> f64 {
-    let mut byte = [0u8; 1];
-    let _ = getrandom::fill(&mut byte);
-    f64::from(byte[0]) / 255.0
 }

@@ -94,7 +94,8 @@ impl Pull {
 pub async fn probe(source: &Source, login: &Login) -> Result<(), Problem> {
     let connector = connector(source)?;
     let settings = source.config.settings();
-    let mut mailbox = Mailbox::open(&connector, &settings, login).await.map_err(problem)?;
+    let opened = Mailbox::open(&connector, &settings, login).await;
+    let mut mailbox = opened.map_err(|error| refusal(error, login))?;
     let opened = mailbox.select(&settings.folder).await.map_err(problem);
     mailbox.close().await;
     opened.map(drop)
@@ -102,6 +103,15 @@ pub async fn probe(source: &Source, login: &Login) -> Result<(), Problem> {
 
 fn connector(source: &Source) -> Result<Connector, Problem> {
     Connector::new(&source.config.connect()).map_err(|error| problem(ImapError::Connect(error)))
+}
+
+/// What it means that a login failed: a token is no password that somebody could correct.
+fn refusal(error: ImapError, login: &Login) -> Problem {
+    let problem = problem(error);
+    match login {
+        Login::Bearer { .. } if problem.cause == Cause::WrongPassword => Problem::new(Cause::TokenRefused, problem.said),
+        _ => problem,
+    }
 }
 
 /// What an error means for the connection.
