@@ -67,8 +67,8 @@ class Provider:
         }
         app = {"redirect_uris": [], "response_types": [], "grant_types": ["client_credentials"]}
         return [
-            {"client_id": self.client, "client_secret": self.secret, "token_endpoint_auth_method": "client_secret_post", **people},
-            {"client_id": self.app, "client_secret": self.app_secret, "token_endpoint_auth_method": "client_secret_post", **app},
+            {"client_id": self.client, "client_secret": self.secret, "token_endpoint_auth_method": "client_secret_basic", **people},
+            {"client_id": self.app, "client_secret": self.app_secret, "token_endpoint_auth_method": "client_secret_basic", **app},
         ]
 
     def start(self):
