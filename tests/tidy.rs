@@ -54,6 +54,8 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("anyhow::", &["main"], "a room has an error of its own"),
     ("async_imap::", &["pull"], "IMAP stays at its door"),
     ("chacha20poly1305::", &["store"], "secrets at rest are the store's"),
+    ("oauth2::", &["net"], "the protocol of grants is net's"),
+    ("reqwest::", &[], "HTTP requests of ours go through net/http.rs"),
     ("rustls_platform_verifier::", &["net"], "which servers to believe, net says"),
 ];
 

@@ -5,7 +5,9 @@
 pub mod backoff;
 pub mod connect;
 pub mod der;
+mod dial;
 pub mod dns;
+pub mod http;
 pub mod listen;
 pub mod oauth;
 mod outproxy;

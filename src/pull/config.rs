@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::mail::Address;
 use super::imap::{Mechanism, Security, Settings};
 use crate::accounts::Flow;
-use crate::net::connect::{ConnectConfig, ProxyAddress};
+use crate::mail::Address;
+use crate::net::connect::{ConnectConfig, ProxyAddress, is_loopback};
 
 /// What kind of server it is; gives the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -235,10 +235,6 @@ impl SourceConfig {
             wrong("consent_as", format!("\"{text}\" is not an address: {error}"), "write it as local@domain");
         }
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
