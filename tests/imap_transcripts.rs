@@ -138,7 +138,7 @@ async fn act(
                 }))
             }
             "mark" => {
-                mailbox.mark(&[10, 11], Marks { seen: true, imported: true, rejected: true }).await?;
+                mailbox.mark(&[10, 11], Marks { seen: true, imported: true, rejected: true, cleared: false }).await?;
                 told.push("marked".into());
             }
             "move" => {

@@ -138,7 +138,10 @@ fn read_bytes(limits: &Limits, spooled: &Spooled) -> Result<Summary, Reason> {
         Reason::Malformed
     })?;
     // Of a refused mail only the header section was kept, which reads like a mail without a body.
-    let look = || parse(&bytes, limits).map(|parsed| summary(&parsed, spooled));
+    let look = || {
+        let null = spooled.envelope.has_null_sender(spooled.origin.kind, &bytes, limits.max_header_bytes);
+        parse(&bytes, limits).map(|parsed| summary(&parsed, null))
+    };
     catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(|_| {
         tracing::error!(mail = %spooled.id, "the parser panicked; the mail goes to quarantine");
         Err(Reason::ParserCrashed)
@@ -146,9 +149,9 @@ fn read_bytes(limits: &Limits, spooled: &Spooled) -> Result<Summary, Reason> {
 }
 
 /// The summary, with what only the envelope tells: nobody may answer mail that has a null sender (RFC 3834 section 2).
-fn summary(parsed: &Parsed<'_>, spooled: &Spooled) -> Summary {
+fn summary(parsed: &Parsed<'_>, null_sender: bool) -> Summary {
     let mut summary = parsed.summary();
-    if spooled.envelope.mail_from.is_none() {
+    if null_sender {
         summary.automatic = summary.automatic.with_null_sender();
     }
     summary

@@ -1,11 +1,12 @@
 //! The task of one account: connect, look, label, wait, and again; after trouble, later.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::cadence::Cadence;
-use super::imap::{Idle, ImapError, Mailbox};
+use super::imap::{Idle, ImapError, Labels, Mailbox};
 use super::rate::Rate;
 use super::{Pull, Source, problem, refusal};
 use crate::accounts::{Cause, Orders, Problem, Remedy, State};
@@ -65,13 +66,28 @@ pub struct Task {
     pub rate: Rate,
     /// The last order of a sweep that was carried out.
     pub swept: u64,
+    /// Mails that did not come together with others, by uid, and how often they were asked for by themselves.
+    pub tries: HashMap<u32, u32>,
+    /// How often the server has refused to label a mail by itself.
+    pub label_tries: HashMap<u32, u32>,
+    /// The last unfetchable mail that a sweep has asked for again.
+    pub tried_again: u32,
+    pub warnings: Warnings,
     cadence: Cadence,
     backoff: Backoff,
+}
+
+/// What is told beside the state, and does not follow from the session itself.
+#[derive(Clone, Debug, Default)]
+pub struct Warnings {
+    pub labels: Option<String>,
+    pub lease: Option<String>,
 }
 
 /// What a session works with.
 pub struct Session {
     pub mailbox: Mailbox,
+    pub labels: Labels,
     pub row: SourceRow,
     pub tls: Option<String>,
 }
@@ -81,7 +97,18 @@ impl Task {
         let config = &source.config;
         let cadence = Cadence::new(config.poll, config.poll_least, config.poll_most);
         let backoff = Backoff::new(config.retry_first, config.retry_most);
-        Self { rate: Rate::new(config.mails_per_minute, []), swept: 0, pull, source, cadence, backoff }
+        Self {
+            rate: Rate::new(config.mails_per_minute, []),
+            swept: 0,
+            tries: HashMap::new(),
+            label_tries: HashMap::new(),
+            tried_again: 0,
+            warnings: Warnings::default(),
+            pull,
+            source,
+            cadence,
+            backoff,
+        }
     }
 
     /// Runs until the shutdown.
@@ -142,13 +169,10 @@ impl Task {
         let settings = self.source.config.settings();
         let folder = mailbox.select(&settings.folder).await?;
         let row = self.settle(&mut mailbox, folder).await?;
-        let warning = self.label_warning(folder.labels);
-        self.pull.accounts.show(&self.source.channel, |connection| {
-            connection.state = State::Connected;
-            connection.next_try = None;
-            connection.warnings = warning.into_iter().collect();
-        });
-        Ok(Session { tls: mailbox.tls_info(), mailbox, row })
+        let session = Session { tls: mailbox.tls_info(), labels: folder.labels, mailbox, row };
+        self.show(State::Connected, None);
+        self.show_warnings(&session);
+        Ok(session)
     }
 
     /// Logs in. A token that the server refuses before its time is exchanged for another one, once.
@@ -185,7 +209,11 @@ impl Task {
         self.pull.accounts.show(&self.source.channel, |connection| {
             (connection.last_look, connection.waiting) = (Some(now), waiting as u64);
         });
+        self.show_warnings(session);
         let mut wait = self.cadence.after(found.imported);
+        if found.again > 0 {
+            wait = wait.min(self.source.config.retry_first);
+        }
         if waiting > 0 {
             wait = wait.min(self.rate.wait(now)).max(Duration::from_millis(100));
         }
@@ -240,11 +268,18 @@ impl Task {
     }
 
     async fn imports_of_the_last_minute(&self) -> Vec<jiff::Timestamp> {
-        let (channel, since) = (self.source.channel.clone(), self.pull.clock.now() - Duration::from_secs(60));
-        let most = self.source.config.mails_per_minute as usize;
-        let rows = self.blocking(move |store| store.ledger_since(&channel, since, most.max(1) * 2)).await;
-        let counts = |row: &crate::store::rows::LedgerRow| row.mail.is_some();
-        rows.unwrap_or_default().into_iter().filter(counts).map(|row| row.at).collect()
+        let channel = self.source.channel.clone();
+        let row = self.blocking(move |store| store.source(&channel)).await.ok().flatten();
+        Rate::times(&row.unwrap_or_default().recent).collect()
+    }
+
+    /// Writes down what the rate has let through, before it is asked for.
+    pub async fn keep_rate(&mut self, session: &mut Session, now: jiff::Timestamp) -> Result<(), Trouble> {
+        if self.source.config.mails_per_minute > 0 {
+            let row = SourceRow { recent: self.rate.recent(now), ..session.row.clone() };
+            session.row = self.keep(row, Vec::new()).await?;
+        }
+        Ok(())
     }
 
     /// Runs what blocks on the disk away from the async threads.

@@ -263,6 +263,8 @@ fn ledger_row(entry: &NewEntry<'_>, row: &EntryRow, remote: &RemoteMessage) -> L
         mail: Some(row.id.clone()),
         at: row.received_at,
         labelled: false,
+        label_refused: false,
+        rejected_before: false,
     }
 }
 

@@ -113,6 +113,8 @@ pub struct Marks {
     pub seen: bool,
     pub imported: bool,
     pub rejected: bool,
+    /// The label of a rejection goes.
+    pub cleared: bool,
 }
 
 /// The label of a mail that was taken.

@@ -71,5 +71,5 @@ class OAuthCase(MailboxCase):
 
     def failed_looks(self):
         """How often looking into a mailbox has failed since the start."""
-        lines = [line for line in self.gate.metrics().splitlines() if line.startswith("ticketgate_mailbox_looks_failed_total")]
+        lines = [line for line in self.gate.metrics().splitlines() if line.startswith("ticketgate_mailbox_looks_total") and '"failed"' in line]
         return sum(float(line.rpartition(" ")[2]) for line in lines)
