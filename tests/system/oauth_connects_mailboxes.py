@@ -37,10 +37,11 @@ class Connects(OAuthCase):
         self.ended(begun, "granted")
         self.imports("by-paste")
         self.assertIn("method=OAUTHBEARER", (self.dovecot.base / "dovecot.log").read_text())
-        # The same answer a second time does nothing.
-        status, said = self.paste(begun, away)
-        self.assertGreaterEqual(status, 400, said)
-        self.assertEqual(self.connection()["state"], "connected")
+        # The same answer a second time is not redeemed again.
+        asked = self.provider.asked()["token"]
+        self.paste(begun, away)
+        self.assertEqual(self.provider.asked()["token"], asked)
+        self.assertEqual((self.connection()["state"], self.authorisation(begun)["state"]), ("connected", "granted"))
 
     def test_device_flow(self):
         self.gateway(flow="device")

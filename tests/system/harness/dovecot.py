@@ -52,6 +52,7 @@ namespace inbox {{
 PASSWORD = """
 passdb {{
   driver = static
+  mechanisms = plain login
   args = password={password}
 }}
 """
@@ -76,7 +77,7 @@ active_value = true
 
 
 class Dovecot:
-    """Any user name is a mailbox; all have one password. With a `provider`, its access tokens let in instead."""
+    """Any user name is a mailbox; all have one password. With a `provider`, its access tokens let in too."""
 
     password = "open-sesame"
 
@@ -90,14 +91,13 @@ class Dovecot:
         self.certificate, key = tls.certificate(self.base, "imap")
         self.imap, self.imaps = free_port(), free_port()
         self.conf = self.base / "dovecot.conf"
+        passdb, offered = PASSWORD.format(password=self.password), "plain login"
         if provider:
             (self.base / "oauth2.conf").write_text(INTROSPECTION.format(secret=provider.introspection_secret, port=provider.port))
-            passdb = TOKENS.format(base=self.base, mechanisms=mechanisms)
-        else:
-            passdb, mechanisms = PASSWORD.format(password=self.password), "plain login"
+            passdb, offered = TOKENS.format(base=self.base, mechanisms=mechanisms) + passdb, f"{mechanisms} {offered}"
         self.conf.write_text(CONF.format(
             base=self.base, certificate=self.certificate, key=key, imap=self.imap, imaps=self.imaps,
-            mechanisms=mechanisms, passdb=passdb, more=more,
+            mechanisms=offered, passdb=passdb, more=more,
         ))
         self.process = None
 
