@@ -1,12 +1,12 @@
-"""Many accounts in one daemon: those whose server hangs delay nobody, and those that are idle cost little memory."""
+"""Many accounts in one daemon, and many mails in one: who hangs delays nobody, who is idle costs little memory."""
 
 import time
 
 from harness.cutting import Line
-from harness.mailboxes import MailboxCase, mail
+from harness.mailboxes import USER, MailboxCase, mail
 from harness.wait import until
 
-ACCOUNTS, HANGING = 100, 20
+ACCOUNTS, HANGING, MAILS = 100, 20, 10_000
 MOST_MB = 60
 
 
@@ -47,3 +47,21 @@ class Crowd(MailboxCase):
         now, most = (value / 1e6 for value in self.gate.memory())
         self.assertLess(now, MOST_MB)
         self.report(f"{ACCOUNTS} idle accounts over TLS: {now:.0f} MB, at most {most:.0f} MB on the way")
+
+    def test_10_000_mails_in_one_mailbox_are_10_000_entries(self):
+        self.ticketgate()
+        self.connected()
+        names = [f"m{n}" for n in range(MAILS)]
+        self.dovecot.put(USER, [mail(name) for name in names])
+        began = time.monotonic()
+        until(lambda: f"{MAILS} tickets, not {self.tickets()}", lambda: self.tickets() >= MAILS, 120)
+        seconds = time.monotonic() - began
+        self.each_once(names)
+
+        def unlabelled():
+            client = self.dovecot.client(USER)
+            _, found = client.uid("SEARCH", "OR", "UNKEYWORD", "Ticketgate", "UNSEEN")
+            client.logout()
+            return found[0].split()
+        until(lambda: f"all are labelled, {len(unlabelled())} are not", lambda: not unlabelled(), 60, every=0.2)
+        self.report(f"{MAILS} mails in {seconds:.1f} s")
