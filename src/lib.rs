@@ -29,7 +29,7 @@
 //! | [`mail`] | what mail is: values and pure functions | sockets, files, the time of day, tickets |
 //! | [`ticket`] | what a ticket is: values and pure decisions | sockets, files, the store, the time of day |
 //! | [`store`] | the data directory: accept log, index, recovery | why it is called |
-//! | [`net`] | TLS, PROXY protocol, DNS, sender verification | tickets, the store |
+//! | [`net`] | TLS, PROXY protocol, DNS, sender verification, HTTP, OAuth | tickets, the store |
 //! | [`intake`] | the instant at which we take responsibility for a mail | which protocol brought it, what it becomes |
 //! | [`filing`] | spool → parse → facts → decide → file | doors, readers, what lies on disk |
 //! | [`desk`] | what people do with tickets | how mail came, how the admin socket speaks |

@@ -41,6 +41,7 @@ pub const REASONS: &[&str] = &[
     "parser_crashed",
     "duplicate_message_id",
     "duplicate_content",
+    "duplicate_fingerprint",
     "channel_gone",
     "damaged",
     "other",

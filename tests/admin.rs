@@ -110,6 +110,7 @@ impl Bed {
             decision: &decision,
             message_id: Some("one@example.org"),
             content_key: &mail.sha256,
+            print: None,
             subject: "Printer",
             from: ada.clone(),
             requester: ada,
@@ -290,6 +291,9 @@ async fn commands_say_what_they_did_and_fail_with_one_line() {
         (&format!("raw {id}"), 0, "Message-ID: <one@example.org>"),
         (&format!("erase {id}"), 1, "add --yes to do it"),
         (&format!("erase {id} --yes"), 0, "are erased"),
+        ("secrets show", 0, "encrypts"),
+        ("secrets rotate", 0, "0 secrets are encrypted with a fresh key"),
+        ("secrets rotate --prune --json", 0, "\"dropped\": 2"),
         ("completions bash", 0, "complete -F"),
         ("man", 0, ".TH ticketgate"),
     ];

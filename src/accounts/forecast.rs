@@ -100,8 +100,7 @@ fn refresh_end(about: &About, client: &Client, in_use: Use) -> Option<End> {
             return None;
         }
     }
-    let testing =
-        client.issuer == Issuer::Google && at.duration_since(about.refresh_obtained_at) <= GOOGLE_TESTING;
+    let testing = client.issuer == Issuer::Google && at.duration_since(about.refresh_obtained_at) <= GOOGLE_TESTING;
     Some(End {
         code: "refresh_token_expires",
         at,

@@ -12,6 +12,7 @@ mod credential;
 mod forecast;
 pub mod problem;
 mod redirect;
+mod secrets;
 mod tokens;
 mod trouble;
 mod watch;
@@ -40,7 +41,7 @@ use crate::mail::Address;
 use crate::metrics::Metrics;
 use crate::net::oauth::OAuth;
 use crate::store::rows::Wanted;
-use crate::store::vault::Vault;
+use crate::store::vault::{Vault, VaultError};
 use crate::store::{Store, StoreError};
 use authorise::Authorisations;
 use credential::Credential;
@@ -95,6 +96,8 @@ pub enum AccountError {
     TooManyAuthorisations(usize),
     #[error("this answer belongs to another authorisation: its state is not the one that was sent")]
     ForeignAnswer,
+    #[error(transparent)]
+    Vault(#[from] VaultError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -274,3 +277,6 @@ fn password_of_file(account: &Account) -> Result<Login, Problem> {
     }
     Ok(Login::Password { user: account.user.clone(), password: password.to_owned().into() })
 }
+
+#[cfg(test)]
+mod tests;

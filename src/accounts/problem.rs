@@ -157,27 +157,17 @@ impl Cause {
             Self::VaultKey => {
                 "the stored secret cannot be opened: put its key back, or run `ticketgate reconnect ADDRESS`"
             }
-            Self::ConsentMissing => {
-                "run `ticketgate connect ADDRESS` and consent with the mailbox's account"
-            }
-            Self::ConsentDeclined => {
-                "run `ticketgate connect ADDRESS` again, and accept what the provider asks"
-            }
-            Self::ConsentExpired => {
-                "the consent is over: run `ticketgate reconnect ADDRESS`"
-            }
+            Self::ConsentMissing => "run `ticketgate connect ADDRESS` and consent with the mailbox's account",
+            Self::ConsentDeclined => "run `ticketgate connect ADDRESS` again, and accept what the provider asks",
+            Self::ConsentExpired => "the consent is over: run `ticketgate reconnect ADDRESS`",
             Self::ScopeMissing => {
                 "grant the missing permission to the application, then run `ticketgate reconnect ADDRESS`"
             }
             Self::WrongAccount => {
                 "run `ticketgate reconnect ADDRESS` and sign in as the mailbox's own account, or name the other one as consent_as"
             }
-            Self::AddressInUse => {
-                "an address has one use only: take one of the two out of the configuration"
-            }
-            Self::AuthorisationExpired => {
-                "nobody consented in time: run `ticketgate connect ADDRESS` again"
-            }
+            Self::AddressInUse => "an address has one use only: take one of the two out of the configuration",
+            Self::AuthorisationExpired => "nobody consented in time: run `ticketgate connect ADDRESS` again",
             Self::AnswerMismatch => {
                 "the answer belongs to another authorisation: run `ticketgate connect ADDRESS` again, in one browser"
             }
@@ -190,9 +180,7 @@ impl Cause {
             Self::ClientWrong => {
                 "the provider does not know this client: compare client_id, tenant and secret of the [[oauth]] section"
             }
-            Self::OauthConfig => {
-                "correct the [[oauth]] section and reload"
-            }
+            Self::OauthConfig => "correct the [[oauth]] section and reload",
             Self::OauthProviderTrouble => {
                 "the provider of the tokens has trouble of its own; it is tried again by itself"
             }

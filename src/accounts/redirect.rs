@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use url::{Host, Url};
 
+use super::Accounts;
 use super::authorise::{Authorisation, Outcome};
 use super::problem::{Cause, Problem};
-use super::Accounts;
 use crate::net::oauth::{Preset, ProviderConfig};
 use crate::net::redirect::{Page, PageKind, serve};
 

@@ -164,7 +164,11 @@ impl Accounts {
                 (turn.held_off, turn.backoff) = (None, Backoff::new(RETRY.0, RETRY.1));
                 self.count(account, "refreshed");
                 tracing::debug!(channel = %account.channel, expires_at = %kept.about.expires_at, "a token was renewed");
-                if lacks.is_empty() { Ok(kept.access) } else { Err(trouble::problem(&OAuthError::ScopeMissing(lacks), &config)) }
+                if lacks.is_empty() {
+                    Ok(kept.access)
+                } else {
+                    Err(trouble::problem(&OAuthError::ScopeMissing(lacks), &config))
+                }
             }
             Err(error) => self.failed(account, &error, &config, token, turn, unfinished),
         }
@@ -242,7 +246,8 @@ impl Accounts {
         match self.read(&account.channel).await? {
             Some(Credential::Token(token)) if token.about.provider == configured => Ok(Some(*token)),
             Some(Credential::Token(token)) if account.oauth.as_ref().is_some_and(|o| o.flow != Flow::App) => {
-                let said = format!("the consent was given for {}, and now {configured} is configured", token.about.provider);
+                let said =
+                    format!("the consent was given for {}, and now {configured} is configured", token.about.provider);
                 Err(Problem::new(Cause::ConsentMissing, said))
             }
             _ => Ok(None),
@@ -287,7 +292,8 @@ impl Accounts {
             return Ok((config, oauth));
         }
         let (clock, reads) = (self.0.clock.clone(), config.clone());
-        let made = blocking(move || OAuth::new(&reads, clock).map_err(|error| trouble::problem(&error, &reads))).await?;
+        let made =
+            blocking(move || OAuth::new(&reads, clock).map_err(|error| trouble::problem(&error, &reads))).await?;
         let mut providers = self.0.providers.lock().unwrap_or_else(PoisonError::into_inner);
         providers.insert(name.to_owned(), made.clone());
         Ok((config, made))

@@ -51,8 +51,16 @@ mod tests {
     #[test]
     fn a_missing_permission_is_named_as_asked() {
         let table = [
-            (Preset::Microsoft, vec!["Mail.Send"], "the Microsoft account could not be verified: permission Mail.Send is missing; grant it and retry"),
-            (Preset::Generic, vec!["a", "b"], "the account could not be verified: permissions a, b are missing; grant them and retry"),
+            (
+                Preset::Microsoft,
+                vec!["Mail.Send"],
+                "the Microsoft account could not be verified: permission Mail.Send is missing; grant it and retry",
+            ),
+            (
+                Preset::Generic,
+                vec!["a", "b"],
+                "the account could not be verified: permissions a, b are missing; grant them and retry",
+            ),
         ];
         for (preset, scopes, want) in table {
             let provider = ProviderConfig { preset, ..ProviderConfig::default() };

@@ -149,7 +149,7 @@ fn show(admin: &Admin, address: &Address) -> Result<Json<ChannelJson>, Problem> 
     Ok(Json(ChannelJson::of(channel, &directory, &admin.accounts)))
 }
 
-fn refused(error: AccountError) -> Problem {
+pub(super) fn refused(error: AccountError) -> Problem {
     let conflict = |detail: String, action: &str| {
         Problem::new(StatusCode::CONFLICT, "not-connected", "Not possible now", detail, action)
     };

@@ -13,6 +13,7 @@ pub mod metrics_http;
 pub mod problem;
 mod read;
 mod routes;
+pub mod secrets;
 mod status;
 pub mod types;
 

@@ -56,10 +56,7 @@ pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Status>, P
 #[utoipa::path(get, path = "/v1/channels", responses((status = 200, body = ChannelList)))]
 pub(super) async fn channels(State(admin): State<Admin>) -> Json<ChannelList> {
     let directory = admin.directory.load();
-    let shown = directory
-        .channels()
-        .iter()
-        .map(|channel| ChannelJson::of(channel, &directory, &admin.accounts));
+    let shown = directory.channels().iter().map(|channel| ChannelJson::of(channel, &directory, &admin.accounts));
     let channels = shown.collect();
     Json(ChannelList { channels })
 }

@@ -83,6 +83,9 @@ pub enum Command {
     /// Mail that was rejected, quarantined or dropped, and why
     #[command(subcommand)]
     Rejects(RejectCommand),
+    /// The keys that passwords and tokens are encrypted with
+    #[command(subcommand)]
+    Secrets(SecretCommand),
     /// Every decision about one mail
     Explain {
         /// The Message-ID, with or without angle brackets, or an entry's id
@@ -198,6 +201,18 @@ pub enum RejectCommand {
     Retry {
         /// The entry's id
         entry: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SecretCommand {
+    /// Where the keys are, and how many secrets each of them holds; never a secret or a key
+    Show,
+    /// Make a fresh key where the daemon may write the key file, and encrypt everything with it
+    Rotate {
+        /// Take keys that no secret needs any more out of the key file
+        #[arg(long)]
+        prune: bool,
     },
 }
 

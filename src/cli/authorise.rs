@@ -26,12 +26,7 @@ pub(super) enum Until {
     Ended,
 }
 
-pub(super) fn lead(
-    client: &Client,
-    out: &mut Output,
-    begun: AuthorisationJson,
-    until: Until,
-) -> Result<(), CliError> {
+pub(super) fn lead(client: &Client, out: &mut Output, begun: AuthorisationJson, until: Until) -> Result<(), CliError> {
     let path = format!("/v1/channels/{}/authorisations/{}", escape(&begun.channel), escape(&begun.id));
     if out.wants_json() {
         line(out, &json!({"authorisation": &begun}))?;

@@ -5,8 +5,8 @@ use std::io::{IsTerminal, Read, Write};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use super::authorise::{self, Until};
 use super::CliError;
+use super::authorise::{self, Until};
 use super::client::{Client, author, escape};
 use super::output::Output;
 use crate::admin::credential::ConnectAnswer;

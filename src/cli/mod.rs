@@ -13,6 +13,7 @@ mod offline;
 mod output;
 mod paper;
 mod rejects;
+mod secrets;
 mod status;
 mod table;
 mod tickets;
@@ -21,8 +22,8 @@ use std::path::PathBuf;
 
 use args::{ChannelCommand, Reach, RejectCommand, TicketCommand};
 pub use args::{Cli, Command};
-use client::Client;
 use authorise::Until;
+use client::Client;
 use connect::{Asked, PasswordFrom};
 use output::Output;
 
@@ -70,6 +71,7 @@ pub fn execute(command: Command, reach: &Reach) -> Result<(), CliError> {
         Command::Disconnect { address } => connect::order(&Client::reach(reach)?, &mut out, &address, "disconnect"),
         Command::Tickets(command) => execute_tickets(command, &Client::reach(reach)?, &mut out),
         Command::Rejects(command) => execute_rejects(command, &Client::reach(reach)?, &mut out),
+        Command::Secrets(command) => secrets::execute(command, &Client::reach(reach)?, &mut out),
         Command::Explain { message_id } => rejects::explain(&Client::reach(reach)?, &mut out, &message_id),
         Command::Export { after, follow } => export::export(&Client::reach(reach)?, &mut out, after, follow),
         Command::Raw { entry } => rejects::raw(&Client::reach(reach)?, &mut out, &entry),

@@ -57,7 +57,8 @@ impl Checker<'_> {
             }
             let public = provider.redirect_url.as_deref().and_then(|text| url::Url::parse(text).ok());
             if public.is_some_and(|url| !accounts::is_loopback(&url)) && config.accounts.redirect_listen.is_none() {
-                let advice = "add redirect_listen = \"127.0.0.1:9726\" to [accounts] and lead it there, or leave it out";
+                let advice =
+                    "add redirect_listen = \"127.0.0.1:9726\" to [accounts] and lead it there, or leave it out";
                 self.wrong(&["oauth", &at, "redirect_url"], "it is public, and nobody listens for it", advice);
             }
         }

@@ -13,7 +13,8 @@ pub struct Facts {
     pub common_name: String,
     /// The DNS names among its subject alternative names.
     pub dns_names: Vec<String>,
-    /// When it expires.
+    /// When it begins to be valid, and when it expires.
+    pub not_before: Option<Timestamp>,
     pub not_after: Option<Timestamp>,
 }
 
@@ -51,7 +52,8 @@ fn read_into(certificate: &[u8], facts: &mut Facts) -> Option<()> {
     to_be_signed.expect(SEQUENCE)?;
     to_be_signed.expect(SEQUENCE)?;
     let mut validity = Der(to_be_signed.expect(SEQUENCE)?);
-    validity.next()?;
+    let (kind, begin) = validity.next()?;
+    facts.not_before = time(kind, begin);
     let (kind, end) = validity.next()?;
     facts.not_after = time(kind, end);
     facts.common_name = common_name(to_be_signed.expect(SEQUENCE)?).unwrap_or_default();

@@ -11,6 +11,7 @@ pub mod http;
 pub mod listen;
 pub mod oauth;
 mod outproxy;
+mod pinned;
 pub mod proxy;
 pub mod redirect;
 pub mod tls;

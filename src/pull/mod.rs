@@ -145,7 +145,9 @@ fn connector(source: &Source) -> Result<Connector, Problem> {
 fn refusal(error: ImapError, login: &Login) -> Problem {
     let problem = problem(error);
     match login {
-        Login::Bearer { .. } if problem.cause == Cause::WrongPassword => Problem::new(Cause::TokenRefused, problem.said),
+        Login::Bearer { .. } if problem.cause == Cause::WrongPassword => {
+            Problem::new(Cause::TokenRefused, problem.said)
+        }
         _ => problem,
     }
 }

@@ -24,6 +24,7 @@ mod lock;
 mod log;
 mod meta;
 mod overlay;
+mod prints;
 mod read;
 mod reclaim;
 mod record;

@@ -1,7 +1,7 @@
 //! What we prove ourselves with: the files that the configuration names, read once.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -95,7 +95,7 @@ fn secret(key: &'static str, path: &Path) -> Result<SecretString, FileFault> {
     }
 }
 
-fn certificate_proof(certificate: &PathBuf, key: &Path) -> Result<(ClientProof, Option<Timestamp>), FileFault> {
+fn certificate_proof(certificate: &Path, key: &Path) -> Result<(ClientProof, Option<Timestamp>), FileFault> {
     let pem = read("certificate_file", certificate)?;
     let certificate_der = CertificateDer::from_pem_slice(&pem)
         .map_err(|error| ("certificate_file", format!("{}: no certificate in PEM: {error}", certificate.display())))?;

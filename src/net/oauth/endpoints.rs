@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use url::Url;
 
 use super::ask::{self, Failure};
-use super::config::{Preset, ProviderConfig};
+use super::config::{ClientAuth, Preset, ProviderConfig};
 use super::error::OAuthError;
 use super::preset;
 use crate::net::http::{Http, check_url};
@@ -137,7 +137,11 @@ fn build(config: &ProviderConfig, document: Option<&Document>) -> Result<Endpoin
         device: pick("device_url", &config.device_url, preset.device, found.device_authorization_endpoint)?,
         userinfo: pick("userinfo_url", &config.userinfo_url, preset.userinfo, found.userinfo_endpoint)?,
         issuer: preset::issuer(config),
-        basic: config.preset == Preset::Generic && basic(methods.as_deref()),
+        basic: match config.client_auth {
+            ClientAuth::ClientSecretBasic => true,
+            ClientAuth::ClientSecretPost => false,
+            ClientAuth::Auto => config.preset == Preset::Generic && basic(methods.as_deref()),
+        },
         names_issuer: found.authorization_response_iss_parameter_supported,
     })
 }

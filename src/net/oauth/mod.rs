@@ -38,7 +38,7 @@ use super::http::{Http, HttpConfig};
 use crate::clock::Clock;
 
 pub use code::{CodeRequest, PendingCode};
-pub use config::{Cloud, Preset, ProviderConfig, ScopeUse};
+pub use config::{ClientAuth, Cloud, Preset, ProviderConfig, ScopeUse};
 pub use device::{DeviceRequest, PendingDevice};
 pub use error::{ClientKind, GrantKind, OAuthError};
 
