@@ -163,7 +163,8 @@ impl Task {
 
 /// Whether a mail was imported before, or was there before the mailbox was connected.
 fn is_known(mail: &Listed, known: &[u32], row: &SourceRow) -> bool {
-    let before = row.connected_at.is_some_and(|at| mail.arrived < at);
+    // A server tells whole seconds: mail of the very second of the connection counts as later, for none may be lost.
+    let before = row.connected_at.is_some_and(|at| mail.arrived.as_second() < at.as_second());
     mail.labelled || known.contains(&mail.uid) || before
 }
 

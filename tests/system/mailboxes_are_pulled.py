@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import subprocess
+from datetime import datetime
 
 from harness.case import Case
 from harness.dovecot import Dovecot
@@ -203,6 +204,9 @@ class Mailboxes(Case):
         entries = self.entries(40, 90)
         times = sorted(e["received_at"] for e in entries)
         self.assertEqual(len(times), 40)
+        moments = [datetime.fromisoformat(time) for time in times]
+        for first, last in zip(moments, moments[25:]):
+            self.assertGreaterEqual((last - first).total_seconds(), 59.9, "26 mails within a minute")
 
     def test_killed_while_pulling_every_mail_is_imported_once_and_labelled(self):
         random.seed(7)
