@@ -77,8 +77,8 @@ fn show_credential(out: &mut Output, credential: &CredentialJson) -> Result<(), 
     for (name, value) in optional.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))) {
         field(out, name, &value)?;
     }
-    let warnings = credential.warnings.iter();
-    warnings.map(|warning| field(out, "Warning", &format!("{}; {}", warning.said, warning.action))).collect()
+    let mut warnings = credential.warnings.iter();
+    warnings.try_for_each(|warning| field(out, "Warning", &format!("{}; {}", warning.said, warning.action)))
 }
 
 fn show_mailbox(out: &mut Output, mailbox: &MailboxJson) -> Result<(), CliError> {

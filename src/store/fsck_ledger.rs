@@ -56,7 +56,7 @@ fn contradiction(row: &LedgerRow, entry: Option<&EntryRow>, owed: bool) -> Optio
     }
     match (row.labelled, owed) {
         (true, true) => Some("its label is set and owed at once".into()),
-        (false, false) if entry.is_some() => Some("its label is neither set nor owed".into()),
+        (false, false) if entry.is_some() && !row.label_refused => Some("its label is neither set nor owed".into()),
         _ => None,
     }
 }

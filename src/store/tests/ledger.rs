@@ -136,6 +136,7 @@ fn a_label_of_an_import_does_not_cover_a_rejection() {
 fn a_label_that_is_refused_for_good_is_not_owed() {
     let dir = quick_dir();
     let (store, _) = open(dir.path());
+    connect(&store);
     pull(&store, 5);
     file_next(&store, "a@x", &OPEN);
     store.step(|step| step.label_refused(&address(CHANNEL), 7, 5)).unwrap();
