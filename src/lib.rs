@@ -90,6 +90,7 @@ pub mod mail;
 pub mod memory;
 pub mod metrics;
 pub mod net;
+pub mod outbox;
 pub mod pull;
 pub mod shutdown;
 pub mod smtp;

@@ -4,8 +4,10 @@
 
 pub mod channel;
 pub mod decide;
+pub mod loops;
 pub mod recipient;
 pub mod token;
+pub mod window;
 
 pub use channel::{Channel, Directory};
 pub use decide::{Decision, Facts, Filing, MatchedBy, TicketFacts, TraceStep};
