@@ -91,6 +91,7 @@ pub mod memory;
 pub mod metrics;
 pub mod net;
 pub mod pull;
+pub mod relay;
 pub mod shutdown;
 pub mod smtp;
 pub mod store;
