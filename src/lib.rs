@@ -92,6 +92,7 @@ pub mod metrics;
 pub mod net;
 pub mod outbox;
 pub mod pull;
+pub mod relay;
 pub mod shutdown;
 pub mod smtp;
 pub mod store;
