@@ -34,6 +34,7 @@ impl Rooms {
         self.shared.accounts.configure(new.accounts());
         self.shared.sources.send_replace(new.sources());
         self.shared.intake.store(new.intake.clone().into());
+        self.shared.loops.store(new.loops.loops().into());
         level.set(&new.log.level);
         for name in &changes.live {
             tracing::info!(section = name, "reloaded");
