@@ -8,6 +8,7 @@
 
 mod handles;
 mod mailboxes;
+mod outbox;
 mod process;
 
 use std::sync::Arc;
@@ -23,7 +24,7 @@ pub const DOORS: &[&str] = &["smtp", "imap", "graph", "submission", "api"];
 
 /// What becomes of a mail: the words of `filing`, and `refused` for mail that was never accepted.
 pub const OUTCOMES: &[&str] =
-    &["opened", "appended", "reported", "duplicate", "dropped", "rejected", "quarantined", "refused"];
+    &["opened", "appended", "reported", "duplicate", "dropped", "rejected", "quarantined", "relayed", "refused"];
 
 /// The codes of all typed reasons.
 pub const REASONS: &[&str] = &[

@@ -7,6 +7,7 @@ use prometheus::{
 use prometheus::{Opts, Registry};
 
 use super::mailboxes::Mailboxes;
+use super::outbox::Outbox;
 use super::process::Process;
 use super::{AUTH_METHODS, DOORS, OUTCOMES, REASONS, SMTP_REFUSALS, VERDICTS};
 
@@ -23,6 +24,7 @@ pub(super) struct Handles {
     pub registry: Registry,
     pub process: Process,
     pub mailboxes: Mailboxes,
+    pub outbox: Outbox,
     pub mails: IntCounterVec,
     pub rejects: IntCounterVec,
     pub deferred: IntCounterVec,
@@ -96,6 +98,7 @@ impl Handles {
             ),
             process: Process::new(m),
             mailboxes: Mailboxes::new(m),
+            outbox: Outbox::new(m),
             registry: maker.registry.clone(),
         };
         maker.build_info();

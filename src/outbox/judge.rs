@@ -67,14 +67,17 @@ pub fn without_attempt(
     let over = schedule.is_over(row.class, row.since, now);
     let said = if over { format!("given up: {why}") } else { why.to_owned() };
     let told: Vec<(&str, String)> = recipients.iter().map(|(_, address)| (address.as_str(), said.clone())).collect();
-    let state = if over { DeliveryState::Failed } else { DeliveryState::Queued };
-    let settled =
-        recipients.iter().map(|(n, _)| SettledRecipient { n: *n, state, reply: Some(said.clone()), hard: false });
+    let failed = |(n, _): &(u32, String)| SettledRecipient {
+        n: *n,
+        state: DeliveryState::Failed,
+        reply: Some(said.clone()),
+        hard: false,
+    };
     Settled {
         seq: row.seq,
         at: now,
         relay: None,
-        recipients: settled.collect(),
+        recipients: if over { recipients.iter().map(failed).collect() } else { Vec::new() },
         next: None,
         notes: vec![if over { failure_note(row, &told) } else { delay_note(row, &told, now) }],
         tells_delay: !over,
@@ -242,7 +245,7 @@ pub(crate) mod tests {
     fn mail_that_is_never_tried_is_told_of_and_given_up() {
         let recipients: Vec<(u32, String)> = (0..20).map(|n| (n, format!("a{n}@example.net"))).collect();
         let late = without_attempt(&row(), &recipients, "the account is disconnected", &Schedule::default(), at(250));
-        assert!(late.tells_delay && late.recipients.iter().all(|one| one.state == DeliveryState::Queued));
+        assert!(late.tells_delay && late.recipients.is_empty());
         assert!(late.notes[0].contains("has waited 4 h 10 min") && late.notes[0].ends_with("and 12 more"));
         let over = without_attempt(&row(), &recipients, "no relay", &Schedule::default(), at(7200));
         assert!(!over.tells_delay && over.recipients.iter().all(|one| one.state == DeliveryState::Failed));

@@ -127,6 +127,10 @@ impl Lanes {
         self.channels.get(channel as usize).map_or("", String::as_str)
     }
 
+    pub fn channel_count(&self) -> usize {
+        self.channels.len()
+    }
+
     pub fn get(&self, lane: u32) -> Option<&Lane> {
         self.lanes.get(lane as usize)
     }
