@@ -89,10 +89,10 @@ impl Server {
         // No connection waited, or the server had closed it meanwhile.
         match self.open(parcel.job).await {
             Ok(client) => {
-                let sent = exchange(Held { client, mails: 0 }, parcel, &self.pool, &key, &self.at()).await;
-                sent.unwrap_or_else(|| {
-                    Sent::delayed(parcel, Reply::trouble("4.4.2", "the server closed the connection"))
-                })
+                let fresh = Held { client, mails: 0 };
+                let (Exchange::Done(sent) | Exchange::Unheard(sent)) =
+                    exchange(fresh, parcel, &self.pool, &key, &self.at()).await;
+                sent
             }
             // A refusal to talk to us at all is about us, and not about the recipients.
             Err(reply) => {
