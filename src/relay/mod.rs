@@ -10,6 +10,7 @@ mod build;
 mod client;
 mod command;
 pub mod config;
+pub mod dkim;
 pub mod job;
 mod lines;
 mod login;
@@ -36,8 +37,9 @@ use crate::metrics::Metrics;
 use crate::net::connect::Connectors;
 use crate::net::dns;
 
+use dkim::Signers;
 use maildir::Maildir;
-use server::{Parcel, Server};
+use server::{Parcel, Sent, Server};
 
 /// Why the relays could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -89,10 +91,10 @@ impl Relays {
     /// Builds them anew for a changed configuration. Attempts that are under way end on the relays that they began on;
     /// on an error the old ones stay.
     pub fn configure(&self, configs: &[RelayConfig], dkim: &[DkimConfig]) -> Result<(), RelayError> {
-        let _ = dkim;
+        let signers = Signers::load(dkim)?;
         let mut relays = BTreeMap::new();
         for config in configs {
-            let relay = Relay::new(config, &self.0.shared)?;
+            let relay = Relay::new(config, &signers, &self.0.shared)?;
             relays.insert(config.name.clone(), Arc::new(relay));
         }
         self.0.relays.store(Arc::new(relays));
@@ -113,6 +115,7 @@ impl Relays {
 pub struct Relay {
     config: RelayConfig,
     transport: Transport,
+    signers: Signers,
     metrics: Metrics,
 }
 
@@ -123,7 +126,7 @@ enum Transport {
 }
 
 impl Relay {
-    fn new(config: &RelayConfig, shared: &Shared) -> Result<Self, RelayError> {
+    fn new(config: &RelayConfig, signers: &Signers, shared: &Shared) -> Result<Self, RelayError> {
         shared.metrics.relay(&config.name);
         let transport = match config.kind {
             Kind::Smtp | Kind::Direct => Transport::Smtp(build::server(config, shared)?),
@@ -132,7 +135,8 @@ impl Relay {
                 Transport::Maildir(Maildir::new(shared.data_dir.join(path), shared.clock.clone()))
             }
         };
-        Ok(Self { config: config.clone(), transport, metrics: shared.metrics.clone() })
+        let signers = if config.signs() { signers.clone() } else { Signers::default() };
+        Ok(Self { config: config.clone(), transport, signers, metrics: shared.metrics.clone() })
     }
 
     pub fn name(&self) -> &str {
@@ -171,12 +175,7 @@ impl Relay {
     /// delay that says so.
     pub async fn deliver(&self, job: Job) -> Outcome {
         let began = Instant::now();
-        let front = Vec::new();
-        let parcel = Parcel { job: &job, front: &front, nature: body::nature(&job.bytes) };
-        let sent = match &self.transport {
-            Transport::Smtp(server) => server.deliver(parcel).await,
-            Transport::Maildir(maildir) => maildir.deliver(parcel).await,
-        };
+        let sent = self.attempt(&job).await;
         self.metrics.relay_attempt_took(&self.config.name, began.elapsed());
         for (recipient, outcome) in job.recipients.iter().zip(&sent.recipients) {
             self.metrics.relay_settled(&self.config.name, outcome.as_str());
@@ -186,7 +185,25 @@ impl Relay {
         let throttled = answer::throttled(&sent.recipients);
         Outcome { recipients: sent.recipients, throttled, transport: sent.transport }
     }
+
+    async fn attempt(&self, job: &Job) -> Sent {
+        let nature = body::nature(&job.bytes);
+        // Lines that have no proper end are changed on the way sooner or later, and the signature broken.
+        let front = if nature.bare { Ok(Vec::new()) } else { self.signers.sign(&job.bytes).await };
+        let parcel = Parcel { job, front: front.as_deref().unwrap_or_default(), nature };
+        if let Err(said) = &front {
+            return Sent::delayed(parcel, Reply::trouble("4.3.0", said));
+        }
+        match &self.transport {
+            Transport::Smtp(server) => server.deliver(parcel).await,
+            Transport::Maildir(maildir) => maildir.deliver(parcel).await,
+        }
+    }
 }
 
+#[cfg(test)]
+#[allow(dead_code)]
+#[path = "../../tests/support/dns.rs"]
+mod stub;
 #[cfg(test)]
 mod tests;
