@@ -10,6 +10,7 @@ mod handles;
 mod mailboxes;
 mod outbox;
 mod process;
+mod relays;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,6 +84,12 @@ pub const CONNECTION_STATES: &[&str] = &["connecting", "connected", "paused", "d
 
 /// What becomes of mail that is seen in a mailbox.
 pub const PULLED: &[&str] = &["imported", "rejected", "waiting", "read_elsewhere", "gone", "known"];
+
+/// What becomes of a recipient in one attempt of a relay.
+pub const RELAYED: &[&str] = &["relayed", "delayed", "failed", "ambiguous"];
+
+/// How a connection of a relay is protected: TLS with the certificate checked, TLS without, none; or it was not made.
+pub const RELAY_PROTECTIONS: &[&str] = &["verified", "unverified", "clear", "failed"];
 
 /// The methods of sender verification.
 pub const AUTH_METHODS: &[&str] = &["spf", "dkim", "dmarc", "arc"];
