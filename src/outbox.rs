@@ -14,8 +14,6 @@ pub mod quota;
 pub mod route;
 pub mod schedule;
 mod state;
-#[cfg(test)]
-mod tests;
 mod work;
 
 use std::sync::{Arc, Mutex};

@@ -1,12 +1,9 @@
 //! Metrics of mail that leaves. Labels hold names of relays and support addresses of the configuration, never others.
 
-use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec};
 
 use super::handles::Maker;
-use super::{Metrics, known, signed};
-
-/// How an attempt ends for a recipient.
-pub const DELIVERIES: &[&str] = &["relayed", "delayed", "failed", "ambiguous", "other"];
+use super::{Metrics, signed};
 
 #[derive(Debug)]
 pub(super) struct Outbox {
@@ -15,7 +12,6 @@ pub(super) struct Outbox {
     running: IntGauge,
     held: IntGauge,
     oldest: Gauge,
-    deliveries: IntCounterVec,
     quota_left: IntGaugeVec,
     brake_trips: IntCounter,
     brakes: IntGauge,
@@ -30,7 +26,6 @@ impl Outbox {
             running: m.gauge("outbox_running_attempts", "Attempts that are under way."),
             held: m.gauge("outbox_held_mails", "Mails that a person or a loop brake holds; at most 1000 are counted."),
             oldest: m.float("outbox_oldest_age_seconds", "How long the oldest mail that waits has waited."),
-            deliveries: m.counters("deliveries_total", "Recipients of ended attempts.", &["relay", "outcome"]),
             quota_left: m.gauges(
                 "quota_remaining",
                 "What is left of a quota window of an account.",
@@ -44,11 +39,6 @@ impl Outbox {
 }
 
 impl Metrics {
-    /// An attempt ended for one recipient.
-    pub fn delivery(&self, relay: &str, outcome: &str) {
-        self.0.outbox.deliveries.with_label_values(&[relay, known(DELIVERIES, outcome)]).inc();
-    }
-
     /// How much waits, is due, and is under way.
     pub fn outbox_is(&self, mails: u64, due: u64, running: u64) {
         self.0.outbox.mails.set(signed(mails));

@@ -146,7 +146,8 @@ impl Quotas {
                     Some(_) => "; the default relay takes over until there is room again",
                     None => "",
                 };
-                let said = format!("the quota of {} at relay \"{}\" is nearly used{instead}", account.channel, account.relay);
+                let said =
+                    format!("the quota of {} at relay \"{}\" is nearly used{instead}", account.channel, account.relay);
                 news.push((account.channel.clone(), said));
             }
             account.told_near = near;

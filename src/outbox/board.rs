@@ -77,7 +77,10 @@ impl Snapshot {
         let quota = self.quotas.iter().filter(|quota| quota.channel.eq_ignore_ascii_case(&row.channel));
         let quota = quota.filter_map(|quota| quota.until.as_ref().map(|until| (quota, until)));
         if let Some((quota, (until, window))) = quota.max_by_key(|(_, (until, _))| *until) {
-            return Some(format!("the quota of {} at relay \"{}\" ({window}) until {until}", quota.channel, quota.relay));
+            return Some(format!(
+                "the quota of {} at relay \"{}\" ({window}) until {until}",
+                quota.channel, quota.relay
+            ));
         }
         let lane = |lane: &&LaneState| row.relay.as_ref().is_none_or(|relay| *relay == lane.relay);
         let resting = self.lanes.iter().filter(lane).filter_map(|lane| lane.rests.as_ref().map(|rests| (lane, rests)));

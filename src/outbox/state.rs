@@ -80,11 +80,7 @@ impl State {
     }
 
     /// Takes up looks at mails.
-    pub fn looked(
-        &mut self,
-        looks: Result<Looks, StoreError>,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    pub fn looked(&mut self, looks: Result<Looks, StoreError>, now: Timestamp) -> Result<(), StoreError> {
         for (seq, look) in looks?? {
             self.take_up(seq, look, now);
         }
@@ -312,10 +308,7 @@ impl State {
     }
 
     /// Takes up which channels may send.
-    pub fn asked(
-        &mut self,
-        asked: Result<Asked, StoreError>,
-    ) -> Result<(), StoreError> {
+    pub fn asked(&mut self, asked: Result<Asked, StoreError>) -> Result<(), StoreError> {
         self.blocked = asked??.into_iter().collect();
         Ok(())
     }
@@ -363,9 +356,10 @@ impl State {
             running: lane.taken as u64,
             rests: lane.rests.clone().filter(|(until, _)| *until > now),
         };
-        let blocked = self.blocked.iter().filter_map(|(channel, why)| {
-            why.clone().map(|why| (self.lanes.channel_name(*channel).to_owned(), why))
-        });
+        let blocked = self
+            .blocked
+            .iter()
+            .filter_map(|(channel, why)| why.clone().map(|why| (self.lanes.channel_name(*channel).to_owned(), why)));
         let oldest = self.lanes.tasks().filter(|task| self.lanes.counts(task)).map(|task| task.since).min();
         Snapshot {
             mails: self.lanes.mails() as u64,

@@ -132,7 +132,12 @@ impl Worker {
 
     /// Loads what was picked, within so many bytes, and asks the quotas. What quotas have counted is on disk when this
     /// returns, before anything is sent.
-    pub(super) fn load(&self, picked: Vec<Picked>, room: u64, quotas: &Mutex<Quotas>) -> Result<Vec<Loaded>, StoreError> {
+    pub(super) fn load(
+        &self,
+        picked: Vec<Picked>,
+        room: u64,
+        quotas: &Mutex<Quotas>,
+    ) -> Result<Vec<Loaded>, StoreError> {
         let mut quotas = quotas.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut loaded, mut used) = (Vec::with_capacity(picked.len()), 0u64);
         let now = self.clock.now();
@@ -266,7 +271,6 @@ impl Worker {
         let Ended { under, outcome } = ended;
         let (row, relay, recipients) = (&under.row, under.relay.as_str(), under.recipients.as_slice());
         for ((_, address), one) in recipients.iter().zip(&outcome.recipients) {
-            self.metrics.delivery(relay, one.as_str());
             let reply = one.reply();
             tracing::info!(
                 mail = %row.id, relay, to = %address, outcome = one.as_str(), code = reply.code,
@@ -282,7 +286,8 @@ impl Worker {
             return Ok(None);
         };
         let (now, schedule) = (self.clock.now(), self.config.load().schedule());
-        let due = schedule.is_over(row.class, row.since, now) || (!row.delayed_told && schedule.is_late(row.since, now));
+        let due =
+            schedule.is_over(row.class, row.since, now) || (!row.delayed_told && schedule.is_late(row.since, now));
         if !due {
             return self.look(row);
         }

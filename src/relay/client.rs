@@ -293,7 +293,7 @@ impl Client {
     async fn data(&mut self, pieces: &[&[u8]]) -> RecipientOutcome {
         let (mut stuffer, mut out) = (Stuffer::new(), Vec::with_capacity(PIECE + 1024));
         let deadline = tokio::time::Instant::now() + self.data_timeout;
-        for piece in pieces.iter().flat_map(|piece| piece.chunks(PIECE)) {
+        for piece in in_pieces(pieces) {
             out.clear();
             stuffer.push(piece, &mut out);
             if let Err(reply) = self.write(&out, deadline.saturating_duration_since(tokio::time::Instant::now())).await
@@ -310,7 +310,7 @@ impl Client {
         let size: usize = pieces.iter().map(|piece| piece.len()).sum();
         let deadline = tokio::time::Instant::now() + self.data_timeout;
         let mut ahead = format!("BDAT {size} LAST\r\n").into_bytes();
-        let mut pieces = pieces.iter().flat_map(|piece| piece.chunks(PIECE)).peekable();
+        let mut pieces = in_pieces(pieces).into_iter().peekable();
         while let Some(piece) = pieces.next() {
             ahead.extend_from_slice(piece);
             if pieces.peek().is_none() {
@@ -377,4 +377,10 @@ fn extensions(answer: &EhloResponse<String>) -> Extensions {
         starttls: has(EXT_START_TLS),
         size: has(EXT_SIZE).then_some(answer.size as u64),
     }
+}
+
+/// What one write takes each. A list rather than an iterator with a closure, which would tie the future that holds it to
+/// one lifetime, so that no task could run it.
+fn in_pieces<'p>(pieces: &[&'p [u8]]) -> Vec<&'p [u8]> {
+    pieces.iter().flat_map(|piece| piece.chunks(PIECE)).collect()
 }
