@@ -5,6 +5,7 @@
 
 mod check;
 mod check_mailboxes;
+mod check_outbox;
 mod fault;
 mod places;
 mod read;
@@ -26,7 +27,7 @@ use crate::store;
 use crate::store::vault;
 use crate::ticket::channel::{AuthPolicy, Queue};
 use crate::ticket::{Channel, Directory};
-use crate::{admin, filing, intake, smtp};
+use crate::{admin, filing, intake, outbox, smtp};
 
 /// Where the packaged service keeps its file; client commands look there for the socket's path.
 pub const DEFAULT_FILE: &str = "/etc/ticketgate/ticketgate.toml";
@@ -43,6 +44,8 @@ pub struct Config {
     pub tls: Option<tls::Config>,
     pub intake: intake::Config,
     pub filing: filing::Config,
+    /// When mail that leaves is tried, and how much at the same time.
+    pub outbox: outbox::Config,
     /// What keeps mail from going in circles.
     pub loops: filing::LoopsConfig,
     pub verify: verify::Config,
@@ -138,6 +141,7 @@ impl Default for Config {
             tls: None,
             intake: intake::Config::default(),
             filing: filing::Config::default(),
+            outbox: outbox::Config::default(),
             loops: filing::LoopsConfig::default(),
             verify: verify::Config::default(),
             admin: admin::Config::default(),

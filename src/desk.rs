@@ -3,8 +3,10 @@
 //! Owns the reading of entries: a row of the store together with what its original bytes say. Must not know: sockets,
 //! JSON, who is allowed to do what. Everything here may block on the disk.
 
+mod outbox;
 mod view;
 
+pub use outbox::OutboxView;
 pub use view::{EntryView, MailView};
 
 use crate::clock::Clock;

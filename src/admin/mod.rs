@@ -9,6 +9,8 @@ pub mod entry;
 mod events;
 mod listener;
 pub mod metrics_http;
+pub mod outbox;
+mod outbox_status;
 pub mod problem;
 mod read;
 mod routes;
@@ -30,6 +32,8 @@ pub use routes::openapi;
 use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::desk::Desk;
+use crate::outbox::Board;
+use crate::relay::Relays;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::ticket::Directory;
@@ -43,6 +47,9 @@ pub struct Admin {
     pub store: Store,
     pub directory: Arc<ArcSwap<Directory>>,
     pub accounts: Accounts,
+    /// What the outbox shows of itself, and the relays that mail can be sent by.
+    pub board: Board,
+    pub relays: Relays,
     /// Sign the addresses under which replies come back to their ticket.
     pub keys: TokenKeys,
     pub clock: Clock,

@@ -160,7 +160,7 @@ pub(super) fn part<T>(path: Part<T>) -> Result<T, Problem> {
     path.map(|Path(part)| part).map_err(|error| Problem::unusable(error.body_text()))
 }
 
-fn limit(asked: Option<usize>) -> Result<usize, Problem> {
+pub(super) fn limit(asked: Option<usize>) -> Result<usize, Problem> {
     match asked {
         None => Ok(DEFAULT_LIMIT),
         Some(limit @ 1..=MAX_LIMIT) => Ok(limit),

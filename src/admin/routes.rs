@@ -11,7 +11,7 @@ use axum::routing::{MethodRouter, get, post};
 use utoipa::OpenApi;
 
 use super::problem::Problem;
-use super::{Admin, Peer, Role, act, connections, events, read, status};
+use super::{Admin, Peer, Role, act, connections, events, outbox, read, status};
 
 /// The largest body of a request.
 const MAX_BODY: usize = 64 << 10;
@@ -39,6 +39,13 @@ const MAX_BODY: usize = 64 << 10;
         act::merge,
         act::retry,
         act::erase,
+        outbox::list,
+        outbox::show,
+        outbox::order,
+        outbox::loops,
+        outbox::release,
+        outbox::suppressions,
+        outbox::clear,
         description
     )
 )]
@@ -68,6 +75,13 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Admin>)> {
         ("/v1/entries/{id}/attachments/{n}", get(read::attachment)),
         ("/v1/entries/{id}/retry", post(act::retry)),
         ("/v1/entries/{id}/erase", post(act::erase)),
+        ("/v1/outbox", get(outbox::list)),
+        ("/v1/outbox/{id}", get(outbox::show)),
+        ("/v1/outbox/{id}/{order}", post(outbox::order)),
+        ("/v1/loops", get(outbox::loops)),
+        ("/v1/loops/{id}/release", post(outbox::release)),
+        ("/v1/suppressions", get(outbox::suppressions)),
+        ("/v1/suppressions/{address}/clear", post(outbox::clear)),
         ("/v1/rejects", get(read::rejects)),
         ("/v1/explain", get(read::explain)),
         ("/v1/events", get(events::events)),

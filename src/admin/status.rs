@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::problem::Problem;
 use super::types::{ChannelJson, ChannelList, ListenerJson, ProblemJson, SpoolJson, Status, StoreJson};
-use super::{Admin, blocking};
+use super::{Admin, blocking, outbox_status};
 use crate::accounts::{Connection, State as Condition};
 use crate::store::Stats;
 use crate::units::show_duration;
@@ -16,10 +16,12 @@ const LATE: std::time::Duration = std::time::Duration::from_secs(300);
 
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
 pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Status>, Problem> {
-    let store = admin.store.clone();
-    let stats = blocking(move || Ok(store.stats())).await?;
+    let (store, desk) = (admin.store.clone(), admin.desk.clone());
+    let (stats, brakes) = blocking(move || Ok((store.stats(), desk.brakes()?))).await?;
+    let board = admin.board.now();
     let mut problems = problems(&stats, room(&admin), admin.about.low_water_bytes, admin.clock.now());
     problems.extend(connection_problems(admin.accounts.connections()));
+    problems.extend(outbox_status::problems(&board, &brakes, admin.clock.now()));
     let listeners = admin.about.listeners.iter();
     Ok(Json(Status {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -36,6 +38,7 @@ pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Status>, P
             bytes: stats.spool.bytes,
             oldest_received_at: stats.spool.oldest.map(|at| at.to_string()),
         },
+        outbox: outbox_status::status(&board, brakes.len()),
         store: StoreJson {
             tickets: stats.tickets,
             seq: stats.seq,

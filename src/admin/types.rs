@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::entry::EntryJson;
+pub use super::outbox_status::OutboxStatus;
 use crate::accounts::{Connection, State};
 use crate::store::rows::{EventRow, TicketRow, TicketState};
 use crate::ticket::channel::AuthPolicy;
@@ -179,6 +180,8 @@ pub struct Status {
     /// Where the daemon listens, by name.
     pub listeners: Vec<ListenerJson>,
     pub spool: SpoolJson,
+    #[serde(default)]
+    pub outbox: OutboxStatus,
     pub store: StoreJson,
     /// What is wrong, and what to do.
     pub problems: Vec<ProblemJson>,

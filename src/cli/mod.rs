@@ -9,6 +9,7 @@ pub mod demo;
 mod export;
 mod feed;
 mod offline;
+mod outbox;
 mod output;
 mod paper;
 mod rejects;
@@ -66,6 +67,9 @@ pub fn execute(command: Command, reach: &Reach) -> Result<(), CliError> {
         Command::Disconnect { address } => connect::order(&Client::reach(reach)?, &mut out, &address, "disconnect"),
         Command::Tickets(command) => execute_tickets(command, &Client::reach(reach)?, &mut out),
         Command::Rejects(command) => execute_rejects(command, &Client::reach(reach)?, &mut out),
+        Command::Outbox(command) => outbox::outbox(command, &Client::reach(reach)?, &mut out),
+        Command::Loops(command) => outbox::loops(command, &Client::reach(reach)?, &mut out),
+        Command::Suppressions(command) => outbox::suppressions(command, &Client::reach(reach)?, &mut out),
         Command::Explain { message_id } => rejects::explain(&Client::reach(reach)?, &mut out, &message_id),
         Command::Export { after, follow } => export::export(&Client::reach(reach)?, &mut out, after, follow),
         Command::Raw { entry } => rejects::raw(&Client::reach(reach)?, &mut out, &entry),

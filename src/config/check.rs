@@ -28,6 +28,8 @@ pub(super) fn check(config: &Config, places: &Places, faults: &mut Vec<Fault>) {
     checker.ports(config);
     checker.store(config);
     checker.filing(config);
+    checker.outbox(config);
+    checker.loops(config);
     checker.admin(config);
 }
 

@@ -38,6 +38,7 @@ pub fn changes(old: &Config, new: &Config) -> Changes {
         ("smtp", without_listeners(&old.smtp) != without_listeners(&new.smtp)),
         ("tls", old.tls != new.tls),
         ("intake", old.intake != new.intake),
+        ("outbox", old.outbox != new.outbox),
         ("loops", old.loops != new.loops),
         ("log.level", old.log.level != new.log.level),
     ];

@@ -35,6 +35,8 @@ impl Rooms {
         self.shared.sources.send_replace(new.sources());
         self.shared.intake.store(new.intake.clone().into());
         self.shared.loops.store(new.loops.loops().into());
+        self.shared.outbox.store(new.outbox.clone().into());
+        self.shared.suppress.store(new.loops.loops().suppress.into());
         level.set(&new.log.level);
         for name in &changes.live {
             tracing::info!(section = name, "reloaded");

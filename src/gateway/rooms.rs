@@ -24,11 +24,12 @@ use crate::net::connect::Connectors;
 use crate::net::listen::{Inherited, ListenError};
 use crate::net::tls::Acceptor;
 use crate::net::verify::Verifier;
+use crate::outbox::{self, Board};
 use crate::pull::{self, Pull, Source};
 use crate::shutdown::{self, Shutdown, Trigger};
 use crate::smtp;
 use crate::store::vault::Vault;
-use crate::store::{OpenReport, Store, secret};
+use crate::store::{OpenReport, Store, Suppress, secret};
 use crate::ticket::Directory;
 use crate::ticket::token::TokenKeys;
 
@@ -43,6 +44,8 @@ pub struct Shared {
     pub directory: Arc<ArcSwap<Directory>>,
     pub intake: Arc<ArcSwap<intake::Config>>,
     pub loops: Arc<ArcSwap<Loops>>,
+    pub outbox: Arc<ArcSwap<outbox::Config>>,
+    pub suppress: Arc<ArcSwap<Suppress>>,
     pub smtp: Arc<ArcSwap<smtp::Live>>,
     pub sources: watch::Sender<Vec<Source>>,
     pub accounts: Accounts,
@@ -54,6 +57,7 @@ pub struct Rooms {
     pub(super) shared: Shared,
     pub(super) metrics: Metrics,
     pub(super) clock: Clock,
+    board: Board,
     store: Store,
     smtp_addresses: Vec<SocketAddr>,
     metrics_address: Option<SocketAddr>,
@@ -130,6 +134,8 @@ impl Rooms {
             directory: Arc::new(ArcSwap::from_pointee(config.directory())),
             intake: Arc::new(ArcSwap::from_pointee(config.intake.clone())),
             loops: Arc::new(ArcSwap::from_pointee(config.loops.loops())),
+            outbox: Arc::new(ArcSwap::from_pointee(config.outbox.clone())),
+            suppress: Arc::new(ArcSwap::from_pointee(config.loops.loops().suppress)),
             smtp: Arc::new(ArcSwap::from_pointee(live)),
         };
         for listener in &config.smtp.listeners {
@@ -142,6 +148,7 @@ impl Rooms {
             shared,
             metrics,
             clock,
+            board: Board::default(),
             store,
             smtp_addresses,
             metrics_address: None,
@@ -152,7 +159,8 @@ impl Rooms {
             trouble,
         };
         rooms.tell_expiry();
-        rooms.start_filing(keys.clone(), failed)?;
+        rooms.start_filing(keys.clone(), failed.clone())?;
+        rooms.start_outbox(failed);
         rooms.start_tidying();
         rooms.start_desk(keys).await?;
         rooms.start_smtp(listeners);
@@ -177,7 +185,7 @@ impl Rooms {
     pub async fn stop(self) -> Result<(), GatewayError> {
         let Self { doors, workers, desks, store, config, .. } = self;
         doors.stop(config.smtp.drain_timeout + ROOM_PATIENCE).await;
-        workers.stop(ROOM_PATIENCE).await;
+        workers.stop(config.outbox.drain_timeout + ROOM_PATIENCE).await;
         desks.stop(ROOM_PATIENCE).await;
         tokio::task::spawn_blocking(move || store.close())
             .await
@@ -215,6 +223,28 @@ impl Rooms {
         // The sender is dropped when the thread ends, however it ends.
         self.workers.tasks.push(tokio::spawn(async move { drop(end.await) }));
         Ok(())
+    }
+
+    /// Starts sending.
+    fn start_outbox(&mut self, failed: watch::Sender<Option<String>>) {
+        let worker = outbox::Worker {
+            store: self.store.clone(),
+            relays: self.shared.relays.clone(),
+            accounts: self.shared.accounts.clone(),
+            directory: Arc::clone(&self.shared.directory),
+            config: Arc::clone(&self.shared.outbox),
+            suppress: Arc::clone(&self.shared.suppress),
+            board: self.board.clone(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let shutdown = self.workers.shutdown.clone();
+        self.workers.tasks.push(tokio::spawn(async move {
+            if let Err(trouble) = worker.run(shutdown).await {
+                tracing::error!(%trouble, "the outbox stopped");
+                failed.send_replace(Some(trouble.to_string()));
+            }
+        }));
     }
 
     /// Deletes log segments that hold nothing any more, from time to time.
@@ -272,6 +302,8 @@ impl Rooms {
             store: self.store.clone(),
             directory: Arc::clone(&self.shared.directory),
             accounts: self.shared.accounts.clone(),
+            board: self.board.clone(),
+            relays: self.shared.relays.clone(),
             keys,
             clock: self.clock.clone(),
             shutdown: self.desks.shutdown.clone(),
