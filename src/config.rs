@@ -6,6 +6,7 @@
 mod check;
 mod check_mailboxes;
 mod check_outbox;
+mod check_relays;
 mod fault;
 mod places;
 mod read;
@@ -23,6 +24,7 @@ use crate::mail::Address;
 use crate::net::{tls, verify};
 use crate::pull::Source;
 use crate::pull::config::SourceConfig;
+use crate::relay::{DkimConfig, RelayConfig};
 use crate::store;
 use crate::store::vault;
 use crate::ticket::channel::{AuthPolicy, Queue};
@@ -58,6 +60,11 @@ pub struct Config {
     pub channels: Vec<ChannelConfig>,
     #[serde(rename = "queue")]
     pub queues: Vec<QueueConfig>,
+    /// The ways out.
+    #[serde(rename = "relay")]
+    pub relays: Vec<RelayConfig>,
+    /// The keys that outgoing mail is signed with.
+    pub dkim: Vec<DkimConfig>,
 }
 
 /// `[server]`: who we are and where our data lies.
@@ -150,6 +157,8 @@ impl Default for Config {
             people: People::default(),
             channels: vec![support],
             queues: vec![QueueConfig { name: "Support".into(), ..QueueConfig::default() }],
+            relays: vec![RelayConfig::sandbox()],
+            dkim: Vec::new(),
         }
     }
 }

@@ -32,6 +32,8 @@ pub enum GatewayError {
     Tls(#[from] crate::net::tls::TlsError),
     #[error(transparent)]
     Admin(#[from] crate::admin::BindError),
+    #[error(transparent)]
+    Relay(#[from] crate::relay::RelayError),
     #[error("the operating system refuses: {0}")]
     System(#[from] std::io::Error),
     #[error("{0}")]

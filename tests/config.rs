@@ -14,7 +14,9 @@ fn parse(text: &str) -> Result<Config, Vec<String>> {
 
 /// The example with the keys that it shows as comments: `# key = value`.
 fn example_with_optional_keys() -> String {
-    let is_key = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let is_key = |word: &str| {
+        !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
     let shown = |line: &str| match line.strip_prefix("# ").and_then(|rest| rest.split_once(" = ")) {
         Some((key, value)) if is_key(key) => format!("{key} = {value}"),
         _ if line.starts_with("# [") && line.ends_with(']') => line[2..].to_owned(),
@@ -51,8 +53,9 @@ fn the_example_shows_every_key() {
 fn collect_sections(table: &toml::Table, path: &str, sections: &mut Vec<(String, BTreeSet<String>)>) {
     let header = match path {
         "" => String::new(),
-        "channel" | "queue" | "smtp.listeners" => format!("[[{path}]]"),
+        "channel" | "queue" | "relay" | "dkim" | "smtp.listeners" => format!("[[{path}]]"),
         "channel.source" => "[[channel]]\n[channel.source]".into(),
+        "relay.quota" => "[[relay]]\n[relay.quota]".into(),
         other => format!("[{other}]"),
     };
     sections.push((header, table.keys().cloned().collect()));
@@ -152,6 +155,49 @@ fn single_faults() {
         ),
         ("[smtp]\nallow_from = [\"10.0.0.0/40\"]", "t.toml:2: smtp.allow_from: "),
         ("[smtp]\nallow_certificates = [\"a b\"]", "t.toml:2: smtp.allow_certificates: "),
+        ("[[relay]]\nname = \"a b\"\nkind = \"maildir\"", "t.toml:2: relay.name: \"a b\" is no name for a relay;"),
+        ("[[relay]]\nname = \"r\"", "t.toml:1: relay.host: the server is not named; add host"),
+        (
+            "[[relay]]\nname = \"r\"\npreset = \"gmail\"\nsecurity = \"none\"",
+            "t.toml:4: relay.security: \"none\" would send the credential to smtp.gmail.com in clear;",
+        ),
+        (
+            "[[relay]]\nname = \"r\"\npreset = \"exchange\"\nsecurity = \"opportunistic\"",
+            "t.toml:4: relay.security: \"opportunistic\" would send",
+        ),
+        ("[[relay]]\nname = \"r\"\nhost = \"h\"\nuser = \"u\"", "t.toml:4: relay.user: it has no password; add"),
+        (
+            "[[relay]]\nname = \"r\"\nhost = \"h\"\nuser = \"u\"\npassword_file = \"/nowhere\"",
+            "t.toml:5: relay.password_file: /nowhere: ",
+        ),
+        (
+            "[[relay]]\nname = \"r\"\nhost = \"h\"\naccount = \"support@localhost\"",
+            "t.toml:4: relay.account: \"support@localhost\" is not a channel with a mailbox;",
+        ),
+        ("[[relay]]\nname = \"r\"\nhost = \"h\"\nproxy = \"x\"", "t.toml:4: relay.proxy: "),
+        ("[[relay]]\nname = \"r\"\nhost = \"h\"\nca_file = \"/nowhere\"", "t.toml:4: relay.ca_file: "),
+        ("[[relay]]\nname = \"r\"\nkind = \"direct\"\ndane = true", "t.toml:4: relay.dane: DANE needs a name server"),
+        (
+            "[[relay]]\nname = \"r\"\nkind = \"direct\"\nhost = \"h\"",
+            "t.toml:4: relay.host: a relay of kind \"direct\" has no use for it; take it out",
+        ),
+        ("[[relay]]\nname = \"r\"\nhost = \"h\"\nconcurrency = 0", "t.toml:4: relay.concurrency: 0 is out of range;"),
+        (
+            "[[relay]]\nname = \"r\"\nhost = \"h\"\ncommand_timeout = \"2h\"",
+            "t.toml:4: relay.command_timeout: 2h is out of range; write 1s to 1h",
+        ),
+        (
+            "[[relay]]\nname = \"r\"\nkind = \"direct\"\ndkim = true",
+            "t.toml:4: relay.dkim: there is no key to sign with;",
+        ),
+        (
+            "[[relay]]\nname = \"r\"\nhost = \"h\"\n[[relay]]\nname = \"r\"\nhost = \"i\"",
+            "t.toml:5: relay.name: \"r\" is there twice;",
+        ),
+        (
+            "[[dkim]]\ndomain = \"example.com\"\nselector = \"s\"\nkey_file = \"/nowhere\"",
+            "t.toml:4: dkim.key_file: /nowhere: ",
+        ),
         ("channel = []", "t.toml:1: channel: there is no channel;"),
     ];
     for (text, want) in table {
@@ -167,6 +213,7 @@ fn what_a_reload_changes() {
         ("", vec![], vec![]),
         ("[log]\nlevel = \"debug\"\nformat = \"json\"", vec!["log.level"], vec!["log.format"]),
         ("[[channel]]\naddress = \"a@b.example\"", vec!["channel"], vec![]),
+        ("[[relay]]\nname = \"r\"\nhost = \"h\"", vec!["relay"], vec![]),
         (
             "[smtp]\nmax_recipients = 7\n[[smtp.listeners]]\nname = \"mx\"\nbind = \"[::]:25\"",
             vec!["smtp"],

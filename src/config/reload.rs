@@ -33,6 +33,8 @@ pub fn changes(old: &Config, new: &Config) -> Changes {
     let live = [
         ("channel", old.channels != new.channels),
         ("people", old.people != new.people),
+        ("relay", old.relays != new.relays),
+        ("dkim", old.dkim != new.dkim),
         ("queue", old.queues != new.queues),
         ("server.intake_addresses, server.default_channel", names(&old.server) != names(&new.server)),
         ("smtp", without_listeners(&old.smtp) != without_listeners(&new.smtp)),

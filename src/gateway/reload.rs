@@ -28,6 +28,7 @@ impl Rooms {
             Config::load(file).map_err(|faults| faults.to_string().lines().map(str::to_owned).collect::<Vec<_>>())?;
         let live = smtp::Live::load(&new.smtp, new.tls.as_ref(), &new.server.hostname)
             .map_err(|trouble| vec![trouble.to_string()])?;
+        self.shared.relays.configure(&new.relays, &new.dkim).map_err(|trouble| vec![trouble.to_string()])?;
         let changes = reload::changes(&self.config, &new);
         self.shared.smtp.store(live.into());
         self.shared.directory.store(new.directory().into());

@@ -26,6 +26,7 @@ use crate::net::tls::Acceptor;
 use crate::net::verify::Verifier;
 use crate::outbox::{self, Board};
 use crate::pull::{self, Pull, Source};
+use crate::relay::{self, RelayError, Relays};
 use crate::shutdown::{self, Shutdown, Trigger};
 use crate::smtp;
 use crate::store::vault::Vault;
@@ -49,6 +50,7 @@ pub struct Shared {
     pub smtp: Arc<ArcSwap<smtp::Live>>,
     pub sources: watch::Sender<Vec<Source>>,
     pub accounts: Accounts,
+    pub relays: Relays,
 }
 
 /// A running daemon.
@@ -95,6 +97,20 @@ impl Part {
     }
 }
 
+/// The ways out of a configuration.
+fn relays(config: &Config, accounts: &Accounts, clock: &Clock, metrics: &Metrics) -> Result<Relays, RelayError> {
+    let shared = relay::Shared {
+        accounts: accounts.clone(),
+        connectors: Connectors::default(),
+        dns: config.verify.dns.clone(),
+        hostname: config.server.hostname.clone(),
+        data_dir: config.server.data_dir.clone(),
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+    };
+    Relays::new(&config.relays, &config.dkim, shared)
+}
+
 /// Waits for the daemon to fail by itself.
 pub struct Failed(watch::Receiver<Option<String>>);
 
@@ -128,9 +144,11 @@ impl Rooms {
         let sources = watch::Sender::new(config.sources());
         let accounts = Accounts::new(store.clone(), vault, probe(&sources), clock.clone(), metrics.clone());
         accounts.configure(config.accounts());
+        let relays = relays(&config, &accounts, &clock, &metrics)?;
         let shared = Shared {
             sources,
             accounts,
+            relays,
             directory: Arc::new(ArcSwap::from_pointee(config.directory())),
             intake: Arc::new(ArcSwap::from_pointee(config.intake.clone())),
             loops: Arc::new(ArcSwap::from_pointee(config.loops.loops())),

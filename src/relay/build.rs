@@ -1,20 +1,33 @@
 //! Relays from their configuration.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
 use super::config::RelayConfig;
+use super::direct::Direct;
 use super::job::Reply;
 use super::pool::{Limits, Pool};
+use super::rest::Resting;
 use super::server::{Ask, Server};
+use super::sts::{Fetch, Policies};
 use super::{RelayError, Shared};
 use crate::accounts::{Accounts, Login};
 use crate::mail::Address;
+use crate::net::http::{Http, HttpConfig};
+use crate::net::names::Names;
 
 /// The longest password that is read from a file.
 const LONGEST_PASSWORD: usize = 4096;
+
+/// How long fetching an MTA-STS policy may take, and how large one may be (RFC 8461 section 3.3).
+const FETCH_TIME: Duration = Duration::from_secs(30);
+const LONGEST_POLICY: usize = 64 << 10;
+
+/// Connections of `direct` that wait for more mail at the same time.
+const MOST_WAITING: usize = 50;
 
 /// The server of a relay of kind `smtp`.
 pub(super) fn server(config: &RelayConfig, shared: &Shared) -> Result<Server, RelayError> {
@@ -39,10 +52,58 @@ pub(super) fn server(config: &RelayConfig, shared: &Shared) -> Result<Server, Re
     })
 }
 
+/// The delivery of a relay of kind `direct`.
+pub(super) fn direct(config: &RelayConfig, shared: &Shared) -> Result<Direct, RelayError> {
+    let wrong = |said: String| RelayError::Relay { relay: config.name.clone(), said };
+    let names = Names::new(&shared.dns, config.dane).map_err(|error| RelayError::Dns(error.to_string()))?;
+    let connector = shared.connectors.get(&config.connect()).map_err(|error| wrong(error.to_string()))?;
+    let http = HttpConfig { connect: config.connect(), timeout: FETCH_TIME, max_answer: LONGEST_POLICY };
+    let http = Http::new(&http).map_err(|error| wrong(error.to_string()))?;
+    Ok(Direct {
+        name: config.name.clone(),
+        port: config.port(),
+        hostname: shared.hostname.clone(),
+        command_timeout: config.command_timeout,
+        data_timeout: config.data_timeout,
+        ipv6: config.ipv6,
+        dane: config.dane,
+        concurrency: config.concurrency.max(1),
+        names,
+        connector,
+        policies: config.mta_sts.then(|| Policies::new(policy_fetcher(http))),
+        // One waits for each of many destinations.
+        pool: Pool::new(Limits { waiting: MOST_WAITING, ..limits(config) }),
+        resting: Resting::new(config.rest_most),
+        places: Mutex::default(),
+        metrics: shared.metrics.clone(),
+    })
+}
+
+/// Fetches policies from where they have to lie (RFC 8461 section 3.3): over HTTPS, without redirects.
+fn policy_fetcher(http: Http) -> Fetch {
+    Arc::new(move |domain| {
+        let http = http.clone();
+        Box::pin(async move {
+            let url = format!("https://mta-sts.{domain}/.well-known/mta-sts.txt");
+            let request = http::Request::get(url).body(Vec::new()).map_err(|error| error.to_string())?;
+            let answer = http.send(request).await.map_err(|error| error.to_string())?;
+            let kind = answer.headers().get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+            if answer.status() != http::StatusCode::OK || !kind.is_some_and(|kind| kind.starts_with("text/plain")) {
+                return Err(format!("the answer is {} of type {}", answer.status(), kind.unwrap_or("none")));
+            }
+            String::from_utf8(answer.into_body()).map_err(|error| error.to_string())
+        })
+    })
+}
+
 /// The connections of a relay that wait for mail.
 pub(super) fn pool(config: &RelayConfig) -> Arc<Pool> {
+    Pool::new(limits(config))
+}
+
+fn limits(config: &RelayConfig) -> Limits {
     let waiting = config.concurrency.max(1);
-    Pool::new(Limits { mails: config.mails_per_connection, idle: config.idle_timeout, waiting })
+    Limits { mails: config.mails_per_connection, idle: config.idle_timeout, waiting }
 }
 
 /// Where the login comes from: a file of the relay's own, or the account of a channel.

@@ -40,7 +40,10 @@ const PIECE: usize = 32 << 10;
 /// How to reach and talk to a server.
 #[derive(Clone, Debug)]
 pub(super) struct Peer<'a> {
+    /// Its name, which its certificate must have.
     pub host: &'a str,
+    /// Where it is, if that is known already.
+    pub address: Option<&'a str>,
     pub port: u16,
     pub security: Security,
     /// The name that we greet it with.
@@ -72,7 +75,7 @@ impl Client {
     pub async fn open(connector: &Connector, peer: &Peer<'_>) -> Result<Self, Reply> {
         let made = match peer.security {
             Security::Tls => connector.tls(peer.host, peer.port).await,
-            _ => connector.plain(peer.host, peer.port).await,
+            _ => connector.plain(peer.address.unwrap_or(peer.host), peer.port).await,
         };
         let stream = made.map_err(|error| Reply::trouble("4.4.1", &error.to_string()))?;
         let smtp = SmtpClient { stream: Lines::new(stream), timeout: peer.command_timeout };
@@ -102,8 +105,10 @@ impl Client {
 
     async fn starttls(mut self, connector: &Connector, peer: &Peer<'_>) -> Result<Self, Reply> {
         let answer = self.command("STARTTLS\r\n").await?;
-        if !answer.is_positive() {
-            return Err(answer);
+        match (answer.is_positive(), peer.security) {
+            (true, _) => {}
+            (false, Security::Opportunistic) if self.usable => return Ok(self),
+            (false, _) => return Err(answer),
         }
         // What stands behind the answer was put there by somebody who cannot read what comes now.
         let stream = self.smtp.stream.into_inner();

@@ -101,6 +101,7 @@ mod tests {
     fn initial_responses() {
         let peer = Peer {
             host: "smtp.example.com",
+            address: None,
             port: 587,
             security: Security::Starttls,
             hostname: "gw",

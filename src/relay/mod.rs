@@ -10,6 +10,7 @@ mod build;
 mod client;
 mod command;
 pub mod config;
+mod direct;
 pub mod dkim;
 pub mod job;
 mod lines;
@@ -17,7 +18,10 @@ mod login;
 mod maildir;
 mod pool;
 pub mod quota;
+mod rest;
+mod route;
 mod server;
+mod sts;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -37,6 +41,7 @@ use crate::metrics::Metrics;
 use crate::net::connect::Connectors;
 use crate::net::dns;
 
+use direct::Direct;
 use dkim::Signers;
 use maildir::Maildir;
 use server::{Parcel, Sent, Server};
@@ -92,6 +97,8 @@ impl Relays {
     /// on an error the old ones stay.
     pub fn configure(&self, configs: &[RelayConfig], dkim: &[DkimConfig]) -> Result<(), RelayError> {
         let signers = Signers::load(dkim)?;
+        // Files of authorities may have changed.
+        self.0.shared.connectors.forget();
         let mut relays = BTreeMap::new();
         for config in configs {
             let relay = Relay::new(config, &signers, &self.0.shared)?;
@@ -122,6 +129,7 @@ pub struct Relay {
 /// The code that speaks to where mail goes.
 enum Transport {
     Smtp(Server),
+    Direct(Box<Direct>),
     Maildir(Maildir),
 }
 
@@ -129,7 +137,8 @@ impl Relay {
     fn new(config: &RelayConfig, signers: &Signers, shared: &Shared) -> Result<Self, RelayError> {
         shared.metrics.relay(&config.name);
         let transport = match config.kind {
-            Kind::Smtp | Kind::Direct => Transport::Smtp(build::server(config, shared)?),
+            Kind::Smtp => Transport::Smtp(build::server(config, shared)?),
+            Kind::Direct => Transport::Direct(Box::new(build::direct(config, shared)?)),
             Kind::Maildir => {
                 let path = config.path.clone().unwrap_or_else(|| config.name.clone().into());
                 Transport::Maildir(Maildir::new(shared.data_dir.join(path), shared.clock.clone()))
@@ -196,6 +205,7 @@ impl Relay {
         }
         match &self.transport {
             Transport::Smtp(server) => server.deliver(parcel).await,
+            Transport::Direct(direct) => direct.deliver(parcel).await,
             Transport::Maildir(maildir) => maildir.deliver(parcel).await,
         }
     }

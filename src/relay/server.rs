@@ -110,6 +110,7 @@ impl Server {
         let login = (self.ask)(job.account.clone()).await?;
         let peer = Peer {
             host: &self.host,
+            address: None,
             port: self.port,
             security: self.security,
             hostname: &self.hostname,
