@@ -205,6 +205,9 @@ impl Worker {
                     let door = spooled.origin.kind.as_str();
                     self.metrics.mail_filed(door, &row.filing, row.reason.as_deref(), waited);
                 }
+                let held =
+                    row.trace.iter().filter(|step| step.step == outgoing::LOOPS && step.said.contains(": held,"));
+                self.metrics.brake_held(held.count() as u64);
                 tracing::info!(
                     mail = %row.id, entry = row.seq, filing = %row.filing, reason = row.reason.as_deref(),
                     ticket = row.ticket, channel = %row.channel, "filed"

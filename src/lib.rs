@@ -32,6 +32,7 @@
 //! | [`net`] | TLS, PROXY protocol, DNS, sender verification | tickets, the store |
 //! | [`intake`] | the instant at which we take responsibility for a mail | which protocol brought it, what it becomes |
 //! | [`filing`] | spool → parse → facts → decide → file | doors, readers, what lies on disk |
+//! | [`outbox`] | due mail → quota → relay → settle | header fields, how a relay speaks, what lies on disk |
 //! | [`desk`] | what people do with tickets | how mail came, how the admin socket speaks |
 //! | [`smtp`] | the SMTP door | tickets, filing, the index |
 //! | [`pull`] | mailboxes over IMAP: look, fetch, label | tickets, filing, how the admin socket speaks |

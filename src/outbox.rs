@@ -33,7 +33,7 @@ use crate::shutdown::Shutdown;
 use crate::store::{Store, StoreError, Suppress};
 use crate::ticket::Directory;
 use state::State;
-use work::{Ended, Loaded, Look, Written};
+use work::{Ended, Loaded, Look, Picked, Written};
 
 /// Mails that one look, one loading and one commit take at most.
 const BATCH: usize = 256;
@@ -68,12 +68,16 @@ type Away<T> = Option<tokio::task::JoinHandle<T>>;
 type Looks = Result<Vec<(u64, Option<Look>)>, StoreError>;
 type Asked = Result<Vec<(u32, Option<String>)>, StoreError>;
 
+/// What was picked with what came of loading it, and ends with what stands after writing them down.
+type Loading = (Vec<Picked>, Result<Vec<Loaded>, StoreError>);
+type Writing = (Vec<Ended>, Result<Written, StoreError>);
+
 /// What the loop waits for.
 #[derive(Default)]
 struct Pieces {
     looking: Away<Looks>,
-    loading: Away<(Vec<work::Picked>, Result<Vec<Loaded>, StoreError>)>,
-    writing: Away<(Vec<Ended>, Result<Written, StoreError>)>,
+    loading: Away<Loading>,
+    writing: Away<Writing>,
     asking: Away<Asked>,
     sweeping: Away<Looks>,
 }

@@ -21,6 +21,10 @@ use ticketgate::mail::message::Limits;
 use ticketgate::mail::origin::OriginKind;
 use ticketgate::mail::{Address, Envelope, MailId, Origin, Reason};
 use ticketgate::metrics::Metrics;
+use ticketgate::net::connect::Connectors;
+use ticketgate::net::dns;
+use ticketgate::outbox::Board;
+use ticketgate::relay::{self, RelayConfig, Relays};
 use ticketgate::shutdown;
 use ticketgate::store::rows::PersonRow;
 use ticketgate::store::vault::Vault;
@@ -54,11 +58,23 @@ impl Bed {
             listeners: vec![("smtp".into(), "127.0.0.1:2525".parse().unwrap())],
             low_water_bytes: 0,
         };
+        let accounts = accounts(&store, dir.path(), &clock);
+        let shared = relay::Shared {
+            accounts: accounts.clone(),
+            connectors: Connectors::default(),
+            dns: dns::Config::default(),
+            hostname: "localhost".into(),
+            data_dir: dir.path().to_owned(),
+            clock: clock.clone(),
+            metrics: Metrics::new(),
+        };
         let admin = Admin {
+            board: Board::default(),
+            relays: Relays::new(&[RelayConfig::sandbox()], &[], shared).unwrap(),
             desk: Desk::new(store.clone(), clock.clone(), Limits::default()),
             store: store.clone(),
             directory: Arc::new(ArcSwap::from_pointee(config.directory())),
-            accounts: accounts(&store, dir.path(), &clock),
+            accounts,
             keys: TokenKeys::new(vec![[7; 32]]),
             clock: clock.clone(),
             shutdown,

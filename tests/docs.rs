@@ -38,6 +38,8 @@ fn every_metric_that_is_named_exists() {
     metrics.connection_state("support@localhost", "problem", Some("dns"));
     metrics.looked("support@localhost", jiff::Timestamp::UNIX_EPOCH);
     metrics.swept("support@localhost", 0);
+    // As those of an account with a quota do once it sends.
+    metrics.quota_left("smarthost", "support@localhost", "messages_day", 1);
     let exposition = metrics.render();
     let page = page("metrics.md");
     let named: Vec<&str> = page

@@ -13,6 +13,9 @@ use crate::ticket::loops;
 use super::candidate::{Context, person, references};
 use super::reader::Read;
 
+/// The step of the trace that says why nothing is sent to a recipient.
+pub(super) const LOOPS: &str = "loops";
+
 /// Files one mail that leaves.
 pub fn file_outgoing(
     step: &mut Step<'_>,
@@ -169,7 +172,7 @@ impl Judge<'_, '_> {
         }
         if let Some(why) = &new.why {
             let said = format!("{}: {}, {why}", to.address, new.state.as_str());
-            trace.push(TraceStep { step: "loops", said });
+            trace.push(TraceStep { step: LOOPS, said });
         }
         Ok(new)
     }

@@ -12,8 +12,8 @@ use super::board::{LaneState, Snapshot};
 use super::config::Config;
 use super::lanes::{Lanes, Task};
 use super::schedule::{Schedule, later};
-use super::work::{Ended, Loaded, Look, Picked, Ready, Under, Written};
-use super::{AHEAD, Asked, BATCH, FIRST_WAIT, Looks};
+use super::work::{Ended, Loaded, Look, Picked, Ready, Under};
+use super::{AHEAD, Asked, BATCH, FIRST_WAIT, Loading, Looks, Writing};
 use crate::relay::{Outcome, RecipientOutcome, Reply};
 use crate::store::StoreError;
 
@@ -145,11 +145,7 @@ impl State {
     }
 
     /// Begins what was loaded, and puts back what has to wait.
-    pub fn loaded(
-        &mut self,
-        loaded: Result<(Vec<Picked>, Result<Vec<Loaded>, StoreError>), StoreError>,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    pub fn loaded(&mut self, loaded: Result<Loading, StoreError>, now: Timestamp) -> Result<(), StoreError> {
         let (picked, loaded) = loaded?;
         let loaded = match loaded {
             Ok(loaded) => loaded,
@@ -263,11 +259,7 @@ impl State {
     }
 
     /// Ends are on disk: the mails are looked at again, or are done.
-    pub fn written(
-        &mut self,
-        written: Result<(Vec<Ended>, Result<Written, StoreError>), StoreError>,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    pub fn written(&mut self, written: Result<Writing, StoreError>, now: Timestamp) -> Result<(), StoreError> {
         let (ended, written) = written?;
         let written = match written {
             Ok(written) => written,

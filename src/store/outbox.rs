@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::StoreError;
 use super::index::Order;
-use super::outgoing::OutboxFilter;
+use super::outgoing::{OutboxFilter, QuotaPages};
 use super::rows::{AcknowledgementRow, BrakeRow, IdempotencyRow, OutboxRow, OutboxState, RecipientRow, SuppressionRow};
 use super::step::parse;
 use super::{Inner, Store, keys};
@@ -67,7 +67,7 @@ impl Store {
     }
 
     /// The pages of an account's quota windows.
-    pub fn quota(&self, account: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    pub fn quota(&self, account: &str) -> Result<QuotaPages, StoreError> {
         self.0.quota(account)
     }
 
@@ -149,7 +149,7 @@ impl Inner {
     }
 
     /// The pages of an account's quota windows.
-    pub fn quota(&self, account: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    pub fn quota(&self, account: &str) -> Result<QuotaPages, StoreError> {
         let prefix = keys::quota(account, &[]);
         let mut pages = Vec::new();
         self.index.walk_prefix(&prefix, |key, value| {

@@ -129,3 +129,6 @@ impl OutboxOrder {
         }
     }
 }
+
+/// Pages of the quota windows of an account: names with values.
+pub type QuotaPages = Vec<(Vec<u8>, Vec<u8>)>;
