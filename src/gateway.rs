@@ -5,6 +5,7 @@
 mod reload;
 mod rooms;
 mod signals;
+mod workers;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -158,7 +158,9 @@ impl Worker {
 
     /// Starts whatever has something to do and does not run.
     fn start(&self, state: &mut State, pieces: &mut Pieces, now: Timestamp) {
-        if pieces.writing.is_none() && !state.ended.is_empty() {
+        if pieces.writing.is_none() && state.may_write() {
+            state.wrote_at = Some(std::time::Instant::now());
+            state.wrote = state.ended.len().min(BATCH);
             let most = state.ended.len().min(BATCH);
             let ended: Vec<Ended> = state.ended.drain(..most).collect();
             let (this, quotas) = (self.clone(), Arc::clone(&state.quotas));

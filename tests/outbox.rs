@@ -410,6 +410,9 @@ async fn a_busy_peer_is_tried_again_and_a_refusal_is_told_to_the_ticket() {
         }
     };
     tokio::time::timeout(Duration::from_secs(15), late()).await.expect("a late mail is told of");
+    while house.recipients(&answer)[1].attempts < 2 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     peer.busy.lock().unwrap().clear();
     house.pass(3600);
     house.until(&answer, &[DeliveryState::Relayed, DeliveryState::Relayed, DeliveryState::Failed]).await;
@@ -613,5 +616,60 @@ async fn a_report_that_comes_home_sets_the_state() {
     assert!(row.reply.as_deref().unwrap().contains("no such user"), "{row:?}");
     assert!(house.kinds().contains(&"mail_failed".to_owned()));
     assert_eq!(house.store().suppressions(store::Every::Failure, 9).unwrap()[0].failures, 1);
+    house.sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_ends_share_a_commit_and_people_do_not_wait_for_machines() {
+    let peer = Peer::start().await;
+    let mut house = House::new(vec![smtp("smart", peer.port)]);
+    let mut mails = Vec::new();
+    for n in 0..300 {
+        mails.push(house.send(&[&format!("u{n}@example.net")], |meta| meta.class = Class::Automatic).await);
+    }
+    let person = house.send(&["person@example.net"], |_| {}).await;
+    let before = house.store().stats().commits;
+    house.start(false);
+    house.until(&person, &[DeliveryState::Relayed]).await;
+    for mail in &mails {
+        house.until(mail, &[DeliveryState::Relayed]).await;
+    }
+    assert!(house.store().stats().commits - before <= 310, "an end needs no commit of its own");
+    let settled = |entry: &EntryRow| {
+        let events = house.store().events(0, 1000).unwrap().into_iter();
+        events.filter(|event| event.kind == "mail_relayed").position(|event| event.entry.as_ref() == Some(&entry.id))
+    };
+    assert!(settled(&person).unwrap() < 60, "{:?}", settled(&person));
+    house.stop().await;
+    house.sound();
+}
+
+/// The daemon dies after the peer has answered and before our commit: the mail is sent again, and only that one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_sends_again_only_what_was_under_way() {
+    let peer = Peer::start().await;
+    let mut house = House::new(vec![smtp("smart", peer.port)]);
+    let mut mails = Vec::new();
+    for n in 0..60 {
+        mails.push(house.send(&[&format!("u{n}@example.net")], |_| {}).await);
+    }
+    let mut rounds = 0;
+    while house.store().undone(0, 1).unwrap().len() == 1 {
+        house.start(false);
+        tokio::time::sleep(Duration::from_millis(20 + 15 * rounds)).await;
+        // As a kill does: no drain, no last commit.
+        let (trigger, task) = house.running.take().unwrap();
+        task.abort();
+        let _ = task.await;
+        drop(trigger);
+        house.restart_store();
+        rounds += 1;
+        assert!(rounds < 200);
+    }
+    for (n, mail) in mails.iter().enumerate() {
+        let count = peer.count(&format!("u{n}@example.net"));
+        assert!(count >= 1 && u64::from(count) <= 1 + rounds, "{count} of mail {n} in {rounds} rounds");
+        assert_eq!(house.recipients(mail)[0].state, DeliveryState::Relayed);
+    }
     house.sound();
 }

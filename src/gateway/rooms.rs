@@ -34,9 +34,6 @@ use crate::store::{OpenReport, Store, Suppress, secret};
 use crate::ticket::Directory;
 use crate::ticket::token::TokenKeys;
 
-/// How often the store is tidied: segments without live mail are deleted.
-const RECLAIM_EVERY: Duration = Duration::from_secs(600);
-
 /// While the store is being opened, systemd and the log hear of it this often.
 const STILL_OPENING: Duration = Duration::from_secs(10);
 
@@ -59,22 +56,22 @@ pub struct Rooms {
     pub(super) shared: Shared,
     pub(super) metrics: Metrics,
     pub(super) clock: Clock,
-    board: Board,
-    store: Store,
+    pub(super) board: Board,
+    pub(super) store: Store,
     smtp_addresses: Vec<SocketAddr>,
     metrics_address: Option<SocketAddr>,
     socket: PathBuf,
     doors: Part,
-    workers: Part,
+    pub(super) workers: Part,
     desks: Part,
     trouble: watch::Receiver<Option<String>>,
 }
 
 /// Rooms that stop together.
-struct Part {
+pub(super) struct Part {
     trigger: Trigger,
-    shutdown: Shutdown,
-    tasks: Vec<JoinHandle<()>>,
+    pub(super) shutdown: Shutdown,
+    pub(super) tasks: Vec<JoinHandle<()>>,
 }
 
 impl Part {
@@ -241,48 +238,6 @@ impl Rooms {
         // The sender is dropped when the thread ends, however it ends.
         self.workers.tasks.push(tokio::spawn(async move { drop(end.await) }));
         Ok(())
-    }
-
-    /// Starts sending.
-    fn start_outbox(&mut self, failed: watch::Sender<Option<String>>) {
-        let worker = outbox::Worker {
-            store: self.store.clone(),
-            relays: self.shared.relays.clone(),
-            accounts: self.shared.accounts.clone(),
-            directory: Arc::clone(&self.shared.directory),
-            config: Arc::clone(&self.shared.outbox),
-            suppress: Arc::clone(&self.shared.suppress),
-            board: self.board.clone(),
-            clock: self.clock.clone(),
-            metrics: self.metrics.clone(),
-        };
-        let shutdown = self.workers.shutdown.clone();
-        self.workers.tasks.push(tokio::spawn(async move {
-            if let Err(trouble) = worker.run(shutdown).await {
-                tracing::error!(%trouble, "the outbox stopped");
-                failed.send_replace(Some(trouble.to_string()));
-            }
-        }));
-    }
-
-    /// Deletes log segments that hold nothing any more, from time to time.
-    fn start_tidying(&mut self) {
-        let store = self.store.clone();
-        let mut shutdown = self.workers.shutdown.clone();
-        self.workers.tasks.push(tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    () = tokio::time::sleep(RECLAIM_EVERY) => {}
-                    () = shutdown.wait() => return,
-                }
-                let store = store.clone();
-                match tokio::task::spawn_blocking(move || store.reclaim()).await {
-                    Ok(Ok(0)) | Err(_) => {}
-                    Ok(Ok(segments)) => tracing::info!(segments, "deleted log segments without live mail"),
-                    Ok(Err(trouble)) => tracing::warn!(%trouble, "log segments could not be reclaimed"),
-                }
-            }
-        }));
     }
 
     async fn start_desk(&mut self, keys: TokenKeys) -> Result<(), GatewayError> {

@@ -30,7 +30,7 @@ pub fn judge(attempt: &Attempt<'_>, outcome: &Outcome, schedule: &Schedule) -> S
         recipients: Vec::with_capacity(attempt.recipients.len()),
         next: None,
         notes: Vec::new(),
-        tells_delay: false,
+        late: None,
     };
     let (mut failed, mut delayed) = (Vec::new(), Vec::new());
     for ((n, address), outcome) in attempt.recipients.iter().zip(&outcome.recipients) {
@@ -46,8 +46,7 @@ pub fn judge(attempt: &Attempt<'_>, outcome: &Outcome, schedule: &Schedule) -> S
     if let (Next::At(at), false) = (next, delayed.is_empty()) {
         settled.next = Some(attempt.not_before.map_or(at, |until| until.max(at)));
         if !row.delayed_told && schedule.is_late(row.since, now) {
-            settled.tells_delay = true;
-            settled.notes.push(delay_note(row, &delayed, now));
+            settled.late = Some(delay_note(row, &delayed, now));
         }
     }
     if !failed.is_empty() {
@@ -79,8 +78,8 @@ pub fn without_attempt(
         relay: None,
         recipients: if over { recipients.iter().map(failed).collect() } else { Vec::new() },
         next: None,
-        notes: vec![if over { failure_note(row, &told) } else { delay_note(row, &told, now) }],
-        tells_delay: !over,
+        notes: if over { vec![failure_note(row, &told)] } else { Vec::new() },
+        late: (!over).then(|| delay_note(row, &told, now)),
     }
 }
 
@@ -232,8 +231,8 @@ pub(crate) mod tests {
             assert_eq!((got.state, settled.next), (state, next.map(at)), "{outcome:?}");
             assert!(got.reply.as_ref().unwrap().starts_with(said), "{:?}", got.reply);
             let late = minutes >= 240 && state == DeliveryState::Delayed;
-            assert_eq!(settled.tells_delay, late, "{outcome:?}");
-            assert_eq!(settled.notes.len(), usize::from(late || state == DeliveryState::Failed), "{outcome:?}");
+            assert_eq!(settled.late.is_some(), late, "{outcome:?}");
+            assert_eq!(settled.notes.len(), usize::from(state == DeliveryState::Failed), "{outcome:?}");
             assert_eq!(got.hard, matches!(outcome, RecipientOutcome::Failed(_)));
             let later = Attempt { not_before: Some(at(9999)), ..attempt };
             let settled = judge(&later, &Outcome::all(1, outcome), &Schedule::default());
@@ -245,10 +244,11 @@ pub(crate) mod tests {
     fn mail_that_is_never_tried_is_told_of_and_given_up() {
         let recipients: Vec<(u32, String)> = (0..20).map(|n| (n, format!("a{n}@example.net"))).collect();
         let late = without_attempt(&row(), &recipients, "the account is disconnected", &Schedule::default(), at(250));
-        assert!(late.tells_delay && late.recipients.is_empty());
-        assert!(late.notes[0].contains("has waited 4 h 10 min") && late.notes[0].ends_with("and 12 more"));
+        assert!(late.recipients.is_empty());
+        let note = late.late.unwrap();
+        assert!(note.contains("has waited 4 h 10 min") && note.ends_with("and 12 more"), "{note}");
         let over = without_attempt(&row(), &recipients, "no relay", &Schedule::default(), at(7200));
-        assert!(!over.tells_delay && over.recipients.iter().all(|one| one.state == DeliveryState::Failed));
+        assert!(over.late.is_none() && over.recipients.iter().all(|one| one.state == DeliveryState::Failed));
         assert!(over.recipients[0].reply.as_deref() == Some("given up: no relay"));
         // A table of replies and whether they speak of the address.
         let table = [

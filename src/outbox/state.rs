@@ -24,6 +24,10 @@ const OVERDUE: usize = 200;
 /// The longest that the loop sleeps.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// With so many ends in one commit the line is in a rush, and commits then keep this distance.
+const RUSH: usize = 8;
+const RUSH_INTERVAL: Duration = Duration::from_millis(5);
+
 /// How a lane does.
 #[derive(Debug, Default)]
 struct Health {
@@ -45,6 +49,9 @@ pub struct State {
     pub asked_at: Option<Timestamp>,
     pub swept_at: Option<Timestamp>,
     pub shown_at: Option<Timestamp>,
+    /// When the last commit began, and how many ends it had.
+    pub wrote_at: Option<std::time::Instant>,
+    pub wrote: usize,
     /// The wait after the next trouble of the store.
     pub wait: Duration,
     jobs: HashMap<Id, Under>,
@@ -69,6 +76,8 @@ impl State {
             asked_at: None,
             swept_at: None,
             shown_at: None,
+            wrote_at: None,
+            wrote: 0,
             wait: FIRST_WAIT,
             jobs: HashMap::new(),
             ready: HashMap::new(),
@@ -330,8 +339,18 @@ impl State {
         found.into_iter().filter(|(seq, _)| !self.flight.iter().any(|(under, _)| under == seq)).collect()
     }
 
+    /// Whether ends are to be written down now. While they come in fast, a commit waits a moment for more of them: each
+    /// costs two syncs, whatever is in it. While they come one by one none waits, as a crash would send them again.
+    pub fn may_write(&self) -> bool {
+        let rush = self.wrote >= RUSH && !self.running.is_empty() && self.ended.len() < BATCH / 2;
+        !self.ended.is_empty() && !(rush && self.wrote_at.is_some_and(|at| at.elapsed() < RUSH_INTERVAL))
+    }
+
     /// How long the loop may sleep.
     pub fn pause(&self, now: Timestamp) -> Duration {
+        if !self.ended.is_empty() {
+            return RUSH_INTERVAL;
+        }
         let idle = self.lanes.mails() == 0;
         let due = self.lanes.next_due(now);
         let until = due.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());

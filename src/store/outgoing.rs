@@ -58,8 +58,8 @@ pub struct Settled {
     pub next: Option<Timestamp>,
     /// What the ticket is told.
     pub notes: Vec<String>,
-    /// The ticket is told that the mail is late.
-    pub tells_delay: bool,
+    /// What the ticket is told of a mail that is late, unless it was told before.
+    pub late: Option<String>,
 }
 
 /// What became of one recipient.

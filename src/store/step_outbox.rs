@@ -229,9 +229,10 @@ impl Step<'_> {
         if let Some(next) = settled.next {
             row.due = next;
         }
-        row.delayed_told |= settled.tells_delay;
+        let late = settled.late.as_ref().filter(|_| !row.delayed_told);
+        row.delayed_told |= late.is_some();
         self.put_outbox(&mut row)?;
-        self.tell_settled(settled, &row, worst)?;
+        self.tell_settled(settled, &row, worst, late)?;
         Ok(Some(row))
     }
 
@@ -240,9 +241,10 @@ impl Step<'_> {
         settled: &Settled,
         row: &OutboxRow,
         worst: Option<DeliveryState>,
+        late: Option<&String>,
     ) -> Result<(), StoreError> {
         let kind = match worst {
-            _ if settled.tells_delay => "mail_delayed",
+            _ if late.is_some() => "mail_delayed",
             Some(DeliveryState::Failed) => "mail_failed",
             Some(DeliveryState::Relayed) if row.open == 0 => "mail_relayed",
             // Another attempt is no news for those who follow the feed; the first failure is.
@@ -251,11 +253,11 @@ impl Step<'_> {
             None => "",
         };
         if !kind.is_empty() {
-            let said = settled.recipients.iter().find_map(|one| one.reply.clone()).or(settled.notes.first().cloned());
+            let said = settled.recipients.iter().find_map(|one| one.reply.clone()).or_else(|| late.cloned());
             self.outbox_event(kind, row, None, said, settled.at)?;
         }
         if let Some(ticket) = row.ticket {
-            for note in &settled.notes {
+            for note in settled.notes.iter().chain(late) {
                 // A ticket that is gone is no reason to lose what became of the mail.
                 match self.note(ticket, super::NOTED_BY, &cut::text(note, cut::NOTE), settled.at) {
                     Ok(_) | Err(StoreError::NoSuchTicket(_)) => {}

@@ -103,7 +103,7 @@ fn settle(store: &Store, seq: u64, states: &[(u32, DeliveryState)], minutes: i64
         recipients: recipients.collect(),
         next: states.iter().any(|(_, state)| state.waits()).then(|| later(minutes + 5)),
         notes: states.iter().filter(|(_, s)| *s == DeliveryState::Failed).map(|_| "it failed".into()).collect(),
-        tells_delay: false,
+        late: None,
     };
     store.step(|step| step.settle(&[settled], SUPPRESS)).unwrap().remove(0)
 }
