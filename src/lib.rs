@@ -21,7 +21,7 @@
 //! A room imports only from rooms to the right of it; a test reads the imports and fails otherwise.
 //!
 //! ```text
-//! main → cli → gateway → config → smtp pull admin → intake filing desk → accounts → store → net → ticket → mail → clock …
+//! main → cli → gateway → config → smtp pull admin → intake filing desk → relay → accounts → store → net → ticket → mail → clock …
 //! ```
 //!
 //! | room | does | must not know |
@@ -35,6 +35,7 @@
 //! | [`desk`] | what people do with tickets | how mail came, how the admin socket speaks |
 //! | [`smtp`] | the SMTP door | tickets, filing, the index |
 //! | [`pull`] | mailboxes over IMAP: look, fetch, label | tickets, filing, how the admin socket speaks |
+//! | [`relay`] | one attempt to hand a mail on: a server, the servers of domains, a Maildir | the store's rows, tickets, when to try again |
 //! | [`accounts`] | credentials of mailboxes, states of connections, orders | IMAP, tickets, HTTP |
 //! | [`admin`] | HTTP on the admin socket, metrics and health | what lies on disk, how a decision is made |
 //! | [`config`] | one file, all faults at once | what the settings are used for |

@@ -34,6 +34,7 @@ fn every_metric_that_is_named_exists() {
     // Series with a label that the configuration names exist from the moment it does.
     metrics.smtp_listener("smtp");
     metrics.certificate_expires("smtp", jiff::Timestamp::UNIX_EPOCH);
+    metrics.relay("sandbox");
     // As those of a mailbox do once it is looked into.
     metrics.connection_state("support@localhost", "problem", Some("dns"));
     metrics.looked("support@localhost", jiff::Timestamp::UNIX_EPOCH);

@@ -47,7 +47,7 @@ pub(super) fn server(config: &RelayConfig, shared: &Shared) -> Result<Server, Re
         ask: ask(config, &shared.accounts),
         per_sender: config.uses_account() && config.account.is_none(),
         pool: pool(config),
-        slots: Semaphore::new(config.concurrency.max(1)),
+        slots: Semaphore::new(config.concurrency()),
         metrics: shared.metrics.clone(),
     })
 }
@@ -67,7 +67,7 @@ pub(super) fn direct(config: &RelayConfig, shared: &Shared) -> Result<Direct, Re
         data_timeout: config.data_timeout,
         ipv6: config.ipv6,
         dane: config.dane,
-        concurrency: config.concurrency.max(1),
+        concurrency: config.concurrency(),
         names,
         connector,
         policies: config.mta_sts.then(|| Policies::new(policy_fetcher(http))),
@@ -102,7 +102,7 @@ pub(super) fn pool(config: &RelayConfig) -> Arc<Pool> {
 }
 
 fn limits(config: &RelayConfig) -> Limits {
-    let waiting = config.concurrency.max(1);
+    let waiting = config.concurrency();
     Limits { mails: config.mails_per_connection, idle: config.idle_timeout, waiting }
 }
 

@@ -166,7 +166,7 @@ impl Relay {
 
     /// How many jobs of one lane it takes at the same time.
     pub fn concurrency(&self) -> usize {
-        self.config.concurrency.max(1)
+        self.config.concurrency()
     }
 
     /// What the provider allows an account.
