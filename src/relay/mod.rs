@@ -212,7 +212,6 @@ impl Relay {
 }
 
 #[cfg(test)]
-#[allow(dead_code)]
 #[path = "../../tests/support/dns.rs"]
 mod stub;
 #[cfg(test)]
