@@ -11,7 +11,7 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use ticketgate::accounts::{Account, Accounts, Cause, Login, Probe, Problem};
+use ticketgate::accounts::{Account, Accounts, Cause, Flow, Login, OauthUse, Probe, Problem, Setup};
 use ticketgate::admin::{self, About, Admin, AdminListener};
 use ticketgate::clock::Clock;
 use ticketgate::config::Config;
@@ -21,6 +21,7 @@ use ticketgate::mail::message::Limits;
 use ticketgate::mail::origin::OriginKind;
 use ticketgate::mail::{Address, Envelope, MailId, Origin, Reason};
 use ticketgate::metrics::Metrics;
+use ticketgate::net::oauth::ProviderConfig;
 use ticketgate::shutdown;
 use ticketgate::store::rows::PersonRow;
 use ticketgate::store::vault::Vault;
@@ -37,6 +38,7 @@ const MAIL: &[u8] = b"From: Ada <ada@example.org>\r\nTo: support@localhost\r\nSu
 struct Bed {
     dir: tempfile::TempDir,
     store: Store,
+    accounts: Accounts,
     trigger: shutdown::Trigger,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
 }
@@ -54,11 +56,12 @@ impl Bed {
             listeners: vec![("smtp".into(), "127.0.0.1:2525".parse().unwrap())],
             low_water_bytes: 0,
         };
+        let accounts = accounts(&store, dir.path(), &clock);
         let admin = Admin {
             desk: Desk::new(store.clone(), clock.clone(), Limits::default()),
             store: store.clone(),
             directory: Arc::new(ArcSwap::from_pointee(config.directory())),
-            accounts: accounts(&store, dir.path(), &clock),
+            accounts: accounts.clone(),
             keys: TokenKeys::new(vec![[7; 32]]),
             clock: clock.clone(),
             shutdown,
@@ -66,7 +69,7 @@ impl Bed {
         };
         let listener = AdminListener::bind(&dir.path().join("admin.sock"), &config.admin).unwrap();
         let server = tokio::spawn(async move { admin::serve(listener, admin, &config.admin).await });
-        Self { dir, store, trigger, server }
+        Self { dir, store, accounts, trigger, server }
     }
 
     fn socket(&self) -> std::path::PathBuf {
@@ -110,6 +113,7 @@ impl Bed {
             decision: &decision,
             message_id: Some("one@example.org"),
             content_key: &mail.sha256,
+            print: None,
             subject: "Printer",
             from: ada.clone(),
             requester: ada,
@@ -290,6 +294,9 @@ async fn commands_say_what_they_did_and_fail_with_one_line() {
         (&format!("raw {id}"), 0, "Message-ID: <one@example.org>"),
         (&format!("erase {id}"), 1, "add --yes to do it"),
         (&format!("erase {id} --yes"), 0, "are erased"),
+        ("secrets show", 0, "encrypts"),
+        ("secrets rotate", 0, "0 secrets are encrypted with a fresh key"),
+        ("secrets rotate --prune --json", 0, "\"dropped\": 2"),
         ("completions bash", 0, "complete -F"),
         ("man", 0, ".TH ticketgate"),
     ];
@@ -312,12 +319,9 @@ fn accounts(store: &Store, dir: &std::path::Path, clock: &Clock) -> Accounts {
         })
     });
     let accounts = Accounts::new(store.clone(), vault, probe, clock.clone(), Metrics::new());
-    accounts.configure(vec![Account {
-        channel: Address::parse("support@localhost").unwrap(),
-        user: "support".into(),
-        host: "imap.example".into(),
-        password_file: None,
-    }]);
+    let channel = Address::parse("support@localhost").unwrap();
+    let accounts_of = vec![Account::with_password(channel, "support", "imap.example")];
+    accounts.configure(Setup { accounts: accounts_of, ..Setup::default() });
     accounts
 }
 
@@ -340,4 +344,89 @@ async fn a_mailbox_is_connected_only_with_what_works() {
     }
     assert_eq!(bed.post("/v1/channels/other@localhost/pause", &json!({})).await.0, 404);
     assert_eq!(bed.store.sources().unwrap().remove(0).wanted.as_str(), "disconnected");
+}
+
+/// A provider that hands out device codes nobody uses, and nothing else.
+async fn provider() -> String {
+    use tokio::io::AsyncWriteExt;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let place = url.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 4096];
+            let read = stream.read(&mut head).await.unwrap();
+            let device = String::from_utf8_lossy(&head[..read]).contains("/device");
+            let (status, body) = match device {
+                true => (
+                    200,
+                    format!(
+                        r#"{{"device_code":"d","user_code":"ABCD","verification_uri":"{place}/go","expires_in":300,"interval":5}}"#
+                    ),
+                ),
+                false => (400, r#"{"error":"authorization_pending"}"#.to_owned()),
+            };
+            let kind = "Content-Type: application/json\r\nConnection: close";
+            let answer = format!("HTTP/1.1 {status} X\r\n{kind}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authorisation_is_begun_shown_answered_and_cancelled() {
+    let bed = Bed::new();
+    let place = provider().await;
+    let url = |path: &str| Some(format!("{place}/{path}"));
+    let idp = ProviderConfig {
+        name: "idp".into(),
+        client_id: "gateway".into(),
+        authorization_url: url("auth"),
+        token_url: url("token"),
+        device_url: url("device"),
+        ..ProviderConfig::default()
+    };
+    let channel = Address::parse("support@localhost").unwrap();
+    let oauth = Some(OauthUse { provider: "idp".into(), flow: Flow::Code, consent_as: None });
+    let account = Account { oauth, ..Account::with_password(channel, "support@localhost", "imap.example") };
+    bed.accounts.configure(Setup { accounts: vec![account], providers: vec![idp], ..Setup::default() });
+    let base = "/v1/channels/support@localhost";
+    assert_eq!(bed.post(&format!("{base}/connect"), &json!({"password": "x"})).await.0, 409);
+    assert_eq!(bed.post(&format!("{base}/connect"), &json!({"flow": "magic"})).await.0, 400);
+
+    let (status, begun) = bed.post(&format!("{base}/connect"), &json!({})).await;
+    let shown = &begun["authorisation"];
+    assert_eq!((status.as_u16(), &shown["flow"], &shown["state"]), (200, &json!("code"), &json!("waiting")), "{begun}");
+    let address = shown["url"].as_str().unwrap();
+    assert!(
+        address.starts_with(&format!("{place}/auth?")) && address.contains("login_hint=support%40localhost"),
+        "{address}"
+    );
+    let at = format!("{base}/authorisations/{}", shown["id"].as_str().unwrap());
+    assert_eq!(bed.get(&at).await.1["state"], "waiting");
+    let (status, said) =
+        bed.post(&format!("{at}/answer"), &json!({"redirected_to": "http://x/?code=hush&state=x"})).await;
+    assert!(status == 409 && !said.to_string().contains("hush"), "{said}");
+    let state = address.split(['?', '&']).find_map(|part| part.strip_prefix("state=")).unwrap();
+    let declined = json!({"redirected_to": format!("http://127.0.0.1/?error=access_denied&state={state}")});
+    let (_, ended) = bed.post(&format!("{at}/answer"), &declined).await;
+    assert_eq!((&ended["state"], &ended["code"]), (&json!("refused"), &json!("consent_declined")), "{ended}");
+    assert!(ended["action"].as_str().unwrap().contains("ticketgate connect support@localhost"), "{ended}");
+
+    let (_, begun) = bed.post(&format!("{base}/connect"), &json!({"flow": "device"})).await;
+    let shown = &begun["authorisation"];
+    assert_eq!((&shown["user_code"], &shown["url"]), (&json!("ABCD"), &Value::Null), "{begun}");
+    let at = format!("{base}/authorisations/{}", shown["id"].as_str().unwrap());
+    let (status, ended) = request(&bed.socket(), "DELETE", &at, "").await;
+    assert_eq!((status.as_u16(), &ended["state"]), (200, &json!("refused")), "{ended}");
+    assert_eq!(bed.get(&format!("{base}/authorisations/none")).await.0, 404);
+    let (_, channels) = bed.get("/v1/channels").await;
+    let credential = &channels["channels"][0]["connection"]["credential"];
+    assert_eq!((&credential["kind"], &credential["provider"]), (&json!("oauth"), &json!("idp")), "{channels}");
+    let (code, said) = command(&bed, "connect support@localhost --flow device --no-wait").await;
+    assert!(code == Some(0) && said.contains("ABCD") && said.contains("/go"), "{said}");
+    let (code, said) = command(&bed, "channels show support@localhost").await;
+    assert!(code == Some(0) && said.contains("oauth, idp, code"), "{said}");
 }

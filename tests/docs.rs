@@ -39,6 +39,8 @@ fn every_metric_that_is_named_exists() {
     metrics.connection_state("support@localhost", "problem", Some("dns"));
     metrics.looked("support@localhost", jiff::Timestamp::UNIX_EPOCH);
     metrics.swept("support@localhost", 0);
+    metrics.oauth_refreshed("support@localhost", "refreshed");
+    metrics.credential_expires("support@localhost", Some(jiff::Timestamp::UNIX_EPOCH));
     let exposition = metrics.render();
     let page = page("metrics.md");
     let named: Vec<&str> = page

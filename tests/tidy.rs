@@ -55,6 +55,8 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("async_imap::", &["pull"], "IMAP stays at its door"),
     ("mail_send::", &["relay", "cli"], "how mail leaves, relay says; the demo is a customer with a program of its own"),
     ("chacha20poly1305::", &["store"], "secrets at rest are the store's"),
+    ("oauth2::", &["net"], "the protocol of grants is net's"),
+    ("reqwest::", &[], "HTTP requests of ours go through net/http.rs"),
     ("rustls_platform_verifier::", &["net"], "which servers to believe, net says"),
 ];
 

@@ -5,6 +5,7 @@
 mod act;
 mod config;
 mod connections;
+pub mod credential;
 pub mod entry;
 mod events;
 mod listener;
@@ -12,6 +13,7 @@ pub mod metrics_http;
 pub mod problem;
 mod read;
 mod routes;
+pub mod secrets;
 mod status;
 pub mod types;
 

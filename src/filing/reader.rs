@@ -10,9 +10,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::mail::Reason;
 use crate::mail::headers::HeaderSection;
 use crate::mail::message::{Limits, Mailbox, Parsed, Summary, parse};
+use crate::mail::{Fingerprint, Reason};
 use crate::store::{Spooled, Store};
 
 /// A mail that has been read, or the reason why it could not be.
@@ -20,6 +20,8 @@ pub struct Read {
     pub spooled: Arc<Spooled>,
     /// What it says; of a mail that could not be read only what its header section tells at a glance.
     pub summary: Summary,
+    /// What it is recognised through on other ways; `None` of a mail that could not be read.
+    pub print: Option<Fingerprint>,
     /// Why it could not be read.
     pub fault: Option<Reason>,
 }
@@ -39,7 +41,7 @@ pub struct Reader {
 struct Line {
     /// `None` once no more mails will come.
     jobs: Option<Sender<Arc<Spooled>>>,
-    results: Receiver<Result<Summary, Reason>>,
+    results: Receiver<Result<(Summary, Fingerprint), Reason>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -67,11 +69,11 @@ impl Reader {
                     })
                 }
             };
-            let (summary, fault) = match summary {
-                Ok(summary) => (summary, None),
-                Err(reason) => (outline(&self.limits, spooled), Some(reason)),
+            let (summary, print, fault) = match summary {
+                Ok((summary, print)) => (summary, Some(print), None),
+                Err(reason) => (outline(&self.limits, spooled), None, Some(reason)),
             };
-            read.push(Read { spooled: Arc::clone(spooled), summary, fault });
+            read.push(Read { spooled: Arc::clone(spooled), summary, print, fault });
         }
         read
     }
@@ -122,7 +124,7 @@ fn start_thread(store: &Store, limits: &Limits) -> std::io::Result<Line> {
     Ok(Line { jobs: Some(jobs), results, thread: Some(thread) })
 }
 
-fn read_one(store: &Store, limits: &Limits, spooled: &Spooled) -> Result<Summary, Reason> {
+fn read_one(store: &Store, limits: &Limits, spooled: &Spooled) -> Result<(Summary, Fingerprint), Reason> {
     if store.attempt(spooled.position) >= ATTEMPTS {
         tracing::error!(mail = %spooled.id, "parsing this mail took the process down before; it goes to quarantine");
         return Err(Reason::ParserCrashed);
@@ -132,13 +134,20 @@ fn read_one(store: &Store, limits: &Limits, spooled: &Spooled) -> Result<Summary
     read
 }
 
-fn read_bytes(limits: &Limits, spooled: &Spooled) -> Result<Summary, Reason> {
+fn read_bytes(limits: &Limits, spooled: &Spooled) -> Result<(Summary, Fingerprint), Reason> {
     let bytes = spooled.body.read().map_err(|trouble| {
         tracing::error!(mail = %spooled.id, %trouble, "the bytes of a mail cannot be read");
         Reason::Malformed
     })?;
     // Of a refused mail only the header section was kept, which reads like a mail without a body.
-    let look = || parse(&bytes, limits).map(|parsed| summary(&parsed, spooled));
+    let look = || {
+        let null = spooled.envelope.has_null_sender(spooled.origin.kind, &bytes, limits.max_header_bytes);
+        parse(&bytes, limits).map(|parsed| {
+            let summary = summary(&parsed, null);
+            let print = Fingerprint::of(&parsed, &summary);
+            (summary, print)
+        })
+    };
     catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(|_| {
         tracing::error!(mail = %spooled.id, "the parser panicked; the mail goes to quarantine");
         Err(Reason::ParserCrashed)
@@ -146,9 +155,9 @@ fn read_bytes(limits: &Limits, spooled: &Spooled) -> Result<Summary, Reason> {
 }
 
 /// The summary, with what only the envelope tells: nobody may answer mail that has a null sender (RFC 3834 section 2).
-fn summary(parsed: &Parsed<'_>, spooled: &Spooled) -> Summary {
+fn summary(parsed: &Parsed<'_>, null_sender: bool) -> Summary {
     let mut summary = parsed.summary();
-    if spooled.envelope.mail_from.is_none() {
+    if null_sender {
         summary.automatic = summary.automatic.with_null_sender();
     }
     summary

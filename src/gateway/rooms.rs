@@ -60,16 +60,16 @@ pub struct Rooms {
     metrics_address: Option<SocketAddr>,
     socket: PathBuf,
     doors: Part,
-    workers: Part,
+    pub(super) workers: Part,
     desks: Part,
     trouble: watch::Receiver<Option<String>>,
 }
 
 /// Rooms that stop together.
-struct Part {
+pub(super) struct Part {
     trigger: Trigger,
-    shutdown: Shutdown,
-    tasks: Vec<JoinHandle<()>>,
+    pub(super) shutdown: Shutdown,
+    pub(super) tasks: Vec<JoinHandle<()>>,
 }
 
 impl Part {
@@ -138,7 +138,7 @@ impl Rooms {
         let vault = Vault::open(&data_dir, &config.secrets)?;
         let sources = watch::Sender::new(config.sources());
         let accounts = Accounts::new(store.clone(), vault, probe(&sources), clock.clone(), metrics.clone());
-        accounts.configure(config.accounts());
+        accounts.configure(config.setup());
         let relays = relays(&config, &accounts, &clock, &metrics)?;
         let shared = Shared {
             sources,
@@ -172,6 +172,7 @@ impl Rooms {
         rooms.start_tidying();
         rooms.start_desk(keys).await?;
         rooms.start_smtp(listeners);
+        rooms.start_accounts().await?;
         rooms.start_pull();
         Ok(rooms)
     }
@@ -191,8 +192,9 @@ impl Rooms {
 
     /// Stops the doors first, so that whatever was answered 250 is on disk; then the workers; then those who show it.
     pub async fn stop(self) -> Result<(), GatewayError> {
-        let Self { doors, workers, desks, store, config, .. } = self;
+        let Self { doors, workers, desks, store, config, shared, .. } = self;
         doors.stop(config.smtp.drain_timeout + ROOM_PATIENCE).await;
+        shared.accounts.settle(ROOM_PATIENCE).await;
         workers.stop(ROOM_PATIENCE).await;
         desks.stop(ROOM_PATIENCE).await;
         tokio::task::spawn_blocking(move || store.close())

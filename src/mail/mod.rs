@@ -11,6 +11,7 @@ mod bounce_letter;
 mod content;
 pub mod envelope;
 mod fields;
+pub mod fingerprint;
 pub mod headers;
 mod html;
 pub mod id;
@@ -24,6 +25,7 @@ mod words;
 
 pub use address::Address;
 pub use envelope::Envelope;
+pub use fingerprint::Fingerprint;
 pub use headers::HeaderSection;
 pub use id::MailId;
 pub use message::{Limits, Mailbox, Parsed, Summary};

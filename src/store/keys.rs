@@ -30,6 +30,8 @@ pub const ERASING: u8 = b'z';
 pub const LEDGER: u8 = b'k';
 pub const INTENTS: u8 = b'q';
 pub const SOURCES: u8 = b's';
+pub const PRINTS: u8 = b'f';
+pub const WHOLES: u8 = b'p';
 
 /// `e seq`: the row of an entry.
 pub fn entry(seq: u64) -> Vec<u8> {
@@ -70,6 +72,17 @@ pub fn original(message: &[u8; 16], channel: &Address) -> Vec<u8> {
 /// `x message seq`: any other entry of a Message-ID.
 pub fn mention(message: &[u8; 16], seq: u64) -> Vec<u8> {
     [&[MENTIONS][..], message, &seq.to_be_bytes()].concat()
+}
+
+/// `f seq`: the fingerprint of an entry.
+pub fn print(seq: u64) -> Vec<u8> {
+    numbered(PRINTS, seq)
+}
+
+/// `p whole channel`: the entries of a channel that have one whole fingerprint.
+pub fn whole(whole: &[u8; 16], channel: &Address) -> Vec<u8> {
+    let channel = Sha256::digest(channel.key());
+    [&[WHOLES][..], whole, &channel[..8]].concat()
 }
 
 /// `r position seq`: the mail at a position is to be filed again; `seq` is the entry that it was before.
