@@ -18,9 +18,10 @@ use serde::Deserialize;
 
 pub use fault::{Fault, Faults};
 
-use crate::accounts::Account;
+use crate::accounts::{self, Account, Flow, OauthUse, Setup, Use};
 use crate::logging;
 use crate::mail::Address;
+use crate::net::oauth::ProviderConfig;
 use crate::net::{tls, verify};
 use crate::pull::Source;
 use crate::pull::config::SourceConfig;
@@ -56,6 +57,11 @@ pub struct Config {
     /// Where the key of the secrets at rest comes from.
     pub secrets: vault::Config,
     pub people: People,
+    /// Authorisations and tokens of mailboxes.
+    pub accounts: accounts::Config,
+    /// Providers that grant access to mailboxes.
+    #[serde(rename = "oauth")]
+    pub providers: Vec<ProviderConfig>,
     #[serde(rename = "channel")]
     pub channels: Vec<ChannelConfig>,
     #[serde(rename = "queue")]
@@ -155,6 +161,8 @@ impl Default for Config {
             metrics: admin::MetricsConfig::default(),
             secrets: vault::Config::default(),
             people: People::default(),
+            accounts: accounts::Config::default(),
+            providers: Vec::new(),
             channels: vec![support],
             queues: vec![QueueConfig { name: "Support".into(), ..QueueConfig::default() }],
             relays: vec![RelayConfig::sandbox()],
@@ -236,15 +244,46 @@ impl Config {
         sources.collect()
     }
 
-    /// The accounts of those mailboxes.
-    pub fn accounts(&self) -> Vec<Account> {
+    /// The accounts of those mailboxes, with what else their room has to know.
+    pub fn setup(&self) -> Setup {
         let account = |source: Source| Account {
             user: source.user(),
             host: source.config.host().unwrap_or_default().to_owned(),
             password_file: source.config.password_file.clone(),
+            oauth: self.oauth_use(&source.config),
+            inbox: source.config.folder.eq_ignore_ascii_case("INBOX"),
             channel: source.channel,
         };
-        self.sources().into_iter().map(account).collect()
+        Setup {
+            config: self.accounts.clone(),
+            accounts: self.sources().into_iter().map(account).collect(),
+            providers: self.providers.clone(),
+            uses: self.uses(),
+        }
+    }
+
+    fn oauth_use(&self, source: &SourceConfig) -> Option<OauthUse> {
+        let name = source.oauth.clone()?;
+        let provider = self.providers.iter().find(|provider| provider.name == name);
+        let usual = match provider.is_some_and(|provider| provider.service_account_file.is_some()) {
+            true => Flow::App,
+            false => Flow::Code,
+        };
+        let consent_as = source.consent_as.clone();
+        Some(OauthUse { provider: name, flow: source.flow.unwrap_or(usual), consent_as })
+    }
+
+    /// Every address that has a use already (R3).
+    fn uses(&self) -> Vec<(Address, Use)> {
+        let people = [(&self.people.agents, Use::Agent), (&self.people.end_users, Use::EndUser)];
+        let people = people.into_iter().flat_map(|(list, by)| list.iter().map(move |text| (text, by.clone())));
+        let channels = self.channels.iter().filter_map(|channel| {
+            let owner = Address::parse(&channel.address).ok()?;
+            let own = std::iter::once(&channel.address).chain(&channel.aliases);
+            Some(own.map(move |text| (text, Use::Channel(owner.clone()))))
+        });
+        let all = people.chain(channels.flatten());
+        all.filter_map(|(text, by)| Some((Address::parse(text).ok()?, by))).collect()
     }
 
     /// Where the admin socket lies: in the data directory, unless the configuration says where.

@@ -12,9 +12,10 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::mail::headers::{self, HeaderSection};
+use crate::mail::origin::OriginKind;
 use crate::mail::{Address, Envelope, MailId, Origin, Reason};
 use crate::metrics::Metrics;
-use crate::store::{Body, BodyWriter, Delivery, Incoming, Receipt, Refused, SpoolError, Store};
+use crate::store::{Appending, Body, BodyWriter, Delivery, Incoming, Receipt, Refused, SpoolError, Store};
 use crate::ticket::channel::{AuthPolicy, Directory};
 use crate::ticket::recipient;
 
@@ -77,6 +78,53 @@ pub enum Refusal {
     Trouble(String),
 }
 
+/// A mail on its way into the log. Dropping it takes nothing back: only nobody hears of the end.
+#[derive(Debug)]
+pub struct Accepting {
+    appending: Appending,
+    metrics: Metrics,
+    end: End,
+}
+
+#[derive(Debug)]
+enum End {
+    Taken(Taken),
+    Refused(Reason),
+}
+
+/// What is told of a mail once it is accepted.
+#[derive(Debug)]
+struct Taken {
+    id: MailId,
+    kind: OriginKind,
+    peer: String,
+    from: String,
+    size: u64,
+    started: Instant,
+}
+
+impl Accepting {
+    /// Returns once the mail, or the note of its refusal, stands synced on disk.
+    pub async fn done(self) -> Result<Receipt, Refusal> {
+        let receipt = self.appending.done().await.map_err(refusal)?;
+        match self.end {
+            End::Refused(reason) => Err(Refusal::Permanent(reason)),
+            End::Taken(Taken { id, kind, peer, from, size, started }) => {
+                self.metrics.mail_accepted(kind.as_str(), size, started.elapsed());
+                tracing::info!(mail = %id, door = kind.as_str(), %peer, from, size, "accepted");
+                Ok(receipt)
+            }
+        }
+    }
+}
+
+fn refusal(error: SpoolError) -> Refusal {
+    match error {
+        SpoolError::Full => Refusal::Full,
+        SpoolError::Trouble(said) => Refusal::Trouble(said),
+    }
+}
+
 /// What the doors hold; cheap to clone.
 #[derive(Clone)]
 pub struct Intake {
@@ -109,6 +157,13 @@ impl Intake {
 
     /// Takes responsibility for a mail. `Ok` means that it stands synced on disk.
     pub async fn accept(&self, arrival: Arrival) -> Result<Receipt, Refusal> {
+        self.begin(arrival).await?.done().await
+    }
+
+    /// The first part of `accept`: when it returns, the mail has its place in the order of the log, and responsibility
+    /// is taken once `Accepting::done` has returned. Whoever has many mails begins one after the other, in their
+    /// order, and waits for all together.
+    pub async fn begin(&self, arrival: Arrival) -> Result<Accepting, Refusal> {
         let started = Instant::now();
         let kind = arrival.origin.kind;
         let size = arrival.body.size();
@@ -118,27 +173,20 @@ impl Intake {
                 let Arrival { id, received_at, envelope, origin, body } = arrival;
                 let head = body.head().to_vec();
                 let away = TurnedAway { id, received_at, envelope, origin, reason, size, head };
-                if away.origin.remote.is_some() {
-                    self.turned_away_for_good(away).await?;
-                } else {
+                if away.origin.remote.is_none() {
                     self.turned_away(away);
+                    return Err(Refusal::Permanent(reason));
                 }
-                return Err(Refusal::Permanent(reason));
+                return self.turn_away_for_good(away);
             }
         };
         let Arrival { id, received_at, envelope, origin, body } = arrival;
         let peer = origin.peer.clone();
         let from = envelope.mail_from.as_ref().map_or_else(|| "<>".to_owned(), Address::to_string);
         let incoming = Incoming { id, received_at, envelope, origin, deliveries, review, outgoing: None, body };
-        match self.store.spool(incoming).await {
-            Ok(receipt) => {
-                self.metrics.mail_accepted(kind.as_str(), size, started.elapsed());
-                tracing::info!(mail = %id, door = kind.as_str(), %peer, from, size, "accepted");
-                Ok(receipt)
-            }
-            Err(SpoolError::Full) => Err(Refusal::Full),
-            Err(SpoolError::Trouble(said)) => Err(Refusal::Trouble(said)),
-        }
+        let appending = self.store.hand_over(incoming).await.map_err(refusal)?;
+        let taken = Taken { id, kind, peer, from, size, started };
+        Ok(Accepting { appending, metrics: self.metrics.clone(), end: End::Taken(taken) })
     }
 
     /// Everything that can be said no to, before anything is promised.
@@ -168,15 +216,14 @@ impl Intake {
         Ok((deliveries, review))
     }
 
-    /// Notes a mail that was pulled and said no to: its mailbox is not told before the note stands synced.
-    pub async fn turned_away_for_good(&self, away: TurnedAway) -> Result<Receipt, Refusal> {
-        let (kind, reason) = (away.origin.kind.as_str(), away.reason.code());
-        tracing::info!(mail = %away.id, door = kind, peer = %away.origin.peer, reason, "refused");
-        self.metrics.mail_refused(kind, reason);
-        self.store.spool_refused(self.refused(away)).await.map_err(|error| match error {
-            SpoolError::Full => Refusal::Full,
-            SpoolError::Trouble(said) => Refusal::Trouble(said),
-        })
+    /// Notes a mail that was pulled and said no to. Its mailbox is not told before the note stands synced: then
+    /// `Accepting::done` gives the reason back as a permanent refusal.
+    pub fn turn_away_for_good(&self, away: TurnedAway) -> Result<Accepting, Refusal> {
+        let (kind, reason) = (away.origin.kind.as_str(), away.reason);
+        tracing::info!(mail = %away.id, door = kind, peer = %away.origin.peer, reason = reason.code(), "refused");
+        self.metrics.mail_refused(kind, reason.code());
+        let appending = self.store.hand_over_refused(self.refused(away)).map_err(refusal)?;
+        Ok(Accepting { appending, metrics: self.metrics.clone(), end: End::Refused(reason) })
     }
 
     /// Notes a mail that was said no to after it was seen, by us or by its door: the sender keeps it, we keep its

@@ -21,7 +21,7 @@
 //! A room imports only from rooms to the right of it; a test reads the imports and fails otherwise.
 //!
 //! ```text
-//! main → cli → gateway → config → smtp pull admin → intake filing desk → accounts → store → net → ticket → mail → clock …
+//! main → cli → gateway → config → smtp pull admin → intake filing desk → relay → accounts → store → net → ticket → mail → clock …
 //! ```
 //!
 //! | room | does | must not know |
@@ -29,14 +29,15 @@
 //! | [`mail`] | what mail is: values and pure functions | sockets, files, the time of day, tickets |
 //! | [`ticket`] | what a ticket is: values and pure decisions | sockets, files, the store, the time of day |
 //! | [`store`] | the data directory: accept log, index, recovery | why it is called |
-//! | [`net`] | TLS, PROXY protocol, DNS, sender verification | tickets, the store |
+//! | [`net`] | TLS, PROXY protocol, DNS, sender verification, HTTP, OAuth | tickets, the store |
 //! | [`intake`] | the instant at which we take responsibility for a mail | which protocol brought it, what it becomes |
 //! | [`filing`] | spool → parse → facts → decide → file | doors, readers, what lies on disk |
 //! | [`outbox`] | due mail → quota → relay → settle | header fields, how a relay speaks, what lies on disk |
 //! | [`desk`] | what people do with tickets | how mail came, how the admin socket speaks |
 //! | [`smtp`] | the SMTP door | tickets, filing, the index |
 //! | [`pull`] | mailboxes over IMAP: look, fetch, label | tickets, filing, how the admin socket speaks |
-//! | [`accounts`] | credentials of mailboxes, states of connections, orders | IMAP, tickets, HTTP |
+//! | [`relay`] | one attempt to hand a mail on: a server, the servers of domains, a Maildir | the store's rows, tickets, when to try again |
+//! | [`accounts`] | credentials of mailboxes, authorisations, states of connections, orders | IMAP, tickets, HTTP |
 //! | [`admin`] | HTTP on the admin socket, metrics and health | what lies on disk, how a decision is made |
 //! | [`config`] | one file, all faults at once | what the settings are used for |
 //! | [`gateway`] | builds the rooms, starts, reloads, drains | what the rooms do |
@@ -71,6 +72,7 @@
 //! | record of a pulled mail, not filed | it is imported, its label is owed | never fetched again; filed, then labelled |
 //! | label intent | the label may stand on the server or not | set again, which changes nothing |
 //! | cursor behind the ledger | rows were written, the cursor was not | listed again; what has a row is left alone |
+//! | credential that notes a refresh | its answer may be lost: the provider may have dropped the old token | refreshed; if refused, a problem that says so |
 //! | note of an attempt, mail not filed | parsing it took the process down | after the second time: quarantine |
 //!
 //! What is told to the outside is always behind a sync: the 250 behind the record, an entry in the feed behind its

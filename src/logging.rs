@@ -5,7 +5,7 @@
 use std::io::IsTerminal;
 
 use serde::Deserialize;
-use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::filter::{EnvFilter, FilterFn};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Registry, reload};
 
@@ -33,9 +33,11 @@ pub enum Format {
     Json,
 }
 
-/// Targets that speak too much, or whose details hold credentials, whatever the level says.
-const CAPS: &[&str] =
-    &["async_imap=info", "imap_proto=info", "sled=warn", "hickory_proto=warn", "hickory_resolver=warn"];
+/// Targets that speak too much, unless the level names them.
+const CAPS: &[&str] = &["sled=warn", "hickory_proto=warn", "hickory_resolver=warn"];
+
+/// Targets whose details hold passwords and mail: nothing finer than `info` of them is logged, whatever the level says.
+const SECRETIVE: &[&str] = &["async_imap", "imap_proto"];
 
 impl Default for Config {
     fn default() -> Self {
@@ -60,7 +62,7 @@ impl LevelHandle {
 /// Starts logging to standard error; once in a process.
 pub fn start(config: &Config) -> Result<LevelHandle, String> {
     let (filter, handle) = reload::Layer::new(filter(&config.level)?);
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(filter).with(cap());
     let begun = match resolve(config.format) {
         Format::Json => registry
             .with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr))
@@ -104,6 +106,14 @@ fn filter(level: &str) -> Result<EnvFilter, String> {
     Ok(filter)
 }
 
+/// A filter behind the level's own, because a directive for a module or a span would win over any cap in that one.
+fn cap() -> FilterFn {
+    FilterFn::new(|event| {
+        let root = event.target().split("::").next().unwrap_or_default();
+        *event.level() <= tracing::Level::INFO || !SECRETIVE.contains(&root)
+    })
+}
+
 fn resolve(format: Format) -> Format {
     match format {
         Format::Auto if journal::is_our_stream() => Format::Journal,
@@ -114,7 +124,28 @@ fn resolve(format: Format) -> Format {
 
 #[cfg(test)]
 mod tests {
-    use super::check_level;
+    use tracing::Level;
+    use tracing_subscriber::prelude::*;
+
+    use super::{cap, check_level, filter};
+
+    #[test]
+    fn no_level_shows_what_holds_passwords() {
+        for level in ["trace", "async_imap=trace", "async_imap::imap_stream=trace,imap_proto=debug", "warn,[x]=trace"] {
+            let subscriber = tracing_subscriber::registry().with(filter(level).unwrap()).with(cap());
+            tracing::subscriber::with_default(subscriber, || {
+                assert!(!tracing::enabled!(target: "async_imap::imap_stream", Level::TRACE), "{level}");
+                assert!(!tracing::enabled!(target: "async_imap", Level::DEBUG), "{level}");
+                assert!(!tracing::enabled!(target: "imap_proto", Level::DEBUG), "{level}");
+            });
+        }
+        let subscriber = tracing_subscriber::registry().with(filter("trace").unwrap()).with(cap());
+        tracing::subscriber::with_default(subscriber, || {
+            assert!(tracing::enabled!(target: "async_imap", Level::INFO));
+            assert!(tracing::enabled!(target: "async_imaplike", Level::TRACE));
+            assert!(!tracing::enabled!(target: "sled", Level::INFO));
+        });
+    }
 
     #[test]
     fn levels_are_words_or_pairs() {

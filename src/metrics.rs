@@ -43,6 +43,7 @@ pub const REASONS: &[&str] = &[
     "parser_crashed",
     "duplicate_message_id",
     "duplicate_content",
+    "duplicate_fingerprint",
     "channel_gone",
     "damaged",
     "other",
@@ -83,7 +84,10 @@ pub const SMTP_REFUSALS: &[&str] = &[
 pub const CONNECTION_STATES: &[&str] = &["connecting", "connected", "paused", "disconnected", "problem"];
 
 /// What becomes of mail that is seen in a mailbox.
-pub const PULLED: &[&str] = &["imported", "rejected", "waiting", "read_elsewhere", "gone", "known"];
+pub const PULLED: &[&str] = &["imported", "rejected", "waiting", "read_elsewhere", "gone", "known", "unfetchable"];
+
+/// How a request for an access token ends.
+pub const REFRESHES: &[&str] = &["refreshed", "kept", "failed", "dead"];
 
 /// What becomes of a recipient in one attempt of a relay.
 pub const RELAYED: &[&str] = &["relayed", "delayed", "failed", "ambiguous"];

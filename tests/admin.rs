@@ -11,7 +11,7 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use ticketgate::accounts::{Account, Accounts, Cause, Login, Probe, Problem};
+use ticketgate::accounts::{Account, Accounts, Cause, Flow, Login, OauthUse, Probe, Problem, Setup};
 use ticketgate::admin::{self, About, Admin, AdminListener};
 use ticketgate::clock::Clock;
 use ticketgate::config::Config;
@@ -23,12 +23,16 @@ use ticketgate::mail::{Address, Envelope, MailId, Origin, Reason};
 use ticketgate::metrics::Metrics;
 use ticketgate::net::connect::Connectors;
 use ticketgate::net::dns;
+use ticketgate::net::oauth::ProviderConfig;
 use ticketgate::outbox::Board;
 use ticketgate::relay::{self, RelayConfig, Relays};
 use ticketgate::shutdown;
-use ticketgate::store::rows::PersonRow;
+use ticketgate::store::rows::{DeliveryState, PersonRow};
 use ticketgate::store::vault::Vault;
-use ticketgate::store::{Delivery, Incoming, NewEntry, Store, StoreError};
+use ticketgate::store::{
+    Bounced, Delivery, Incoming, NewEntry, NewOutgoing, NewRecipient, OutgoingMeta, Store, StoreError, Suppress,
+};
+use ticketgate::ticket::loops::{Limit, Scope};
 use ticketgate::ticket::token::TokenKeys;
 use ticketgate::ticket::{Decision, Filing, TraceStep};
 use tokio::io::AsyncReadExt;
@@ -41,6 +45,7 @@ const MAIL: &[u8] = b"From: Ada <ada@example.org>\r\nTo: support@localhost\r\nSu
 struct Bed {
     dir: tempfile::TempDir,
     store: Store,
+    accounts: Accounts,
     trigger: shutdown::Trigger,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
 }
@@ -74,7 +79,7 @@ impl Bed {
             desk: Desk::new(store.clone(), clock.clone(), Limits::default()),
             store: store.clone(),
             directory: Arc::new(ArcSwap::from_pointee(config.directory())),
-            accounts,
+            accounts: accounts.clone(),
             keys: TokenKeys::new(vec![[7; 32]]),
             clock: clock.clone(),
             shutdown,
@@ -82,7 +87,7 @@ impl Bed {
         };
         let listener = AdminListener::bind(&dir.path().join("admin.sock"), &config.admin).unwrap();
         let server = tokio::spawn(async move { admin::serve(listener, admin, &config.admin).await });
-        Self { dir, store, trigger, server }
+        Self { dir, store, accounts, trigger, server }
     }
 
     fn socket(&self) -> std::path::PathBuf {
@@ -127,6 +132,7 @@ impl Bed {
             decision: &decision,
             message_id: Some("one@example.org"),
             content_key: &mail.sha256,
+            print: None,
             subject: "Printer",
             from: ada.clone(),
             requester: ada,
@@ -307,6 +313,9 @@ async fn commands_say_what_they_did_and_fail_with_one_line() {
         (&format!("raw {id}"), 0, "Message-ID: <one@example.org>"),
         (&format!("erase {id}"), 1, "add --yes to do it"),
         (&format!("erase {id} --yes"), 0, "are erased"),
+        ("secrets show", 0, "encrypts"),
+        ("secrets rotate", 0, "0 secrets are encrypted with a fresh key"),
+        ("secrets rotate --prune --json", 0, "\"dropped\": 2"),
         ("completions bash", 0, "complete -F"),
         ("man", 0, ".TH ticketgate"),
     ];
@@ -329,12 +338,9 @@ fn accounts(store: &Store, dir: &std::path::Path, clock: &Clock) -> Accounts {
         })
     });
     let accounts = Accounts::new(store.clone(), vault, probe, clock.clone(), Metrics::new());
-    accounts.configure(vec![Account {
-        channel: Address::parse("support@localhost").unwrap(),
-        user: "support".into(),
-        host: "imap.example".into(),
-        password_file: None,
-    }]);
+    let channel = Address::parse("support@localhost").unwrap();
+    let accounts_of = vec![Account::with_password(channel, "support", "imap.example")];
+    accounts.configure(Setup { accounts: accounts_of, ..Setup::default() });
     accounts
 }
 
@@ -357,4 +363,216 @@ async fn a_mailbox_is_connected_only_with_what_works() {
     }
     assert_eq!(bed.post("/v1/channels/other@localhost/pause", &json!({})).await.0, 404);
     assert_eq!(bed.store.sources().unwrap().remove(0).wanted.as_str(), "disconnected");
+}
+
+/// A provider that hands out device codes nobody uses, and nothing else.
+async fn provider() -> String {
+    use tokio::io::AsyncWriteExt;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let place = url.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 4096];
+            let read = stream.read(&mut head).await.unwrap();
+            let device = String::from_utf8_lossy(&head[..read]).contains("/device");
+            let (status, body) = match device {
+                true => (
+                    200,
+                    format!(
+                        r#"{{"device_code":"d","user_code":"ABCD","verification_uri":"{place}/go","expires_in":300,"interval":5}}"#
+                    ),
+                ),
+                false => (400, r#"{"error":"authorization_pending"}"#.to_owned()),
+            };
+            let kind = "Content-Type: application/json\r\nConnection: close";
+            let answer = format!("HTTP/1.1 {status} X\r\n{kind}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authorisation_is_begun_shown_answered_and_cancelled() {
+    let bed = Bed::new();
+    let place = provider().await;
+    let url = |path: &str| Some(format!("{place}/{path}"));
+    let idp = ProviderConfig {
+        name: "idp".into(),
+        client_id: "gateway".into(),
+        authorization_url: url("auth"),
+        token_url: url("token"),
+        device_url: url("device"),
+        ..ProviderConfig::default()
+    };
+    let channel = Address::parse("support@localhost").unwrap();
+    let oauth = Some(OauthUse { provider: "idp".into(), flow: Flow::Code, consent_as: None });
+    let account = Account { oauth, ..Account::with_password(channel, "support@localhost", "imap.example") };
+    bed.accounts.configure(Setup { accounts: vec![account], providers: vec![idp], ..Setup::default() });
+    let base = "/v1/channels/support@localhost";
+    assert_eq!(bed.post(&format!("{base}/connect"), &json!({"password": "x"})).await.0, 409);
+    assert_eq!(bed.post(&format!("{base}/connect"), &json!({"flow": "magic"})).await.0, 400);
+
+    let (status, begun) = bed.post(&format!("{base}/connect"), &json!({})).await;
+    let shown = &begun["authorisation"];
+    assert_eq!((status.as_u16(), &shown["flow"], &shown["state"]), (200, &json!("code"), &json!("waiting")), "{begun}");
+    let address = shown["url"].as_str().unwrap();
+    assert!(
+        address.starts_with(&format!("{place}/auth?")) && address.contains("login_hint=support%40localhost"),
+        "{address}"
+    );
+    let at = format!("{base}/authorisations/{}", shown["id"].as_str().unwrap());
+    assert_eq!(bed.get(&at).await.1["state"], "waiting");
+    let (status, said) =
+        bed.post(&format!("{at}/answer"), &json!({"redirected_to": "http://x/?code=hush&state=x"})).await;
+    assert!(status == 409 && !said.to_string().contains("hush"), "{said}");
+    let state = address.split(['?', '&']).find_map(|part| part.strip_prefix("state=")).unwrap();
+    let declined = json!({"redirected_to": format!("http://127.0.0.1/?error=access_denied&state={state}")});
+    let (_, ended) = bed.post(&format!("{at}/answer"), &declined).await;
+    assert_eq!((&ended["state"], &ended["code"]), (&json!("refused"), &json!("consent_declined")), "{ended}");
+    assert!(ended["action"].as_str().unwrap().contains("ticketgate connect support@localhost"), "{ended}");
+
+    let (_, begun) = bed.post(&format!("{base}/connect"), &json!({"flow": "device"})).await;
+    let shown = &begun["authorisation"];
+    assert_eq!((&shown["user_code"], &shown["url"]), (&json!("ABCD"), &Value::Null), "{begun}");
+    let at = format!("{base}/authorisations/{}", shown["id"].as_str().unwrap());
+    let (status, ended) = request(&bed.socket(), "DELETE", &at, "").await;
+    assert_eq!((status.as_u16(), &ended["state"]), (200, &json!("refused")), "{ended}");
+    assert_eq!(bed.get(&format!("{base}/authorisations/none")).await.0, 404);
+    let (_, channels) = bed.get("/v1/channels").await;
+    let credential = &channels["channels"][0]["connection"]["credential"];
+    assert_eq!((&credential["kind"], &credential["provider"]), (&json!("oauth"), &json!("idp")), "{channels}");
+    let (code, said) = command(&bed, "connect support@localhost --flow device --no-wait").await;
+    assert!(code == Some(0) && said.contains("ABCD") && said.contains("/go"), "{said}");
+    let (code, said) = command(&bed, "channels show support@localhost").await;
+    assert!(code == Some(0) && said.contains("oauth, idp, code"), "{said}");
+}
+
+/// A recipient, its state, and the brake that holds it.
+type To<'a> = (&'a str, DeliveryState, Option<(Scope, Limit)>);
+
+/// A mail that leaves is taken up and filed, as the outbox would find it.
+async fn send(bed: &Bed, recipients: &[To<'_>]) -> String {
+    let now = ticketgate::clock::Clock::system().now();
+    let id = MailId::fresh(now);
+    let mut body = bed.store.body(id, 1 << 20);
+    body.push(b"From: support@localhost\r\nSubject: Re: Printer\r\n\r\nTry again\r\n").await.unwrap();
+    let channel = Address::parse("support@localhost").unwrap();
+    let to = |text: &str| Address::parse(text).unwrap();
+    let meta = OutgoingMeta { author: "bea".into(), ..OutgoingMeta::default() };
+    let incoming = Incoming {
+        id,
+        received_at: now,
+        envelope: Envelope {
+            mail_from: Some(channel.clone()),
+            rcpt_to: recipients.iter().map(|(who, ..)| to(who)).collect(),
+        },
+        origin: Origin {
+            kind: OriginKind::Api,
+            peer: "socket".into(),
+            helo: None,
+            tls: None,
+            client_certificate: None,
+            auth: AuthResults::default(),
+            remote: None,
+        },
+        deliveries: vec![Delivery { channel: channel.clone(), rcpt_to: Vec::new() }],
+        review: false,
+        outgoing: Some(meta.clone()),
+        body: body.finish().await.unwrap(),
+    };
+    bed.store.spool(incoming).await.unwrap();
+    let mail = bed.store.spooled(1, 1 << 20).unwrap().remove(0);
+    let recipient = |(who, state, brake): &To<'_>| NewRecipient {
+        address: to(who),
+        notify: None,
+        orcpt: None,
+        state: *state,
+        why: None,
+        brake: *brake,
+    };
+    let new = NewOutgoing {
+        mail: &mail,
+        meta: &meta,
+        channel: &channel,
+        queue: "Support",
+        message_id: Some("out@localhost"),
+        subject: "Re: Printer",
+        from: PersonRow { name: String::new(), address: "support@localhost".into() },
+        ticket: None,
+        matched_by: None,
+        recipients: recipients.iter().map(recipient).collect(),
+        attachments: false,
+        orders: Vec::new(),
+        repeats: None,
+        trace: Vec::new(),
+        now,
+    };
+    let filed = bed.store.step(|step| {
+        let row = step.file_outgoing(&new)?;
+        step.filed(mail.position);
+        Ok::<_, StoreError>(row)
+    });
+    filed.unwrap().id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_outbox_is_listed_and_steered() {
+    let bed = Bed::new();
+    let id = send(&bed, &[("ann@example.org", DeliveryState::Queued, None)]).await;
+    let held = [("bob@example.org", DeliveryState::Held, Some((Scope::Recipient, (10, 30))))];
+    let braked = send(&bed, &held).await;
+    let (_, page) = bed.get("/v1/outbox?state=waiting").await;
+    assert_eq!(page["mails"][0]["id"], json!(id));
+    assert_eq!(page["mails"][0]["delivery"][0]["address"], "ann@example.org");
+    assert_eq!(bed.get("/v1/outbox?limit=1").await.1["mails"][0]["id"], json!(braked));
+    let path = |order: &str| format!("/v1/outbox/{id}/{order}");
+    // Order, body, status, state afterwards.
+    let table = [
+        ("release", json!({}), StatusCode::CONFLICT, ""),
+        ("hold", json!({"author": "eve"}), StatusCode::OK, "held"),
+        ("release", json!({}), StatusCode::OK, "waiting"),
+        ("reroute", json!({"relay": "nowhere"}), StatusCode::BAD_REQUEST, ""),
+        ("reroute", json!({"relay": "sandbox"}), StatusCode::OK, "waiting"),
+        ("retry", json!({"relay": "sandbox"}), StatusCode::BAD_REQUEST, ""),
+        ("retry", json!({}), StatusCode::OK, "waiting"),
+        ("cancel", json!({}), StatusCode::OK, "cancelled"),
+        ("explode", json!({}), StatusCode::NOT_FOUND, ""),
+    ];
+    for (order, body, status, state) in table {
+        let (got, answer) = bed.post(&path(order), &body).await;
+        assert_eq!(got, status, "{order}: {answer}");
+        if status == StatusCode::OK {
+            assert_eq!(answer["state"], state, "{order}");
+        }
+    }
+    let (_, mail) = bed.get(&format!("/v1/outbox/{id}")).await;
+    assert_eq!((&mail["relay"], &mail["delivery"][0]["state"]), (&json!("sandbox"), &json!("cancelled")));
+    let (_, entry) = bed.get(&format!("/v1/entries/{id}")).await;
+    assert_eq!((&entry["direction"], &entry["filing"]), (&json!("outbound"), &json!("relayed")));
+    assert_eq!(entry["delivery"][0]["state"], "cancelled");
+    assert_eq!(bed.get("/v1/outbox/nothing").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(bed.get("/v1/outbox?state=lost").await.0, StatusCode::BAD_REQUEST);
+
+    let (_, loops) = bed.get("/v1/loops").await;
+    let brake = loops["brakes"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!((&loops["brakes"][0]["held"], &loops["brakes"][0]["mails"]), (&json!(1), &json!(30)));
+    let (_, status) = bed.get("/v1/status").await;
+    assert!(status["problems"].to_string().contains("loop_brakes"), "{status}");
+    assert_eq!(bed.post(&format!("/v1/loops/{brake}/release"), &json!({})).await.0, StatusCode::OK);
+    assert_eq!(bed.post(&format!("/v1/loops/{brake}/release"), &json!({})).await.0, StatusCode::CONFLICT);
+    assert_eq!(bed.get(&format!("/v1/outbox/{braked}")).await.1["state"], "waiting");
+
+    let report = |word| Bounced { addresses: vec!["bob@example.org".into()], word, said: "spam".into(), hard: false };
+    let seq = bed.store.entry(&braked).unwrap().unwrap().seq;
+    let suppress = Suppress { after: 3, within: jiff::SignedDuration::from_hours(1) };
+    let now = ticketgate::clock::Clock::system().now();
+    bed.store.step(|step| step.bounced(seq, &[report("complaint")], suppress, now)).unwrap();
+    assert_eq!(bed.get("/v1/suppressions").await.1["suppressions"][0]["address"], "bob@example.org");
+    let clear = "/v1/suppressions/bob@example.org/clear";
+    assert_eq!(bed.post(clear, &json!({})).await.0, StatusCode::OK);
+    assert_eq!(bed.post(clear, &json!({})).await.0, StatusCode::CONFLICT);
+    assert_eq!(bed.get("/v1/suppressions?all=true").await.1, json!({"suppressions": []}));
 }

@@ -53,7 +53,7 @@ fn the_example_shows_every_key() {
 fn collect_sections(table: &toml::Table, path: &str, sections: &mut Vec<(String, BTreeSet<String>)>) {
     let header = match path {
         "" => String::new(),
-        "channel" | "queue" | "relay" | "dkim" | "smtp.listeners" => format!("[[{path}]]"),
+        "channel" | "queue" | "oauth" | "relay" | "dkim" | "smtp.listeners" => format!("[[{path}]]"),
         "channel.source" => "[[channel]]\n[channel.source]".into(),
         "relay.quota" => "[[relay]]\n[relay.quota]".into(),
         other => format!("[{other}]"),
@@ -199,11 +199,85 @@ fn single_faults() {
             "t.toml:4: dkim.key_file: /nowhere: ",
         ),
         ("channel = []", "t.toml:1: channel: there is no channel;"),
+        (
+            "[outbox]\ndefault_relay = \"sandbx\"",
+            "t.toml:2: outbox.default_relay: there is no relay \"sandbx\"; did you",
+        ),
+        ("[outbox]\nretry_waits = []", "t.toml:2: outbox.retry_waits: 0 waits, each has to be 1s to 1d; write 1 to 50"),
+        ("[outbox]\ngive_up = \"1s\"", "t.toml:2: outbox.give_up: 1s is out of range; write 1m to 30d"),
+        ("[outbox]\nconcurrency = 0", "t.toml:2: outbox.concurrency: 0 is out of range; write 1 to 10000"),
+        ("[outbox]\nmemory_bytes = \"1kB\"", "t.toml:2: outbox.memory_bytes: 1kB is out of range; write 1MiB to 4GiB"),
+        (
+            "[loops]\nnever_send_to = [\"*@*\"]",
+            "t.toml:2: loops.never_send_to: \"*@*\" is not a pattern: \"*@*\" would stop all mail;",
+        ),
+        ("[loops]\noverall = [[601, 5]]", "t.toml:2: loops.overall: a limit is out of range; write pairs of minutes"),
+        (
+            "[[channel]]\naddress = \"a@b.example\"\nrelay = \"nowhere\"",
+            "t.toml:3: channel.relay: there is no relay \"nowhere\";",
+        ),
     ];
     for (text, want) in table {
         let faults = parse(text).unwrap_err();
         assert!(faults.len() == 1 && faults[0].starts_with(want), "{text}\n{faults:#?}\n{want}");
     }
+}
+
+#[test]
+fn faults_of_oauth() {
+    let source = |rest: &str| {
+        format!("[[channel]]\naddress = \"a@b.example\"\n[channel.source]\nhost = \"imap.b.example\"\n{rest}")
+    };
+    let oauth = "\n[[oauth]]\nname = \"idp\"\nclient_id = \"x\"\nissuer = \"https://id.example\"\n";
+    let table = [
+        (
+            source("oauth = \"idq\"") + oauth,
+            "t.toml:5: channel.source.oauth: there is no [[oauth]] \"idq\"; did you mean \"idp\"?",
+        ),
+        (source("oauth = \"idp\""), "t.toml:5: channel.source.oauth: there is no [[oauth]] \"idp\"; add an [[oauth]]"),
+        (
+            source("oauth = \"idp\"\npassword_file = \"/x\"") + oauth,
+            "t.toml:6: channel.source.password_file: there is oauth as well; keep one of the two",
+        ),
+        (
+            source("oauth = \"idp\"\nflow = \"app\"") + oauth,
+            "t.toml:6: channel.source.flow: \"app\" needs an application that can prove who it is, and \"idp\" cannot;",
+        ),
+        (source("flow = \"device\""), "t.toml:5: channel.source.flow: it needs oauth;"),
+        (source("consent_as = \"c@b.example\""), "t.toml:5: channel.source.consent_as: it needs oauth;"),
+        (
+            source("oauth = \"idp\"\nconsent_as = \"c\"") + oauth,
+            "t.toml:6: channel.source.consent_as: \"c\" is not an address",
+        ),
+        (
+            source("oauth = \"idp\"\nmechanism = \"plain\"") + oauth,
+            "t.toml:6: channel.source.mechanism: it sends a password",
+        ),
+        (source("mechanism = \"xoauth2\""), "t.toml:5: channel.source.mechanism: it needs oauth;"),
+        (
+            format!("{oauth}redirect_url = \"https://desk.example/back\""),
+            "t.toml:6: oauth.redirect_url: it is public, and nobody listens for it;",
+        ),
+        (format!("{oauth}{oauth}"), "t.toml:8: oauth.name: \"idp\" is there twice;"),
+        (
+            "[accounts]\nrefresh_before = \"2h\"".into(),
+            "t.toml:2: accounts.refresh_before: 2h is out of range; write 1s to 1h",
+        ),
+        ("[accounts]\nmax_authorisations = 0".into(), "t.toml:2: accounts.max_authorisations: 0 is out of range;"),
+        (
+            "[accounts]\nredirect_listen = \"127.0.0.1:9725\"".into(),
+            "t.toml:2: accounts.redirect_listen: 127.0.0.1:9725 is used by metrics.listen already;",
+        ),
+    ];
+    for (text, want) in table {
+        let faults = parse(&text).unwrap_err();
+        assert!(faults.len() == 1 && faults[0].starts_with(want), "{text}\n{faults:#?}\n{want}");
+    }
+    // Nobody has to use what is registered, and the flow is chosen by what the provider is.
+    assert_eq!(parse(oauth).unwrap().setup().providers[0].name, "idp");
+    let used =
+        parse(&(source("oauth = \"idp\"\nuser = \"shared@b.example\"\nconsent_as = \"c@b.example\"") + oauth)).unwrap();
+    assert_eq!(used.setup().accounts[0].consenting(), ["c@b.example", "shared@b.example"]);
 }
 
 #[test]

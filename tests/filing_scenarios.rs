@@ -2,7 +2,7 @@
 //!
 //! The whole way from the door's hand-over to the filed entry is run, with a real store in a temporary directory. A
 //! file's lines: `#` begins a comment; `channel ADDRESS` and `intake ADDRESS` set the house up; `mail FROM > RCPT…`
-//! begins a mail, which ends at a line that begins with `=>`; that line says what is expected, one entry a line.
+//! begins a forwarded mail and `pull FROM > RCPT` one from the mailbox of that address; it ends at a line that begins with `=>`; that line says what is expected, one entry a line.
 //! `{reply:N}` and `{token:N}` stand for the signed address and token of ticket N. `close N`, `reopen N`, `merge N M`
 //! are what people do; `restart` closes the store and opens it again.
 
@@ -15,7 +15,7 @@ use ticketgate::clock::Clock;
 use ticketgate::filing::{self, Worker};
 use ticketgate::intake::{self, Arrival, Intake, Refusal};
 use ticketgate::mail::auth::AuthResults;
-use ticketgate::mail::origin::OriginKind;
+use ticketgate::mail::origin::{OriginKind, RemoteMessage};
 use ticketgate::mail::{Address, Envelope, MailId, Origin};
 use ticketgate::metrics::Metrics;
 use ticketgate::store::{self, Store, StoreError};
@@ -33,6 +33,8 @@ struct House {
     metrics: Metrics,
     filing: filing::Config,
     seen: u64,
+    /// The last uid of the mailboxes.
+    uid: u32,
 }
 
 impl House {
@@ -51,6 +53,7 @@ impl House {
             metrics,
             filing: filing::Config::default(),
             seen: 0,
+            uid: 0,
         }
     }
 
@@ -67,6 +70,10 @@ impl House {
     }
 
     async fn mail(&mut self, from: &str, to: &[String], text: &str) -> Vec<String> {
+        self.arrive(OriginKind::Smtp, from, to, text).await
+    }
+
+    async fn arrive(&mut self, kind: OriginKind, from: &str, to: &[String], text: &str) -> Vec<String> {
         let config = Arc::new(ArcSwap::from_pointee(intake::Config::default()));
         let intake = Intake::new(self.store().clone(), self.directory.clone(), config, self.metrics.clone());
         let id = MailId::fresh(self.clock.now());
@@ -77,14 +84,17 @@ impl House {
             mail_from: Address::parse(from).ok(),
             rcpt_to: to.iter().map(|rcpt| Address::parse(rcpt).unwrap()).collect(),
         };
+        self.uid += 1;
+        let channel = envelope.rcpt_to[0].clone();
+        let remote = RemoteMessage { channel, validity: 1, uid: self.uid, backfill: false };
         let origin = Origin {
-            kind: OriginKind::Smtp,
+            kind,
             peer: "192.0.2.1".into(),
             helo: Some("mx.example.org".into()),
             tls: None,
             client_certificate: None,
             auth: AuthResults::default(),
-            remote: None,
+            remote: (kind == OriginKind::Imap).then_some(remote),
         };
         let arrival = Arrival { id, received_at: self.clock.now(), envelope, origin, body };
         match intake.accept(arrival).await {
@@ -188,7 +198,8 @@ async fn run(name: &str, text: &str) {
         match words.first() {
             None | Some(&"channel" | &"intake") => {}
             Some(&"restart") => house.restart(),
-            Some(&"mail") => {
+            Some(&("mail" | "pull")) => {
+                let kind = if words[0] == "mail" { OriginKind::Smtp } else { OriginKind::Imap };
                 let (from, to) = line["mail ".len()..].split_once('>').expect("mail FROM > RCPT");
                 let to: Vec<String> = to.split_whitespace().map(|rcpt| house.fill(rcpt)).collect();
                 let mut mail = String::new();
@@ -196,7 +207,7 @@ async fn run(name: &str, text: &str) {
                     mail.push_str(&house.fill(line));
                     mail.push_str("\r\n");
                 }
-                let got = house.mail(from.trim(), &to, &mail).await;
+                let got = house.arrive(kind, from.trim(), &to, &mail).await;
                 let mut want = Vec::new();
                 while let Some((_, line)) = rest.next_if(|(_, line)| line.starts_with("=>")) {
                     want.push(line[2..].trim().to_owned());

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use ticketgate::accounts::{Account, Accounts, State};
+use ticketgate::accounts::{Account, Accounts, Setup, State};
 use ticketgate::clock::Clock;
 use ticketgate::filing::{self, Loops};
 use ticketgate::mail::auth::AuthResults;
@@ -191,12 +191,8 @@ impl House {
         let probe: ticketgate::accounts::Probe = Arc::new(|_, _| Box::pin(async { Ok(()) }));
         let accounts = Accounts::new(store.clone(), vault, probe, self.clock.clone(), metrics.clone());
         if configured {
-            accounts.configure(vec![Account {
-                channel: address(SUPPORT),
-                user: "support".into(),
-                host: "imap.example.com".into(),
-                password_file: None,
-            }]);
+            let of = vec![Account::with_password(address(SUPPORT), "support", "imap.example.com")];
+            accounts.configure(Setup { accounts: of, ..Setup::default() });
         }
         let shared = relay::Shared {
             accounts: accounts.clone(),

@@ -53,8 +53,10 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("axum::", &["admin"], "HTTP stays at the admin socket"),
     ("anyhow::", &["main"], "a room has an error of its own"),
     ("async_imap::", &["pull"], "IMAP stays at its door"),
-    ("mail_send::", &["relay"], "how mail leaves, relay says"),
+    ("mail_send::", &["relay", "cli"], "how mail leaves, relay says; the demo is a customer with a program of its own"),
     ("chacha20poly1305::", &["store"], "secrets at rest are the store's"),
+    ("oauth2::", &["net"], "the protocol of grants is net's"),
+    ("reqwest::", &[], "HTTP requests of ours go through net/http.rs"),
     ("rustls_platform_verifier::", &["net"], "which servers to believe, net says"),
 ];
 

@@ -3,29 +3,50 @@
 //! This is where the doors that pull and the people who look after them meet: a door writes states to the board and
 //! waits for orders; the admin socket reads the board and gives orders. Must not know: IMAP, tickets, HTTP.
 
+mod account;
+mod authorise;
+mod board;
+mod config;
 pub mod connection;
+mod consent;
+mod credential;
+mod forecast;
 pub mod problem;
+mod redirect;
+mod secrets;
+mod tokens;
+mod trouble;
+mod watch;
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
-use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::watch;
+use secrecy::SecretString;
+use tokio::sync::{Semaphore, watch as wake};
 
+pub use account::{Account, OauthUse, Setup, Use};
+pub use authorise::{Authorisation, Outcome};
+pub use config::Config;
 pub use connection::{Connection, State};
+pub use credential::Flow;
+pub use forecast::End;
 pub use problem::{Cause, Problem, Remedy};
+pub use redirect::is_loopback;
+pub use watch::Shown;
 
 use crate::clock::Clock;
 use crate::mail::Address;
 use crate::metrics::Metrics;
+use crate::net::oauth::OAuth;
 use crate::store::rows::Wanted;
 use crate::store::vault::{Vault, VaultError};
 use crate::store::{Store, StoreError};
+use authorise::Authorisations;
+use credential::Credential;
+use tokens::{Need, Slot};
 
 /// The longest password that is read from a file.
 const LONGEST_PASSWORD: usize = 4096;
@@ -42,17 +63,6 @@ pub enum Login {
         user: String,
         token: SecretString,
     },
-}
-
-/// One account, as the configuration has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Account {
-    pub channel: Address,
-    /// The name that the mailbox is logged in to with.
-    pub user: String,
-    pub host: String,
-    /// A file that holds the password; without one it is asked for by `connect` and kept in the vault.
-    pub password_file: Option<PathBuf>,
 }
 
 /// Logs in and opens the folder, to see whether a credential works before it is kept. The gateway hands it in, because
@@ -77,8 +87,16 @@ pub enum AccountError {
     NoSource(Address),
     #[error("{0} has a password_file in the configuration; change the password there")]
     FromFile(Address),
+    #[error("{0} is authorised by OAuth, and takes no password")]
+    NoPassword(Address),
+    #[error("{0} is logged in to with a password: its source names no oauth")]
+    NoOauth(Address),
     #[error("{channel} could not be connected: {}", problem.said)]
     Refused { channel: Address, problem: Problem },
+    #[error("{0} authorisations wait for somebody already")]
+    TooManyAuthorisations(usize),
+    #[error("this answer belongs to another authorisation: its state is not the one that was sent")]
+    ForeignAnswer,
     #[error(transparent)]
     Vault(#[from] VaultError),
     #[error(transparent)]
@@ -95,9 +113,15 @@ struct Inner {
     probe: Probe,
     clock: Clock,
     metrics: Metrics,
-    accounts: ArcSwap<Vec<Account>>,
-    board: watch::Sender<BTreeMap<String, Connection>>,
-    orders: Mutex<HashMap<String, watch::Sender<Orders>>>,
+    setup: ArcSwap<Setup>,
+    board: wake::Sender<BTreeMap<String, Connection>>,
+    orders: Mutex<HashMap<String, wake::Sender<Orders>>>,
+    slots: Mutex<HashMap<String, Arc<Slot>>>,
+    /// Providers by name, made at their first use after a reload.
+    providers: Mutex<HashMap<String, OAuth>>,
+    /// A permit for each refresh that runs.
+    running: Arc<Semaphore>,
+    authorisations: Authorisations,
 }
 
 impl std::fmt::Debug for Accounts {
@@ -114,79 +138,107 @@ impl Accounts {
             probe,
             clock,
             metrics,
-            accounts: ArcSwap::default(),
-            board: watch::Sender::default(),
+            setup: ArcSwap::default(),
+            board: wake::Sender::default(),
             orders: Mutex::default(),
+            slots: Mutex::default(),
+            providers: Mutex::default(),
+            running: Arc::new(Semaphore::new(tokens::AT_ONCE as usize)),
+            authorisations: Authorisations::default(),
         }))
     }
 
-    /// Takes over what the configuration says now.
-    pub fn configure(&self, accounts: Vec<Account>) {
+    /// Takes over what the configuration says now. Files of providers are read again at their next use.
+    pub fn configure(&self, setup: Setup) {
         self.0.board.send_modify(|board| {
-            board.retain(|key, _| accounts.iter().any(|account| account.channel.key() == *key));
+            board.retain(|key, _| setup.accounts.iter().any(|account| account.channel.key() == *key));
         });
-        self.0.accounts.store(accounts.into());
+        self.0.setup.store(setup.into());
+        self.0.providers.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// The accounts of the configuration.
-    pub fn configured(&self) -> Arc<Vec<Account>> {
-        self.0.accounts.load_full()
+    /// What the configuration says.
+    pub fn setup(&self) -> Arc<Setup> {
+        self.0.setup.load_full()
     }
 
-    /// What to log in with. Blocks on the disk.
-    pub fn login(&self, channel: &Address) -> Result<Login, Problem> {
-        let account = self.account(channel).map_err(|e| Problem::new(Cause::CredentialMissing, e.to_string()))?;
-        if let Some(file) = &account.password_file {
-            let text = std::fs::read_to_string(file)
-                .map_err(|error| Problem::new(Cause::CredentialMissing, format!("{}: {error}", file.display())))?;
-            let password = text.trim_end_matches(['\r', '\n']);
-            if password.is_empty() || password.len() > LONGEST_PASSWORD {
-                let said = format!("{}: it is empty or over {LONGEST_PASSWORD} bytes long", file.display());
-                return Err(Problem::new(Cause::CredentialMissing, said));
-            }
-            return Ok(Login::Password { user: account.user, password: password.to_owned().into() });
+    /// What to log in with.
+    pub async fn login(&self, channel: &Address) -> Result<Login, Problem> {
+        let missing = |error: AccountError| Problem::new(Cause::CredentialMissing, error.to_string());
+        let account = self.account(channel).map_err(missing)?;
+        if account.oauth.is_some() {
+            let token = self.token(&account, Need::Usable).await?;
+            return Ok(Login::Bearer { user: account.user, token });
         }
-        match self.0.vault.get(&channel.key()) {
-            Ok(Some(secret)) => {
-                let password = String::from_utf8_lossy(&secret).into_owned();
-                Ok(Login::Password { user: account.user, password: password.into() })
-            }
-            Ok(None) => Err(Problem::new(Cause::CredentialMissing, "no password is known")),
-            Err(error) => Err(Problem::new(Cause::VaultKey, error.to_string())),
+        if account.password_file.is_some() {
+            return tokens::blocking(move || password_of_file(&account)).await;
+        }
+        match self.read(channel).await? {
+            Some(Credential::Password(password)) => Ok(Login::Password { user: account.user, password }),
+            _ => Err(Problem::new(Cause::CredentialMissing, "no password is known")),
         }
     }
 
-    /// Connects an account, or connects it again: the credential is tried first, and kept only if it works. Where the
-    /// mailbox was connected before, fetching goes on where it stopped.
+    /// What to log in with after the server has refused `refused`: another token, if the provider gives one. None for
+    /// a password, of which there is only one.
+    pub async fn login_instead(&self, channel: &Address, refused: &Login) -> Result<Option<Login>, Problem> {
+        let Login::Bearer { user, token } = refused else { return Ok(None) };
+        let Ok(account) = self.account(channel) else { return Ok(None) };
+        let token = self.token(&account, Need::InsteadOf(token.clone())).await?;
+        Ok(Some(Login::Bearer { user: user.clone(), token }))
+    }
+
+    /// Keeps the token of a connection that is in use fresh. A session outlives its token, so only what a person has
+    /// to mend is an error.
+    pub async fn renew(&self, channel: &Address) -> Result<(), Problem> {
+        let Ok(account) = self.account(channel) else { return Ok(()) };
+        let Some(about) = self.slot(channel).shown().filter(|_| account.oauth.is_some()) else { return Ok(()) };
+        if self.0.clock.now() < about.next_refresh(self.setup().config.refresh_before) {
+            return Ok(());
+        }
+        match self.token(&account, Need::Usable).await {
+            Err(problem) if problem.cause.remedy() == Remedy::Person => Err(problem),
+            _ => Ok(()),
+        }
+    }
+
+    /// Connects an account with a password, or connects it again: it is tried first, and kept only if it works. Where
+    /// the mailbox was connected before, fetching goes on where it stopped.
     pub async fn connect(
         &self,
         channel: &Address,
         password: Option<SecretString>,
         author: &str,
     ) -> Result<(), AccountError> {
-        let account = self.account(channel)?;
+        let account = self.usable(channel)?;
+        if account.oauth.is_some() {
+            return Err(AccountError::NoPassword(channel.clone()));
+        }
+        let refused = |problem| AccountError::Refused { channel: channel.clone(), problem };
         let login = match password {
             Some(_) if account.password_file.is_some() => return Err(AccountError::FromFile(channel.clone())),
-            Some(password) => Login::Password { user: account.user, password },
-            None => {
-                let (this, wanted) = (self.clone(), channel.clone());
-                let login = tokio::task::spawn_blocking(move || this.login(&wanted)).await;
-                let refused = |problem| AccountError::Refused { channel: channel.clone(), problem };
-                login.map_err(|e| refused(Problem::new(Cause::Protocol, e.to_string())))?.map_err(refused)?
-            }
+            Some(password) => Login::Password { user: account.user.clone(), password },
+            None => self.login(channel).await.map_err(refused)?,
         };
-        let tried = (self.0.probe)(channel.clone(), login.clone()).await;
-        tried.map_err(|problem| AccountError::Refused { channel: channel.clone(), problem })?;
+        (self.0.probe)(channel.clone(), login.clone()).await.map_err(refused)?;
+        if let (None, Login::Password { password, .. }) = (&account.password_file, login) {
+            self.replace(channel, Credential::Password(password)).await.map_err(refused)?;
+        }
         let (this, wanted, author) = (self.clone(), channel.clone(), author.to_owned());
-        let kept = tokio::task::spawn_blocking(move || this.keep(&wanted, &account.password_file, &login, &author));
-        kept.await.unwrap_or_else(|error| Err(StoreError::Broken(error.to_string()).into()))
+        let done = tokio::task::spawn_blocking(move || this.want(&wanted, Wanted::Connected, &author)).await;
+        done.unwrap_or_else(|error| Err(StoreError::Broken(error.to_string()).into()))
     }
 
-    fn keep(&self, channel: &Address, file: &Option<PathBuf>, login: &Login, author: &str) -> Result<(), AccountError> {
-        if let (None, Login::Password { password, .. }) = (file, login) {
-            self.0.vault.put(&channel.key(), password.expose_secret().as_bytes())?;
+    /// The account of a channel, if none of its addresses is used for something else (R3).
+    fn usable(&self, channel: &Address) -> Result<Account, AccountError> {
+        let account = self.account(channel)?;
+        match self.setup().taken(&account) {
+            Some((address, by)) => {
+                let problem = Problem::new(Cause::AddressInUse, format!("{address} is {by}"));
+                Err(AccountError::Refused { channel: channel.clone(), problem })
+            }
+            None => Ok(account),
         }
-        self.want(channel, Wanted::Connected, author)
     }
 
     /// Changes what is wanted of a connection. Blocks on the disk.
@@ -206,97 +258,26 @@ impl Accounts {
         Ok(())
     }
 
-    /// Gives an order to an account's task.
-    pub fn order(&self, channel: &Address, change: impl FnOnce(&mut Orders)) {
-        self.sender(channel).send_modify(change);
-    }
-
-    /// What an account's task waits on.
-    pub fn orders(&self, channel: &Address) -> watch::Receiver<Orders> {
-        self.sender(channel).subscribe()
-    }
-
-    fn sender(&self, channel: &Address) -> watch::Sender<Orders> {
-        let mut orders = self.0.orders.lock().unwrap_or_else(PoisonError::into_inner);
-        orders.entry(channel.key()).or_default().clone()
-    }
-
-    /// All connections, in the order of their addresses.
-    pub fn connections(&self) -> Vec<Connection> {
-        self.0.board.borrow().values().cloned().collect()
-    }
-
-    /// The connection of a channel.
-    pub fn connection(&self, channel: &Address) -> Option<Connection> {
-        self.0.board.borrow().get(&channel.key()).cloned()
-    }
-
-    /// Changes what the board shows of a connection; a new state is told to log, metrics and feed. The feed is behind
-    /// a sync, so it is written away from the caller.
-    pub fn show(&self, channel: &Address, change: impl FnOnce(&mut Connection)) {
-        let now = self.0.clock.now();
-        let mut told = None;
-        self.0.board.send_modify(|board| {
-            let connection = board.entry(channel.key()).or_insert_with(|| self.fresh(channel, now));
-            let before = connection.state.clone();
-            change(connection);
-            if connection.state.as_str() != before.as_str() || cause(&connection.state) != cause(&before) {
-                connection.since = now;
-                told = Some(connection.clone());
-            }
-        });
-        if let Some(connection) = told {
-            self.tell(&connection);
-        }
-    }
-
-    fn fresh(&self, channel: &Address, now: Timestamp) -> Connection {
-        let account = self.account(channel).map(|account| format!("{}@{}", account.user, account.host));
-        Connection {
-            channel: channel.clone(),
-            account: account.unwrap_or_default(),
-            state: State::Connecting,
-            since: now,
-            next_try: None,
-            last_look: None,
-            waiting: 0,
-            warnings: Vec::new(),
-        }
-    }
-
-    fn tell(&self, connection: &Connection) {
-        let (channel, state) = (connection.channel.clone(), connection.state.as_str());
-        self.0.metrics.connection_state(&channel.to_string(), state, cause(&connection.state).map(Cause::code));
-        let said = match &connection.state {
-            State::Problem(problem) => {
-                let action = problem.cause.action();
-                tracing::warn!(channel = %channel, cause = problem.cause.code(), said = %problem.said, action, "connection problem");
-                format!("problem {problem}; {action}")
-            }
-            other => {
-                tracing::info!(channel = %channel, state, "connection");
-                other.as_str().to_owned()
-            }
-        };
-        let (store, now) = (self.0.store.clone(), connection.since);
-        tokio::task::spawn_blocking(move || {
-            let write = store.step(|step| step.connection_event(&channel, "connection_changed", &said, None, now));
-            if let Err(trouble) = write {
-                tracing::warn!(%trouble, "a change of a connection could not be written to the feed");
-            }
-        });
-    }
-
     fn account(&self, channel: &Address) -> Result<Account, AccountError> {
-        let accounts = self.0.accounts.load();
-        let found = accounts.iter().find(|account| account.channel == *channel).cloned();
+        let setup = self.0.setup.load();
+        let found = setup.accounts.iter().find(|account| account.channel == *channel).cloned();
         found.ok_or_else(|| AccountError::NoSource(channel.clone()))
     }
 }
 
-fn cause(state: &State) -> Option<Cause> {
-    match state {
-        State::Problem(problem) => Some(problem.cause),
-        _ => None,
+fn password_of_file(account: &Account) -> Result<Login, Problem> {
+    let Some(file) = &account.password_file else {
+        return Err(Problem::new(Cause::CredentialMissing, "no password is known"));
+    };
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Problem::new(Cause::CredentialMissing, format!("{}: {error}", file.display())))?;
+    let password = text.trim_end_matches(['\r', '\n']);
+    if password.is_empty() || password.len() > LONGEST_PASSWORD {
+        let said = format!("{}: it is empty or over {LONGEST_PASSWORD} bytes long", file.display());
+        return Err(Problem::new(Cause::CredentialMissing, said));
     }
+    Ok(Login::Password { user: account.user.clone(), password: password.to_owned().into() })
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,19 @@ pub enum Cause {
     OtherConsumer,
     DiskLow,
     VaultKey,
+    ConsentMissing,
+    ConsentDeclined,
+    ConsentExpired,
+    ScopeMissing,
+    WrongAccount,
+    AddressInUse,
+    AuthorisationExpired,
+    AnswerMismatch,
+    TokenRefused,
+    ClientSecretExpired,
+    ClientWrong,
+    OauthConfig,
+    OauthProviderTrouble,
 }
 
 /// Whether waiting helps.
@@ -40,7 +53,7 @@ pub enum Remedy {
 
 impl Cause {
     /// Every cause, for documentation, metrics and tests.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 33] = [
         Self::CredentialMissing,
         Self::WrongPassword,
         Self::AppPasswordNeeded,
@@ -61,6 +74,19 @@ impl Cause {
         Self::OtherConsumer,
         Self::DiskLow,
         Self::VaultKey,
+        Self::ConsentMissing,
+        Self::ConsentDeclined,
+        Self::ConsentExpired,
+        Self::ScopeMissing,
+        Self::WrongAccount,
+        Self::AddressInUse,
+        Self::AuthorisationExpired,
+        Self::AnswerMismatch,
+        Self::TokenRefused,
+        Self::ClientSecretExpired,
+        Self::ClientWrong,
+        Self::OauthConfig,
+        Self::OauthProviderTrouble,
     ];
 
     /// The word that programs see.
@@ -86,6 +112,19 @@ impl Cause {
             Self::OtherConsumer => "other_consumer",
             Self::DiskLow => "disk_low",
             Self::VaultKey => "vault_key",
+            Self::ConsentMissing => "consent_missing",
+            Self::ConsentDeclined => "consent_declined",
+            Self::ConsentExpired => "consent_expired",
+            Self::ScopeMissing => "scope_missing",
+            Self::WrongAccount => "wrong_account",
+            Self::AddressInUse => "address_in_use",
+            Self::AuthorisationExpired => "authorisation_expired",
+            Self::AnswerMismatch => "answer_mismatch",
+            Self::TokenRefused => "token_refused",
+            Self::ClientSecretExpired => "client_secret_expired",
+            Self::ClientWrong => "client_wrong",
+            Self::OauthConfig => "oauth_config",
+            Self::OauthProviderTrouble => "oauth_provider_trouble",
         }
     }
 
@@ -118,6 +157,33 @@ impl Cause {
             Self::VaultKey => {
                 "the stored secret cannot be opened: put its key back, or run `ticketgate reconnect ADDRESS`"
             }
+            Self::ConsentMissing => "run `ticketgate connect ADDRESS` and consent with the mailbox's account",
+            Self::ConsentDeclined => "run `ticketgate connect ADDRESS` again, and accept what the provider asks",
+            Self::ConsentExpired => "the consent is over: run `ticketgate reconnect ADDRESS`",
+            Self::ScopeMissing => {
+                "grant the missing permission to the application, then run `ticketgate reconnect ADDRESS`"
+            }
+            Self::WrongAccount => {
+                "run `ticketgate reconnect ADDRESS` and sign in as the mailbox's own account, or name the other one as consent_as"
+            }
+            Self::AddressInUse => "an address has one use only: take one of the two out of the configuration",
+            Self::AuthorisationExpired => "nobody consented in time: run `ticketgate connect ADDRESS` again",
+            Self::AnswerMismatch => {
+                "the answer belongs to another authorisation: run `ticketgate connect ADDRESS` again, in one browser"
+            }
+            Self::TokenRefused => {
+                "the mailbox's server does not take the provider's token: check the scopes, and that IMAP is on for the mailbox"
+            }
+            Self::ClientSecretExpired => {
+                "make a new client secret at the provider, put it into its client_secret_file, and reload"
+            }
+            Self::ClientWrong => {
+                "the provider does not know this client: compare client_id, tenant and secret of the [[oauth]] section"
+            }
+            Self::OauthConfig => "correct the [[oauth]] section and reload",
+            Self::OauthProviderTrouble => {
+                "the provider of the tokens has trouble of its own; it is tried again by itself"
+            }
         }
     }
 
@@ -131,7 +197,19 @@ impl Cause {
             | Self::NoAccess
             | Self::Certificate
             | Self::FolderMissing
-            | Self::VaultKey => Remedy::Person,
+            | Self::VaultKey
+            | Self::ConsentMissing
+            | Self::ConsentDeclined
+            | Self::ConsentExpired
+            | Self::ScopeMissing
+            | Self::WrongAccount
+            | Self::AddressInUse
+            | Self::AuthorisationExpired
+            | Self::AnswerMismatch
+            | Self::TokenRefused
+            | Self::ClientSecretExpired
+            | Self::ClientWrong
+            | Self::OauthConfig => Remedy::Person,
             _ => Remedy::Wait,
         }
     }
@@ -199,6 +277,11 @@ pub struct Problem {
 impl Problem {
     pub fn new(cause: Cause, said: impl Into<String>) -> Self {
         Self { cause, said: said.into() }
+    }
+
+    /// What to do, with the address in the commands.
+    pub fn action_for(&self, channel: &crate::mail::Address) -> String {
+        self.cause.action().replace("ADDRESS", &channel.to_string())
     }
 }
 

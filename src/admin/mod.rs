@@ -5,6 +5,7 @@
 mod act;
 mod config;
 mod connections;
+pub mod credential;
 pub mod entry;
 mod events;
 mod listener;
@@ -14,6 +15,7 @@ mod outbox_status;
 pub mod problem;
 mod read;
 mod routes;
+pub mod secrets;
 mod status;
 pub mod types;
 

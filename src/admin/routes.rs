@@ -11,7 +11,7 @@ use axum::routing::{MethodRouter, get, post};
 use utoipa::OpenApi;
 
 use super::problem::Problem;
-use super::{Admin, Peer, Role, act, connections, events, outbox, read, status};
+use super::{Admin, Peer, Role, act, connections, events, outbox, read, secrets, status};
 
 /// The largest body of a request.
 const MAX_BODY: usize = 64 << 10;
@@ -33,6 +33,11 @@ const MAX_BODY: usize = 64 << 10;
         events::events,
         connections::connect,
         connections::order,
+        connections::authorisation,
+        connections::cancel,
+        connections::answer,
+        secrets::secrets,
+        secrets::rotate,
         act::note,
         act::close,
         act::reopen,
@@ -63,6 +68,10 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Admin>)> {
         ("/v1/channels", get(status::channels)),
         ("/v1/channels/{address}/connect", post(connections::connect)),
         ("/v1/channels/{address}/{order}", post(connections::order)),
+        ("/v1/channels/{address}/authorisations/{id}", get(connections::authorisation).delete(connections::cancel)),
+        ("/v1/channels/{address}/authorisations/{id}/answer", post(connections::answer)),
+        ("/v1/secrets", get(secrets::secrets)),
+        ("/v1/secrets/rotate", post(secrets::rotate)),
         ("/v1/tickets", get(read::tickets)),
         ("/v1/tickets/{number}", get(read::ticket)),
         ("/v1/tickets/{number}/notes", post(act::note)),

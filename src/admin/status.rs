@@ -4,10 +4,12 @@ use axum::extract::State;
 use axum::response::Json;
 use jiff::Timestamp;
 
+use super::credential::warning;
 use super::problem::Problem;
 use super::types::{ChannelJson, ChannelList, ListenerJson, ProblemJson, SpoolJson, Status, StoreJson};
 use super::{Admin, blocking, outbox_status};
 use crate::accounts::{Connection, State as Condition};
+use crate::mail::Address;
 use crate::store::Stats;
 use crate::units::show_duration;
 
@@ -22,6 +24,7 @@ pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Status>, P
     let mut problems = problems(&stats, room(&admin), admin.about.low_water_bytes, admin.clock.now());
     problems.extend(connection_problems(admin.accounts.connections()));
     problems.extend(outbox_status::problems(&board, &brakes, admin.clock.now()));
+    problems.extend(credential_warnings(&admin));
     let listeners = admin.about.listeners.iter();
     Ok(Json(Status {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -56,10 +59,7 @@ pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Status>, P
 #[utoipa::path(get, path = "/v1/channels", responses((status = 200, body = ChannelList)))]
 pub(super) async fn channels(State(admin): State<Admin>) -> Json<ChannelList> {
     let directory = admin.directory.load();
-    let shown = directory
-        .channels()
-        .iter()
-        .map(|channel| ChannelJson::of(channel, &directory, admin.accounts.connection(&channel.address)));
+    let shown = directory.channels().iter().map(|channel| ChannelJson::of(channel, &directory, &admin.accounts));
     let channels = shown.collect();
     Json(ChannelList { channels })
 }
@@ -95,11 +95,21 @@ fn connection_problems(connections: Vec<Connection>) -> Vec<ProblemJson> {
         Condition::Problem(problem) => Some(ProblemJson {
             code: problem.cause.code().into(),
             said: format!("{}: {}", connection.channel, problem.said),
-            action: problem.cause.action().into(),
+            action: problem.action_for(&connection.channel),
         }),
         _ => None,
     };
     connections.into_iter().filter_map(of).collect()
+}
+
+/// Which credentials are going to die soon.
+fn credential_warnings(admin: &Admin) -> Vec<ProblemJson> {
+    let setup = admin.accounts.setup();
+    let of = |channel: &Address| {
+        let ends = admin.accounts.credential(channel).map(|shown| shown.warnings).unwrap_or_default();
+        ends.iter().map(|end| warning(end, channel)).collect::<Vec<_>>()
+    };
+    setup.accounts.iter().flat_map(|account| of(&account.channel)).collect()
 }
 
 fn problems(stats: &Stats, room: Room, low_water: u64, now: Timestamp) -> Vec<ProblemJson> {

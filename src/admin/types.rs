@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::credential::CredentialJson;
 use super::entry::EntryJson;
 pub use super::outbox_status::OutboxStatus;
-use crate::accounts::{Connection, State};
+use crate::accounts::{Accounts, Connection, State};
 use crate::store::rows::{EventRow, TicketRow, TicketState};
 use crate::ticket::channel::AuthPolicy;
 use crate::ticket::{Channel, Directory};
@@ -151,6 +152,7 @@ pub struct ConnectionJson {
     /// Mails that wait for the rate to let them through.
     pub waiting: u64,
     pub warnings: Vec<String>,
+    pub credential: Option<CredentialJson>,
 }
 
 /// What `connect` is given. It has no `Debug`, because it may hold a password.
@@ -159,6 +161,8 @@ pub struct ConnectionJson {
 pub struct Connect {
     /// Without one, the password that is configured or kept is tried.
     pub password: Option<String>,
+    /// `code`, `device` or `app`, instead of the flow that is configured; for mailboxes with OAuth.
+    pub flow: Option<String>,
     pub author: Option<String>,
 }
 
@@ -307,7 +311,12 @@ impl From<EventRow> for EventJson {
 
 impl ChannelJson {
     /// A channel as the directory has it.
-    pub fn of(channel: &Channel, directory: &Directory, connection: Option<Connection>) -> Self {
+    pub fn of(channel: &Channel, directory: &Directory, accounts: &Accounts) -> Self {
+        let connection = accounts.connection(&channel.address).map(|connection| {
+            let credential = accounts.credential(&channel.address);
+            let credential = credential.map(|shown| CredentialJson::of(shown, &channel.address));
+            ConnectionJson { credential, ..connection.into() }
+        });
         let queue = directory.queues().iter().find(|queue| queue.name == channel.queue);
         let policy = match channel.auth_policy {
             AuthPolicy::Record => "record",
@@ -324,7 +333,7 @@ impl ChannelJson {
             auth_policy: policy.into(),
             max_mail_bytes: channel.max_mail_bytes,
             default: directory.default_channel() == Some(channel),
-            connection: connection.map(ConnectionJson::from),
+            connection,
         }
     }
 }
@@ -335,7 +344,7 @@ impl From<Connection> for ConnectionJson {
             State::Problem(problem) => Some(ProblemJson {
                 code: problem.cause.code().into(),
                 said: problem.said.clone(),
-                action: problem.cause.action().into(),
+                action: problem.action_for(&connection.channel),
             }),
             _ => None,
         };
@@ -348,6 +357,7 @@ impl From<Connection> for ConnectionJson {
             last_look: connection.last_look.map(|at| at.to_string()),
             waiting: connection.waiting,
             warnings: connection.warnings,
+            credential: None,
         }
     }
 }

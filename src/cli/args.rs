@@ -51,6 +51,10 @@ pub enum Command {
     #[command(subcommand)]
     Channels(ChannelCommand),
     /// Connect the mailbox of a support address, or connect it again
+    ///
+    /// Where the mailbox has a password it is asked for. Where it is authorised by OAuth, this says what to open in a
+    /// browser and waits until somebody has consented there; if the browser cannot reach this machine, paste the address
+    /// that it was sent to. Exit status 1 when it was refused, with the reason.
     #[command(visible_alias = "reconnect")]
     Connect {
         /// The support address
@@ -61,6 +65,12 @@ pub enum Command {
         /// Use the password that is configured or was kept before
         #[arg(long, conflicts_with = "password_stdin")]
         known_password: bool,
+        /// OAuth: how to consent, instead of the configured way
+        #[arg(long, value_parser = ["code", "device", "app"], conflicts_with_all = ["password_stdin", "known_password"])]
+        flow: Option<String>,
+        /// OAuth: print what to open, and do not wait for the consent
+        #[arg(long)]
+        no_wait: bool,
     },
     /// Stop fetching from a mailbox until it is connected again
     Disconnect {
@@ -82,6 +92,9 @@ pub enum Command {
     /// Addresses that nothing is sent to, because they failed or complained
     #[command(subcommand)]
     Suppressions(SuppressionCommand),
+    /// The keys that passwords and tokens are encrypted with
+    #[command(subcommand)]
+    Secrets(SecretCommand),
     /// Every decision about one mail
     Explain {
         /// The Message-ID, with or without angle brackets, or an entry's id
@@ -125,6 +138,8 @@ pub enum Command {
 pub enum ChannelCommand {
     /// All support addresses, with the state of their mailboxes
     List,
+    /// One support address with its mailbox and its credential
+    Show { address: String },
     /// Stop fetching for a while
     Pause { address: String },
     /// Go on fetching where it stopped
@@ -265,6 +280,18 @@ pub enum RejectCommand {
     Retry {
         /// The entry's id
         entry: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SecretCommand {
+    /// Where the keys are, and how many secrets each of them holds; never a secret or a key
+    Show,
+    /// Make a fresh key where the daemon may write the key file, and encrypt everything with it
+    Rotate {
+        /// Take keys that no secret needs any more out of the key file
+        #[arg(long)]
+        prune: bool,
     },
 }
 

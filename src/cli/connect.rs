@@ -6,9 +6,11 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use super::CliError;
+use super::authorise::{self, Until};
 use super::client::{Client, author, escape};
 use super::output::Output;
-use crate::admin::types::ChannelJson;
+use crate::admin::credential::ConnectAnswer;
+use crate::admin::types::{ChannelJson, ChannelList};
 
 /// The longest password that is read.
 const LONGEST: u64 = 4096;
@@ -22,8 +24,26 @@ pub(super) enum PasswordFrom {
     Known,
 }
 
-pub(super) fn connect(client: &Client, out: &mut Output, address: &str, from: PasswordFrom) -> Result<(), CliError> {
-    let password = match from {
+/// What was asked for on the command line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    pub address: &'a str,
+    pub from: PasswordFrom,
+    pub flow: Option<&'a str>,
+    pub until: Until,
+}
+
+pub(super) fn connect(client: &Client, out: &mut Output, asked: &Asked<'_>) -> Result<(), CliError> {
+    let address = asked.address;
+    let path = format!("/v1/channels/{}/connect", escape(address));
+    if asked.flow.is_some() || (asked.from == PasswordFrom::Terminal && by_oauth(client, address)?) {
+        let begun = client.post(&path, &json!({"flow": asked.flow, "author": author()}))?;
+        let ConnectAnswer::Begun { authorisation } = begun else {
+            return Err(CliError::new("the daemon began no authorisation", "use the command of the daemon's version"));
+        };
+        return authorise::lead(client, out, &authorisation, asked.until);
+    }
+    let password = match asked.from {
         PasswordFrom::Known => None,
         PasswordFrom::Stdin => Some(read_line()?),
         PasswordFrom::Terminal => Some(ask(address)?),
@@ -32,12 +52,20 @@ pub(super) fn connect(client: &Client, out: &mut Output, address: &str, from: Pa
         Some(password) => json!({"password": password.expose_secret(), "author": author()}),
         None => json!({"author": author()}),
     };
-    let channel: ChannelJson = client.post(&format!("/v1/channels/{}/connect", escape(address)), &body)?;
+    let channel: ChannelJson = client.post(&path, &body)?;
     if out.wants_json() {
         return out.json(&channel);
     }
     let account = channel.connection.map(|connection| connection.account).unwrap_or_default();
     out.line(&format!("{address} is connected to the mailbox {account}; new unread mail becomes tickets from now on"))
+}
+
+/// Whether a mailbox is authorised by OAuth, so that nobody is asked for a password.
+fn by_oauth(client: &Client, address: &str) -> Result<bool, CliError> {
+    let list: ChannelList = client.get("/v1/channels")?;
+    let channel = list.channels.into_iter().find(|channel| channel.address.eq_ignore_ascii_case(address));
+    let credential = channel.and_then(|channel| channel.connection).and_then(|connection| connection.credential);
+    Ok(credential.is_some_and(|credential| credential.kind == "oauth"))
 }
 
 /// Gives an order to a connection.

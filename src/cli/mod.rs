@@ -3,6 +3,7 @@
 //! Must not know: the rooms behind the socket. Only `check` and `fsck` work on files, without a daemon.
 
 pub mod args;
+mod authorise;
 mod client;
 mod connect;
 pub mod demo;
@@ -13,6 +14,7 @@ mod outbox;
 mod output;
 mod paper;
 mod rejects;
+mod secrets;
 mod status;
 mod table;
 mod tickets;
@@ -21,8 +23,9 @@ use std::path::PathBuf;
 
 use args::{ChannelCommand, Reach, RejectCommand, TicketCommand};
 pub use args::{Cli, Command};
+use authorise::Until;
 use client::Client;
-use connect::PasswordFrom;
+use connect::{Asked, PasswordFrom};
 use output::Output;
 
 /// Why a command failed: one line that says what and what to do.
@@ -56,13 +59,15 @@ pub fn execute(command: Command, reach: &Reach) -> Result<(), CliError> {
         Command::Man { to } => paper::man(to.as_deref(), &mut out),
         Command::Status => status::status(&Client::reach(reach)?, &mut out),
         Command::Channels(command) => execute_channels(command, &Client::reach(reach)?, &mut out),
-        Command::Connect { address, password_stdin, known_password } => {
+        Command::Connect { address, password_stdin, known_password, flow, no_wait } => {
             let from = match (password_stdin, known_password) {
                 (true, _) => PasswordFrom::Stdin,
                 (_, true) => PasswordFrom::Known,
                 _ => PasswordFrom::Terminal,
             };
-            connect::connect(&Client::reach(reach)?, &mut out, &address, from)
+            let until = if no_wait { Until::Begun } else { Until::Ended };
+            let asked = Asked { address: &address, from, flow: flow.as_deref(), until };
+            connect::connect(&Client::reach(reach)?, &mut out, &asked)
         }
         Command::Disconnect { address } => connect::order(&Client::reach(reach)?, &mut out, &address, "disconnect"),
         Command::Tickets(command) => execute_tickets(command, &Client::reach(reach)?, &mut out),
@@ -70,6 +75,7 @@ pub fn execute(command: Command, reach: &Reach) -> Result<(), CliError> {
         Command::Outbox(command) => outbox::outbox(command, &Client::reach(reach)?, &mut out),
         Command::Loops(command) => outbox::loops(command, &Client::reach(reach)?, &mut out),
         Command::Suppressions(command) => outbox::suppressions(command, &Client::reach(reach)?, &mut out),
+        Command::Secrets(command) => secrets::execute(command, &Client::reach(reach)?, &mut out),
         Command::Explain { message_id } => rejects::explain(&Client::reach(reach)?, &mut out, &message_id),
         Command::Export { after, follow } => export::export(&Client::reach(reach)?, &mut out, after, follow),
         Command::Raw { entry } => rejects::raw(&Client::reach(reach)?, &mut out, &entry),
@@ -80,6 +86,7 @@ pub fn execute(command: Command, reach: &Reach) -> Result<(), CliError> {
 fn execute_channels(command: ChannelCommand, client: &Client, out: &mut Output) -> Result<(), CliError> {
     match command {
         ChannelCommand::List => status::channels(client, out),
+        ChannelCommand::Show { address } => status::channel(client, out, &address),
         ChannelCommand::Pause { address } => connect::order(client, out, &address, "pause"),
         ChannelCommand::Resume { address } => connect::order(client, out, &address, "resume"),
         ChannelCommand::Look { address } => connect::order(client, out, &address, "look"),

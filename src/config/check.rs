@@ -25,6 +25,7 @@ pub(super) fn check(config: &Config, places: &Places, faults: &mut Vec<Fault>) {
     checker.sources(config);
     checker.relays(config);
     checker.dkim(config);
+    checker.providers(config);
     checker.smtp(config);
     checker.tls(config);
     checker.ports(config);
@@ -172,9 +173,13 @@ impl Checker<'_> {
     fn ports(&mut self, config: &Config) {
         let mut users: HashMap<std::net::SocketAddr, String> = HashMap::new();
         let mut uses = Vec::new();
+        let redirects = ["accounts", "redirect_listen"];
         // First, since most files leave it at its default: a fault then has the line of the listener.
         if config.metrics.enabled {
             uses.push((config.metrics.listen, "metrics.listen".to_owned(), String::new()));
+        }
+        if let Some(address) = config.accounts.redirect_listen {
+            uses.push((address, "accounts.redirect_listen".to_owned(), "accounts".to_owned()));
         }
         for (index, listener) in config.smtp.listeners.iter().enumerate() {
             uses.push((listener.bind, format!("smtp.listeners \"{}\"", listener.name), index.to_string()));
@@ -186,7 +191,11 @@ impl Checker<'_> {
             if let Some(other) = users.insert(address, user) {
                 let metrics = ["metrics", "listen"];
                 let listener = ["smtp", "listeners", &index, "bind"];
-                let path: &[&str] = if index.is_empty() { &metrics } else { &listener };
+                let path: &[&str] = match index.as_str() {
+                    "" => &metrics,
+                    "accounts" => &redirects,
+                    _ => &listener,
+                };
                 self.wrong(path, &format!("{address} is used by {other} already"), "give it another port");
             }
         }

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use super::Config;
 use super::check::Checker;
+use super::read::nearest;
+use crate::accounts::{self, Flow};
 use crate::mail::Address;
+use crate::pull::config::SourceConfig;
 
 impl Checker<'_> {
     /// An address that is a person's is no support address (R3).
@@ -37,6 +40,55 @@ impl Checker<'_> {
         }
     }
 
+    /// The section of accounts, and each provider by itself.
+    pub(super) fn providers(&mut self, config: &Config) {
+        for (key, wrong, advice) in config.accounts.faults() {
+            self.wrong(&["accounts", key], &wrong, &advice);
+        }
+        let mut names: HashMap<&str, usize> = HashMap::new();
+        for (index, provider) in config.providers.iter().enumerate() {
+            let at = index.to_string();
+            for (key, wrong, advice) in provider.faults() {
+                self.wrong(&["oauth", &at, key], &wrong, &advice);
+            }
+            if names.insert(&provider.name, index).is_some() {
+                let wrong = format!("\"{}\" is there twice", provider.name);
+                self.wrong(&["oauth", &at, "name"], &wrong, "rename one of them");
+            }
+            let public = provider.redirect_url.as_deref().and_then(|text| url::Url::parse(text).ok());
+            if public.is_some_and(|url| !accounts::is_loopback(&url)) && config.accounts.redirect_listen.is_none() {
+                let advice =
+                    "add redirect_listen = \"127.0.0.1:9726\" to [accounts] and lead it there, or leave it out";
+                self.wrong(&["oauth", &at, "redirect_url"], "it is public, and nobody listens for it", advice);
+            }
+        }
+    }
+
+    /// Whether a source's provider is there, and can do what the source asks.
+    fn source_provider(&mut self, config: &Config, at: &str, source: &SourceConfig) {
+        let Some(name) = &source.oauth else { return };
+        let Some(provider) = config.providers.iter().find(|provider| &provider.name == name) else {
+            let advice = match nearest(name, config.providers.iter().map(|provider| provider.name.as_str())) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => "add an [[oauth]] with this name".into(),
+            };
+            self.wrong(&["channel", at, "source", "oauth"], &format!("there is no [[oauth]] \"{name}\""), &advice);
+            return;
+        };
+        let proves = provider.client_secret_file.is_some()
+            || provider.certificate_file.is_some()
+            || provider.service_account_file.is_some();
+        if source.flow == Some(Flow::App) && !proves {
+            let wrong = format!("\"app\" needs an application that can prove who it is, and \"{name}\" cannot");
+            let advice = "give it a client_secret_file, a certificate_file or a service_account_file";
+            self.wrong(&["channel", at, "source", "flow"], &wrong, advice);
+        }
+        if provider.service_account_file.is_some() && !matches!(source.flow, None | Some(Flow::App)) {
+            let wrong = format!("\"{name}\" is a service account, which nobody consents to");
+            self.wrong(&["channel", at, "source", "flow"], &wrong, "write \"app\", or leave it out");
+        }
+    }
+
     /// Each source by itself, and that no mailbox is pulled by two channels.
     pub(super) fn sources(&mut self, config: &Config) {
         let mut owners: HashMap<String, String> = HashMap::new();
@@ -46,6 +98,7 @@ impl Checker<'_> {
             for (key, wrong, advice) in source.faults() {
                 self.wrong(&["channel", &at, "source", key], &wrong, &advice);
             }
+            self.source_provider(config, &at, source);
             let user = source.user.as_deref().unwrap_or(&channel.address).to_lowercase();
             let mailbox = format!("{user} at {}, folder {}", source.host().unwrap_or_default(), source.folder);
             if let Some(other) = owners.insert(mailbox.clone(), channel.address.clone()) {

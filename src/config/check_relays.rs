@@ -164,8 +164,8 @@ fn numbers(relay: &RelayConfig) -> Found {
     let mut wrong = |key, shown: String, advice: &str| {
         faults.push((key, format!("{shown} is out of range"), format!("write {advice}")));
     };
-    if !CONNECTIONS.contains(&relay.concurrency) {
-        wrong("concurrency", relay.concurrency.to_string(), "1 to 1000");
+    if let Some(connections) = relay.concurrency.filter(|connections| !CONNECTIONS.contains(connections)) {
+        wrong("concurrency", connections.to_string(), "1 to 1000");
     }
     if relay.mails_per_connection == 0 {
         wrong("mails_per_connection", "0".into(), "1 or more");

@@ -1,7 +1,7 @@
 //! What a reload changes while the daemon runs, and what only a restart changes.
 
 use super::{Config, Server};
-use crate::smtp;
+use crate::{accounts, smtp};
 
 /// The parts of the configuration that differ between two files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,11 @@ fn without_listeners(config: &smtp::Config) -> smtp::Config {
     smtp::Config { listeners: Vec::new(), ..config.clone() }
 }
 
+/// The section of accounts without what only a restart changes.
+fn without_place(config: &accounts::Config) -> accounts::Config {
+    accounts::Config { redirect_listen: None, ..config.clone() }
+}
+
 /// Compares the configuration in use with one that was just read. Certificates are read anew at every reload, since
 /// their files change and their paths do not.
 pub fn changes(old: &Config, new: &Config) -> Changes {
@@ -32,6 +37,8 @@ pub fn changes(old: &Config, new: &Config) -> Changes {
     let place = |server: &Server| (server.hostname.clone(), server.data_dir.clone());
     let live = [
         ("channel", old.channels != new.channels),
+        ("oauth", old.providers != new.providers),
+        ("accounts", without_place(&old.accounts) != without_place(&new.accounts)),
         ("people", old.people != new.people),
         ("relay", old.relays != new.relays),
         ("dkim", old.dkim != new.dkim),
@@ -50,6 +57,7 @@ pub fn changes(old: &Config, new: &Config) -> Changes {
         ("store", old.store != new.store),
         ("smtp.listeners", old.smtp.listeners != new.smtp.listeners),
         ("filing", old.filing != new.filing),
+        ("accounts.redirect_listen", old.accounts.redirect_listen != new.accounts.redirect_listen),
         ("secrets", old.secrets != new.secrets),
         ("verify", old.verify != new.verify),
         ("admin", old.admin != new.admin),

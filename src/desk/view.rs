@@ -55,7 +55,8 @@ pub(super) fn view(store: &Store, row: EntryRow, limits: &Limits) -> Result<Entr
         let raw = stored.body.read()?;
         if let Ok(parsed) = message::parse(&raw, limits) {
             mail.summary = parsed.summary();
-            if mail.meta.envelope.mail_from.is_none() {
+            let (envelope, kind) = (&mail.meta.envelope, mail.meta.origin.kind);
+            if envelope.has_null_sender(kind, &raw, limits.max_header_bytes) {
                 mail.summary.automatic = mail.summary.automatic.with_null_sender();
             }
             if !stored.headers_only {

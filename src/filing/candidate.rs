@@ -7,6 +7,7 @@ use crate::mail::{Address, Reason};
 use crate::store::rows::{EntryRow, PersonRow};
 use crate::store::{Delivery, NewEntry, Question, Spooled, Step, StoreError};
 use crate::ticket::decide::{Candidate, Decision, Filing, decide, subject_tag};
+use crate::ticket::duplicate::Seen;
 use crate::ticket::token::TokenKeys;
 use crate::ticket::{Directory, TraceStep};
 
@@ -115,21 +116,24 @@ fn decide_for(
         channel: &delivery.channel,
         message_id: summary.message_id.as_deref(),
         content_key: &spooled.sha256,
+        print: read.print.as_ref(),
         references: &references,
         token_ticket: token,
         tag_ticket: subject_tag(&summary.subject),
     };
     let facts = step.facts(&question)?;
     let from = sender(summary);
-    let decision = decide(&candidate(context, summary, &from, spooled), &facts);
+    let decision = decide(&candidate(context, read, &from), &facts);
     Ok(with_recipient_step(decision, spooled, delivery))
 }
 
-fn candidate<'a>(context: &Context<'_>, summary: &Summary, from: &'a str, spooled: &Spooled) -> Candidate<'a> {
+fn candidate<'a>(context: &Context<'_>, read: &'a Read, from: &'a str) -> Candidate<'a> {
+    let (summary, spooled) = (&read.summary, &read.spooled);
+    let door = spooled.origin.kind.as_str();
     Candidate {
         from,
         own_mail: summary.message_id.as_deref().and_then(|id| context.keys.verify(id)),
-        has_message_id: summary.message_id.is_some(),
+        seen: Seen { door, has_message_id: summary.message_id.is_some(), print: read.print.as_ref() },
         is_report: matches!(summary.automatic, Automatic::Bounce | Automatic::Complaint) && summary.bounce.is_some(),
         auth_review: spooled.review,
     }
@@ -190,6 +194,7 @@ fn entry<'a>(context: &Context<'a>, read: &'a Read, delivery: &'a Delivery, deci
         decision,
         message_id: summary.message_id.as_deref(),
         content_key: &read.spooled.sha256,
+        print: read.print.as_ref(),
         subject: &summary.subject,
         requester: from.clone(),
         from,

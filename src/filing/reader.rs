@@ -10,9 +10,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::mail::Reason;
 use crate::mail::headers::HeaderSection;
 use crate::mail::message::{Limits, Mailbox, Parsed, Summary, parse};
+use crate::mail::{Fingerprint, Reason};
 use crate::store::{Spooled, Store};
 
 /// A mail that has been read, or the reason why it could not be.
@@ -22,6 +22,8 @@ pub struct Read {
     pub summary: Summary,
     /// What only mail that leaves is asked for.
     pub look: Look,
+    /// What it is recognised through on other ways; `None` of a mail that could not be read.
+    pub print: Option<Fingerprint>,
     /// Why it could not be read.
     pub fault: Option<Reason>,
 }
@@ -49,11 +51,14 @@ pub struct Reader {
     line: Line,
 }
 
+/// What a mail tells.
+type Told = (Summary, Fingerprint, Look);
+
 /// The parsing thread with the way to it and back.
 struct Line {
     /// `None` once no more mails will come.
     jobs: Option<Sender<Arc<Spooled>>>,
-    results: Receiver<Result<(Summary, Look), Reason>>,
+    results: Receiver<Result<Told, Reason>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -81,11 +86,11 @@ impl Reader {
                     })
                 }
             };
-            let (summary, look, fault) = match summary {
-                Ok((summary, look)) => (summary, look, None),
-                Err(reason) => (outline(&self.limits, spooled), Look::default(), Some(reason)),
+            let (summary, print, look, fault) = match summary {
+                Ok((summary, print, look)) => (summary, Some(print), look, None),
+                Err(reason) => (outline(&self.limits, spooled), None, Look::default(), Some(reason)),
             };
-            read.push(Read { spooled: Arc::clone(spooled), summary, look, fault });
+            read.push(Read { spooled: Arc::clone(spooled), summary, print, look, fault });
         }
         read
     }
@@ -136,7 +141,7 @@ fn start_thread(store: &Store, limits: &Limits) -> std::io::Result<Line> {
     Ok(Line { jobs: Some(jobs), results, thread: Some(thread) })
 }
 
-fn read_one(store: &Store, limits: &Limits, spooled: &Spooled) -> Result<(Summary, Look), Reason> {
+fn read_one(store: &Store, limits: &Limits, spooled: &Spooled) -> Result<Told, Reason> {
     if store.attempt(spooled.position) >= ATTEMPTS {
         tracing::error!(mail = %spooled.id, "parsing this mail took the process down before; it goes to quarantine");
         return Err(Reason::ParserCrashed);
@@ -146,13 +151,20 @@ fn read_one(store: &Store, limits: &Limits, spooled: &Spooled) -> Result<(Summar
     read
 }
 
-fn read_bytes(limits: &Limits, spooled: &Spooled) -> Result<(Summary, Look), Reason> {
+fn read_bytes(limits: &Limits, spooled: &Spooled) -> Result<Told, Reason> {
     let bytes = spooled.body.read().map_err(|trouble| {
         tracing::error!(mail = %spooled.id, %trouble, "the bytes of a mail cannot be read");
         Reason::Malformed
     })?;
     // Of a refused mail only the header section was kept, which reads like a mail without a body.
-    let read = || parse(&bytes, limits).map(|parsed| (summary(&parsed, spooled), look(&parsed, spooled)));
+    let read = || {
+        let null = spooled.envelope.has_null_sender(spooled.origin.kind, &bytes, limits.max_header_bytes);
+        parse(&bytes, limits).map(|parsed| {
+            let summary = summary(&parsed, null);
+            let print = Fingerprint::of(&parsed, &summary);
+            (summary, print, look(&parsed, spooled))
+        })
+    };
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
         tracing::error!(mail = %spooled.id, "the parser panicked; the mail goes to quarantine");
         Err(Reason::ParserCrashed)
@@ -160,9 +172,9 @@ fn read_bytes(limits: &Limits, spooled: &Spooled) -> Result<(Summary, Look), Rea
 }
 
 /// The summary, with what only the envelope tells: nobody may answer mail that has a null sender (RFC 3834 section 2).
-fn summary(parsed: &Parsed<'_>, spooled: &Spooled) -> Summary {
+fn summary(parsed: &Parsed<'_>, null_sender: bool) -> Summary {
     let mut summary = parsed.summary();
-    if spooled.envelope.mail_from.is_none() {
+    if null_sender {
         summary.automatic = summary.automatic.with_null_sender();
     }
     summary

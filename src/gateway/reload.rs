@@ -32,7 +32,7 @@ impl Rooms {
         let changes = reload::changes(&self.config, &new);
         self.shared.smtp.store(live.into());
         self.shared.directory.store(new.directory().into());
-        self.shared.accounts.configure(new.accounts());
+        self.shared.accounts.configure(new.setup());
         self.shared.sources.send_replace(new.sources());
         self.shared.intake.store(new.intake.clone().into());
         self.shared.loops.store(new.loops.loops().into());

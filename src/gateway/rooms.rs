@@ -140,7 +140,7 @@ impl Rooms {
         let vault = Vault::open(&data_dir, &config.secrets)?;
         let sources = watch::Sender::new(config.sources());
         let accounts = Accounts::new(store.clone(), vault, probe(&sources), clock.clone(), metrics.clone());
-        accounts.configure(config.accounts());
+        accounts.configure(config.setup());
         let relays = relays(&config, &accounts, &clock, &metrics)?;
         let shared = Shared {
             sources,
@@ -179,6 +179,7 @@ impl Rooms {
         rooms.start_tidying();
         rooms.start_desk(keys).await?;
         rooms.start_smtp(listeners);
+        rooms.start_accounts().await?;
         rooms.start_pull();
         Ok(rooms)
     }
@@ -198,8 +199,9 @@ impl Rooms {
 
     /// Stops the doors first, so that whatever was answered 250 is on disk; then the workers; then those who show it.
     pub async fn stop(self) -> Result<(), GatewayError> {
-        let Self { doors, workers, desks, store, config, .. } = self;
+        let Self { doors, workers, desks, store, config, shared, .. } = self;
         doors.stop(config.smtp.drain_timeout + ROOM_PATIENCE).await;
+        shared.accounts.settle(ROOM_PATIENCE).await;
         workers.stop(config.outbox.drain_timeout + ROOM_PATIENCE).await;
         desks.stop(ROOM_PATIENCE).await;
         tokio::task::spawn_blocking(move || store.close())

@@ -33,6 +33,9 @@ pub enum Reason {
     DuplicateMessageId,
     /// The same mail was filed before: it has no Message-ID, but its bytes stand in this channel already.
     DuplicateContent,
+    /// The same mail was filed before: its Message-ID is another one, or is missing, but author, recipients, date, subject
+    /// and content are the same.
+    DuplicateFingerprint,
     /// The channel that it was accepted for is no longer configured.
     ChannelGone,
     /// The bytes on disk are not those that were accepted.
@@ -49,7 +52,7 @@ pub struct ReasonReply {
 
 impl Reason {
     /// Every reason there is, for documentation, metrics and tests.
-    pub const ALL: [Reason; 16] = [
+    pub const ALL: [Reason; 17] = [
         Self::TooLarge,
         Self::Malformed,
         Self::HeaderTooLarge,
@@ -64,6 +67,7 @@ impl Reason {
         Self::ParserCrashed,
         Self::DuplicateMessageId,
         Self::DuplicateContent,
+        Self::DuplicateFingerprint,
         Self::ChannelGone,
         Self::Damaged,
     ];
@@ -85,6 +89,7 @@ impl Reason {
             Self::ParserCrashed => "parser_crashed",
             Self::DuplicateMessageId => "duplicate_message_id",
             Self::DuplicateContent => "duplicate_content",
+            Self::DuplicateFingerprint => "duplicate_fingerprint",
             Self::ChannelGone => "channel_gone",
             Self::Damaged => "damaged",
         }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec};
 
 use super::handles::Maker;
-use super::{CONNECTION_STATES, Metrics, PULLED, known, seconds, signed};
+use super::{CONNECTION_STATES, Metrics, PULLED, REFRESHES, known, seconds, signed};
 
 #[derive(Debug)]
 pub(super) struct Mailboxes {
@@ -16,6 +16,8 @@ pub(super) struct Mailboxes {
     waiting: IntGaugeVec,
     unaccounted: IntGaugeVec,
     labels_owed: IntGaugeVec,
+    credential_expires: GaugeVec,
+    refreshes: IntCounterVec,
 }
 
 impl Mailboxes {
@@ -37,6 +39,12 @@ impl Mailboxes {
                 &["channel"],
             ),
             labels_owed: m.gauges("mailbox_labels_owed", "Labels not yet set on the server.", &["channel"]),
+            credential_expires: m.floats(
+                "credential_expires_timestamp_seconds",
+                "When the credential of a mailbox dies, as far as that is known.",
+                &["channel"],
+            ),
+            refreshes: m.counters("oauth_refreshes_total", "Access tokens asked for.", &["channel", "outcome"]),
         }
     }
 }
@@ -95,5 +103,22 @@ impl Metrics {
     /// What a sweep has found.
     pub fn swept(&self, channel: &str, unaccounted: u64) {
         self.0.mailboxes.unaccounted.with_label_values(&[channel]).set(signed(unaccounted));
+    }
+
+    /// When the credential of a mailbox dies; None where that is not known, or not to be expected.
+    pub fn credential_expires(&self, channel: &str, at: Option<Timestamp>) {
+        match at {
+            Some(at) => self.0.mailboxes.credential_expires.with_label_values(&[channel]).set(seconds(at)),
+            // It need not be there.
+            None => drop(self.0.mailboxes.credential_expires.remove_label_values(&[channel])),
+        }
+    }
+
+    /// An access token was asked for: `refreshed`, `kept` (trouble, and the old one still works), `failed`, `dead`.
+    pub fn oauth_refreshed(&self, channel: &str, outcome: &str) {
+        for word in REFRESHES {
+            self.0.mailboxes.refreshes.with_label_values(&[channel, word]);
+        }
+        self.0.mailboxes.refreshes.with_label_values(&[channel, known(REFRESHES, outcome)]).inc();
     }
 }

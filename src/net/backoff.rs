@@ -29,6 +29,13 @@ impl Backoff {
     }
 }
 
+/// A number from 0 to 1, so that not all try at once. Where the system has none, nothing breaks.
+pub fn chance() -> f64 {
+    let mut byte = [0u8; 1];
+    let _ = getrandom::fill(&mut byte);
+    f64::from(byte[0]) / 255.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,6 +22,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::dial::{self, DialError, authority};
 use super::outproxy::{self, Proxy};
+use super::pinned::Pinned;
 use super::trust::{Trust, TrustVerifier};
 
 pub use super::outproxy::ProxyAddress;
@@ -107,7 +108,9 @@ impl Connector {
             said,
         };
         let provider = Arc::new(ring::default_provider());
-        let verifier = Verifier::new_with_extra_roots(extra, provider.clone()).map_err(|e| wrong(e.to_string()))?;
+        let chains =
+            Verifier::new_with_extra_roots(extra.clone(), provider.clone()).map_err(|e| wrong(e.to_string()))?;
+        let verifier = Pinned { named: extra, beneath: Arc::new(chains) };
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| wrong(error.to_string()))?

@@ -13,7 +13,8 @@ pub struct Facts {
     pub common_name: String,
     /// The DNS names among its subject alternative names.
     pub dns_names: Vec<String>,
-    /// When it expires.
+    /// When it begins to be valid, and when it expires.
+    pub not_before: Option<Timestamp>,
     pub not_after: Option<Timestamp>,
 }
 
@@ -35,6 +36,13 @@ pub fn read(certificate: &[u8]) -> Facts {
     facts
 }
 
+/// When the first certificate of a PEM file expires; None where it cannot be read.
+pub fn expiry_of_file(path: &std::path::Path) -> Option<Timestamp> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    read(&CertificateDer::from_pem_file(path).ok()?).not_after
+}
+
 fn read_into(certificate: &[u8], facts: &mut Facts) -> Option<()> {
     let mut to_be_signed = Der(Der(Der(certificate).expect(SEQUENCE)?).expect(SEQUENCE)?);
     if to_be_signed.peek() == Some(VERSION) {
@@ -44,7 +52,8 @@ fn read_into(certificate: &[u8], facts: &mut Facts) -> Option<()> {
     to_be_signed.expect(SEQUENCE)?;
     to_be_signed.expect(SEQUENCE)?;
     let mut validity = Der(to_be_signed.expect(SEQUENCE)?);
-    validity.next()?;
+    let (kind, begin) = validity.next()?;
+    facts.not_before = time(kind, begin);
     let (kind, end) = validity.next()?;
     facts.not_after = time(kind, end);
     facts.common_name = common_name(to_be_signed.expect(SEQUENCE)?).unwrap_or_default();

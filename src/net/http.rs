@@ -158,3 +158,35 @@ impl Target {
         Ok(Request::from_parts(head, Full::new(Bytes::from(body))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_urls_that_keep_a_secret_are_asked() {
+        let table = [
+            ("https://h.example/x?y", Ok("h.example:443")),
+            ("https://H.example:8443", Ok("h.example:8443")),
+            ("https://[2001:db8::7]/", Ok("[2001:db8::7]:443")),
+            ("http://localhost/", Ok("localhost:80")),
+            ("http://127.0.0.7:23080/", Ok("127.0.0.7:23080")),
+            ("http://[::1]:1/", Ok("[::1]:1")),
+            ("http://h.example/", Err("in clear")),
+            ("http://localhost.example/", Err("in clear")),
+            ("http://127.0.0.1@h.example/", Err("no user or password")),
+            ("https://u:hush@h.example/", Err("no user or password")),
+            ("ftp://h.example/", Err("https://")),
+            ("/path", Err("needs a host")),
+            ("no url", Err("is not a URL")),
+        ];
+        for (url, want) in table {
+            let got = url.parse::<Uri>().map_err(|_| String::new()).and_then(|uri| Target::of(&uri));
+            match (check_url(url), got, want) {
+                (Ok(()), Ok(target), Ok(shown)) => assert_eq!(target.shown, shown),
+                (Err(said), Err(_), Err(part)) => assert!(said.contains(part) && !said.contains("hush"), "{said}"),
+                (checked, _, want) => panic!("{url}: {checked:?} instead of {want:?}"),
+            }
+        }
+    }
+}

@@ -4,7 +4,7 @@
 
 pub mod backoff;
 pub mod connect;
-mod der;
+pub mod der;
 mod dial;
 pub mod dns;
 pub mod http;
@@ -12,7 +12,9 @@ pub mod listen;
 pub mod names;
 pub mod oauth;
 mod outproxy;
+mod pinned;
 pub mod proxy;
+pub mod redirect;
 pub mod tls;
 pub mod trust;
 mod verdicts;

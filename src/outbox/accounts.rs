@@ -15,7 +15,7 @@ use crate::store::{Store, StoreError};
 /// Why mail of a channel waits whatever relay it would leave by, if it does: its account is disconnected, or needs a
 /// person. Nothing falls back to another relay then.
 pub fn blocked(accounts: &Accounts, store: &Store, channel: &Address) -> Result<Option<String>, StoreError> {
-    if !accounts.configured().iter().any(|account| account.channel == *channel) {
+    if !accounts.setup().accounts.iter().any(|account| account.channel == *channel) {
         return Ok(None);
     }
     // The board is empty until the doors have started, and what is wanted stands on disk.

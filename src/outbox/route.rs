@@ -6,11 +6,11 @@ use crate::ticket::Directory;
 
 /// The name of the relay that a mail leaves by; `None` where there is no relay at all. A person's order and a program's
 /// wish go before the channel (R24), and of the channel the relay for attachments before the other (R25).
-pub fn relay(row: &OutboxRow, directory: &Directory, default: Option<&str>) -> Option<String> {
+pub fn relay(row: &OutboxRow, directory: &Directory, default: impl FnOnce() -> Option<String>) -> Option<String> {
     let channel = Address::parse(&row.channel).ok().and_then(|address| directory.by_address(&address.key()));
     let attachments = channel.filter(|_| row.attachments).and_then(|channel| channel.attachments_relay.clone());
     let own = || channel.and_then(|channel| channel.relay.clone());
-    row.relay.clone().or(attachments).or_else(own).or_else(|| default.map(str::to_owned))
+    row.relay.clone().or(attachments).or_else(own).or_else(default)
 }
 
 #[cfg(test)]
@@ -36,8 +36,12 @@ mod tests {
         ];
         for (channel, attachments, asked, want) in table {
             let row = OutboxRow { channel: channel.into(), attachments, relay: asked.map(str::to_owned), ..row() };
-            assert_eq!(relay(&row, &directory, Some("default")).as_deref(), Some(want), "{channel} {attachments}");
+            assert_eq!(
+                relay(&row, &directory, || Some("default".into())).as_deref(),
+                Some(want),
+                "{channel} {attachments}"
+            );
         }
-        assert_eq!(relay(&row(), &directory, None), None);
+        assert_eq!(relay(&row(), &directory, || None), None);
     }
 }

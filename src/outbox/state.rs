@@ -343,7 +343,8 @@ impl State {
     /// costs two syncs, whatever is in it. While they come one by one none waits, as a crash would send them again.
     pub fn may_write(&self) -> bool {
         let rush = self.wrote >= RUSH && !self.running.is_empty() && self.ended.len() < BATCH / 2;
-        !self.ended.is_empty() && !(rush && self.wrote_at.is_some_and(|at| at.elapsed() < RUSH_INTERVAL))
+        let waits = rush && self.wrote_at.is_some_and(|at| at.elapsed() < RUSH_INTERVAL);
+        !(self.ended.is_empty() || waits)
     }
 
     /// How long the loop may sleep.

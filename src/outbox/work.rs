@@ -119,11 +119,13 @@ impl Worker {
     /// The name of the relay that a mail leaves by.
     pub(super) fn relay_of(&self, row: &OutboxRow) -> Option<String> {
         let config = self.config.load();
+        route::relay(row, &self.directory.load(), || config.default_relay.clone().or_else(|| self.first_relay()))
+    }
+
+    /// The first relay; a sandbox only where there is nothing else.
+    fn first_relay(&self) -> Option<String> {
         let names = self.relays.names();
-        // Without a name in the configuration a sandbox is the default only where there is nothing else.
-        let first = || names.iter().find(|name| self.is_real(name)).or(names.first()).cloned();
-        let default = config.default_relay.clone().or_else(first);
-        route::relay(row, &self.directory.load(), default.as_deref())
+        names.iter().find(|name| self.is_real(name)).or(names.first()).cloned()
     }
 
     fn is_real(&self, name: &str) -> bool {

@@ -1,16 +1,17 @@
 //! The task of one account: connect, look, label, wait, and again; after trouble, later.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::cadence::Cadence;
-use super::imap::{Idle, ImapError, Mailbox};
+use super::imap::{Idle, ImapError, Labels, Mailbox};
 use super::rate::Rate;
-use super::{Pull, Source, problem};
+use super::{Pull, Source, problem, refusal};
 use crate::accounts::{Cause, Orders, Problem, Remedy, State};
 use crate::intake::Refusal;
-use crate::net::backoff::Backoff;
+use crate::net::backoff::{Backoff, chance};
 use crate::shutdown::Shutdown;
 use crate::store::rows::{SourceRow, Wanted};
 use crate::store::{Store, StoreError};
@@ -65,13 +66,28 @@ pub struct Task {
     pub rate: Rate,
     /// The last order of a sweep that was carried out.
     pub swept: u64,
+    /// Mails that did not come together with others, by uid, and how often they were asked for by themselves.
+    pub tries: HashMap<u32, u32>,
+    /// How often the server has refused to label a mail by itself.
+    pub label_tries: HashMap<u32, u32>,
+    /// The last unfetchable mail that a sweep has asked for again.
+    pub tried_again: u32,
+    pub warnings: Warnings,
     cadence: Cadence,
     backoff: Backoff,
+}
+
+/// What is told beside the state, and does not follow from the session itself.
+#[derive(Clone, Debug, Default)]
+pub struct Warnings {
+    pub labels: Option<String>,
+    pub lease: Option<String>,
 }
 
 /// What a session works with.
 pub struct Session {
     pub mailbox: Mailbox,
+    pub labels: Labels,
     pub row: SourceRow,
     pub tls: Option<String>,
 }
@@ -81,7 +97,18 @@ impl Task {
         let config = &source.config;
         let cadence = Cadence::new(config.poll, config.poll_least, config.poll_most);
         let backoff = Backoff::new(config.retry_first, config.retry_most);
-        Self { rate: Rate::new(config.mails_per_minute, []), swept: 0, pull, source, cadence, backoff }
+        Self {
+            rate: Rate::new(config.mails_per_minute, []),
+            swept: 0,
+            tries: HashMap::new(),
+            label_tries: HashMap::new(),
+            tried_again: 0,
+            warnings: Warnings::default(),
+            pull,
+            source,
+            cadence,
+            backoff,
+        }
     }
 
     /// Runs until the shutdown.
@@ -138,27 +165,39 @@ impl Task {
                 connection.state = State::Connecting;
             }
         });
-        let (accounts, channel) = (self.pull.accounts.clone(), self.source.channel.clone());
-        let login = tokio::task::spawn_blocking(move || accounts.login(&channel)).await;
-        let login =
-            login.map_err(|e| Problem::new(Cause::Protocol, e.to_string())).flatten().map_err(Trouble::Problem)?;
-        let connector = self.pull.connectors.get(&self.source.config.connect()).map_err(ImapError::Connect)?;
+        let mut mailbox = self.log_in().await?;
         let settings = self.source.config.settings();
-        let mut mailbox = Mailbox::open(&connector, &settings, &login).await?;
         let folder = mailbox.select(&settings.folder).await?;
         let row = self.settle(&mut mailbox, folder).await?;
-        let warning = self.label_warning(folder.labels);
-        self.pull.accounts.show(&self.source.channel, |connection| {
-            connection.state = State::Connected;
-            connection.next_try = None;
-            connection.warnings = warning.into_iter().collect();
-        });
-        Ok(Session { tls: mailbox.tls_info(), mailbox, row })
+        let session = Session { tls: mailbox.tls_info(), labels: folder.labels, mailbox, row };
+        self.show(State::Connected, None);
+        self.show_warnings(&session);
+        Ok(session)
+    }
+
+    /// Logs in. A token that the server refuses before its time is exchanged for another one, once.
+    async fn log_in(&self) -> Result<Mailbox, Trouble> {
+        let (accounts, channel) = (&self.pull.accounts, &self.source.channel);
+        let connector = self.pull.connectors.get(&self.source.config.connect()).map_err(ImapError::Connect)?;
+        let settings = self.source.config.settings();
+        let login = accounts.login(channel).await.map_err(Trouble::Problem)?;
+        let refused = match Mailbox::open(&connector, &settings, &login).await {
+            Ok(mailbox) => return Ok(mailbox),
+            Err(error) => refusal(error, &login),
+        };
+        if refused.cause != Cause::TokenRefused {
+            return Err(Trouble::Problem(refused));
+        }
+        let other = accounts.login_instead(channel, &login).await.map_err(Trouble::Problem)?;
+        let Some(login) = other else { return Err(Trouble::Problem(refused)) };
+        let opened = Mailbox::open(&connector, &settings, &login).await;
+        opened.map_err(|error| Trouble::Problem(refusal(error, &login)))
     }
 
     /// One look with everything that belongs to it, then the wait for the next.
     async fn round(&mut self, session: &mut Session, orders: &mut watch::Receiver<Orders>) -> Result<(), Trouble> {
         let told = *orders.borrow_and_update();
+        self.pull.accounts.renew(&self.source.channel).await.map_err(Trouble::Problem)?;
         self.settle_labels(session).await?;
         let found = self.look(session).await?;
         self.settle_labels(session).await?;
@@ -170,7 +209,11 @@ impl Task {
         self.pull.accounts.show(&self.source.channel, |connection| {
             (connection.last_look, connection.waiting) = (Some(now), waiting as u64);
         });
+        self.show_warnings(session);
         let mut wait = self.cadence.after(found.imported);
+        if found.again > 0 {
+            wait = wait.min(self.source.config.retry_first);
+        }
         if waiting > 0 {
             wait = wait.min(self.rate.wait(now)).max(Duration::from_millis(100));
         }
@@ -225,11 +268,18 @@ impl Task {
     }
 
     async fn imports_of_the_last_minute(&self) -> Vec<jiff::Timestamp> {
-        let (channel, since) = (self.source.channel.clone(), self.pull.clock.now() - Duration::from_secs(60));
-        let most = self.source.config.mails_per_minute as usize;
-        let rows = self.blocking(move |store| store.ledger_since(&channel, since, most.max(1) * 2)).await;
-        let counts = |row: &crate::store::rows::LedgerRow| row.mail.is_some();
-        rows.unwrap_or_default().into_iter().filter(counts).map(|row| row.at).collect()
+        let channel = self.source.channel.clone();
+        let row = self.blocking(move |store| store.source(&channel)).await.ok().flatten();
+        Rate::times(&row.unwrap_or_default().recent).collect()
+    }
+
+    /// Writes down what the rate has let through, before it is asked for.
+    pub async fn keep_rate(&mut self, session: &mut Session, now: jiff::Timestamp) -> Result<(), Trouble> {
+        if self.source.config.mails_per_minute > 0 {
+            let row = SourceRow { recent: self.rate.recent(now), ..session.row.clone() };
+            session.row = self.keep(row, Vec::new()).await?;
+        }
+        Ok(())
     }
 
     /// Runs what blocks on the disk away from the async threads.
@@ -248,11 +298,4 @@ async fn changed(orders: &mut watch::Receiver<Orders>, told: Orders) {
     if orders.wait_for(|orders| orders.changed != told.changed).await.is_err() {
         std::future::pending::<()>().await;
     }
-}
-
-/// A number from 0 to 1, so that accounts do not try all at once. Where the system has none, nothing breaks.
-fn chance() -> f64 {
-    let mut byte = [0u8; 1];
-    let _ = getrandom::fill(&mut byte);
-    f64::from(byte[0]) / 255.0
 }

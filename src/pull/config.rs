@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::imap::{Mechanism, Security, Settings};
+use crate::accounts::Flow;
+use crate::mail::Address;
 use crate::net::connect::{ConnectConfig, ProxyAddress, is_loopback};
 
 /// What kind of server it is; gives the defaults.
@@ -43,6 +45,12 @@ pub struct SourceConfig {
     pub user: Option<String>,
     /// A file that holds the password; without one `ticketgate connect` asks for it.
     pub password_file: Option<PathBuf>,
+    /// The name of an `[[oauth]]` that authorises us, instead of a password.
+    pub oauth: Option<String>,
+    /// How its consent is had; `app` where the provider has a service account, `code` otherwise.
+    pub flow: Option<Flow>,
+    /// The account that consents, where `user` is a shared mailbox that it was granted.
+    pub consent_as: Option<String>,
     pub mechanism: Mechanism,
     pub folder: String,
     pub ca_file: Option<PathBuf>,
@@ -91,6 +99,9 @@ impl Default for SourceConfig {
             security: Security::Tls,
             user: None,
             password_file: None,
+            oauth: None,
+            flow: None,
+            consent_as: None,
             mechanism: Mechanism::Auto,
             folder: "INBOX".into(),
             ca_file: None,
@@ -166,6 +177,7 @@ impl SourceConfig {
         if self.folder.is_empty() || self.folder.contains(char::is_control) {
             wrong("folder", "it is no name of a folder".into(), "write a name such as \"INBOX\"");
         }
+        self.login_faults(&mut wrong);
         if self.import_recent > 50 {
             wrong("import_recent", format!("{} is out of range", self.import_recent), "write 0 to 50");
         }
@@ -193,6 +205,35 @@ impl SourceConfig {
             wrong(key, error.to_string(), "check the path and that it is PEM, or the proxy's address");
         }
         faults
+    }
+}
+
+impl SourceConfig {
+    /// What does not fit together in the ways to log in.
+    fn login_faults(&self, wrong: &mut impl FnMut(&'static str, String, &str)) {
+        let bearer = matches!(self.mechanism, Mechanism::Xoauth2 | Mechanism::Oauthbearer);
+        match &self.oauth {
+            Some(_) if self.password_file.is_some() => {
+                wrong("password_file", "there is oauth as well".into(), "keep one of the two");
+            }
+            Some(_) if !bearer && self.mechanism != Mechanism::Auto => {
+                let said = "it sends a password, and oauth has none".into();
+                wrong("mechanism", said, "write \"auto\", \"xoauth2\" or \"oauthbearer\"");
+            }
+            None if bearer => wrong("mechanism", "it needs oauth".into(), "add oauth = \"…\", or write \"auto\""),
+            _ => {}
+        }
+        if self.oauth.is_none() {
+            let unused = [("flow", self.flow.is_some()), ("consent_as", self.consent_as.is_some())];
+            for (key, _) in unused.iter().filter(|(_, set)| *set) {
+                wrong(key, "it needs oauth".into(), "add oauth = \"…\", or take it out");
+            }
+        }
+        if let Some(text) = &self.consent_as
+            && let Err(error) = Address::parse(text)
+        {
+            wrong("consent_as", format!("\"{text}\" is not an address: {error}"), "write it as local@domain");
+        }
     }
 }
 

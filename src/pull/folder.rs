@@ -3,7 +3,7 @@
 use crate::accounts::Cause;
 use crate::accounts::Problem;
 use crate::mail::headers::HeaderSection;
-use crate::pull::account::{Task, Trouble};
+use crate::pull::account::{Session, Task, Trouble, Warnings};
 use crate::pull::imap::{Folder, Labels, Listed, Mailbox};
 use crate::store::rows::{LedgerRow, LedgerState, SourceRow};
 
@@ -18,7 +18,9 @@ impl Task {
         let channel = self.source.channel.clone();
         let row = self.blocking(move |store| store.source(&channel)).await?.unwrap_or_default();
         if row.validity == folder.validity {
-            return Ok(row);
+            // A session that broke off may have left mail on its way into the log. This commit stands behind all of
+            // it: afterwards whatever counts as imported is imported, and whatever could not be written is not.
+            return self.keep(row, Vec::new()).await;
         }
         if row.validity == 0 {
             let backfill = self.most_recent(mailbox, folder.next).await?;
@@ -105,12 +107,21 @@ impl Task {
                 mail: None,
                 at: self.pull.clock.now(),
                 labelled: true,
+                label_refused: false,
+                rejected_before: false,
             }));
         }
         let fresh = listed.len() - rows.len();
         tracing::info!(channel = %self.source.channel, known = rows.len(), new = fresh, "mail was recognised");
         self.pull.metrics.pulled(&self.source.channel.to_string(), "known", rows.len() as u64);
-        let row = SourceRow { validity: folder.validity, baseline: 0, cursor: 0, backfill: Vec::new(), ..row };
+        let row = SourceRow {
+            validity: folder.validity,
+            baseline: 0,
+            cursor: 0,
+            backfill: Vec::new(),
+            unfetchable: 0,
+            ..row
+        };
         self.keep(row, rows).await
     }
 
@@ -129,9 +140,22 @@ impl Task {
     }
 
     /// What to tell an operator of a server that cannot keep labels.
-    pub fn label_warning(&self, labels: Labels) -> Option<String> {
+    fn label_warning(&self, labels: Labels) -> Option<String> {
         let wanted = self.source.config.label && labels == Labels::None;
         wanted.then(|| "the server keeps no keywords in this folder: labels stand in the ledger only".to_owned())
+    }
+
+    /// Puts on the board what is not wrong enough to stop anything.
+    pub fn show_warnings(&self, session: &Session) {
+        let unfetchable = session.row.unfetchable;
+        let unfetchable = (unfetchable > 0).then(|| {
+            format!("{unfetchable} mails are not handed out by the server; each sweep tries them again, and the log names them")
+        });
+        let Warnings { labels, lease } = self.warnings.clone();
+        let warnings = [self.label_warning(session.labels), labels, lease, unfetchable];
+        self.pull.accounts.show(&self.source.channel, |connection| {
+            connection.warnings = warnings.into_iter().flatten().collect();
+        });
     }
 }
 

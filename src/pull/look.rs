@@ -6,6 +6,7 @@ use crate::accounts::Orders;
 use crate::pull::account::{Session, Task, Trouble};
 use crate::pull::classify::{Rules, Verdict, judge};
 use crate::pull::imap::Listed;
+use crate::pull::ingest::TRIES;
 use crate::store::rows::{LedgerRow, LedgerState, SourceRow};
 
 /// How many mails are judged, fetched and accounted for at once.
@@ -17,6 +18,19 @@ pub struct Found {
     pub imported: usize,
     /// Left for later, because the rate lets no more through.
     pub waiting: usize,
+    /// Did not come, and is to be asked for again.
+    pub again: usize,
+}
+
+/// The row of a mailbox with these rows of its ledger counted.
+fn counted(row: &SourceRow, rows: &[LedgerRow]) -> SourceRow {
+    let count = |state| rows.iter().filter(|row| row.state == state).count() as u64;
+    SourceRow {
+        gone: row.gone + count(LedgerState::Gone),
+        read_elsewhere: row.read_elsewhere + count(LedgerState::ReadElsewhere),
+        unfetchable: row.unfetchable + count(LedgerState::Unfetchable),
+        ..row.clone()
+    }
 }
 
 impl Task {
@@ -48,8 +62,7 @@ impl Task {
             let channel = self.source.channel.to_string();
             tracing::warn!(channel, mails = gone.len(), "mail left the folder before it could be imported");
             self.pull.metrics.pulled(&channel, "gone", gone.len() as u64);
-            let row = SourceRow { gone: session.row.gone + gone.len() as u64, ..session.row.clone() };
-            session.row = self.keep(row, gone).await?;
+            session.row = self.keep(counted(&session.row, &gone), gone).await?;
         }
         Ok(())
     }
@@ -65,9 +78,11 @@ impl Task {
         let free = self.rate.free(self.pull.clock.now()).min(listed.len());
         let (now, later) = listed.split_at(free);
         found.waiting += later.len();
-        let rows = self.import(session, now, &mut found.imported).await?;
-        let backfill = later.iter().map(|mail| mail.uid).collect();
-        session.row = self.keep(SourceRow { backfill, ..session.row.clone() }, rows).await?;
+        let import = self.import(session, now, &mut found.imported).await?;
+        found.again += import.again.len();
+        let mut backfill: Vec<u32> = later.iter().map(|mail| mail.uid).chain(import.again).collect();
+        backfill.sort_unstable();
+        session.row = self.keep(SourceRow { backfill, ..counted(&session.row, &import.rows) }, import.rows).await?;
         Ok(())
     }
 
@@ -85,28 +100,26 @@ impl Task {
         let read_elsewhere = rows.len() as u64;
         let free = if found.waiting > 0 { 0 } else { self.rate.free(self.pull.clock.now()).min(wanted.len()) };
         let (now, later) = wanted.split_at(free);
-        let more = self.import(session, now, &mut found.imported).await?;
-        let gone = more.len() as u64;
-        rows.extend(more);
+        let import = self.import(session, now, &mut found.imported).await?;
+        rows.extend(import.rows);
         let unseen = later.iter().filter(|mail| !known.contains_key(&mail.uid));
         rows.extend(unseen.map(|mail| self.row(session, mail.uid, LedgerState::Waiting)));
-        let caught_up = found.waiting == 0;
+        // What did not come waits like what the rate did not let through: its turn comes again.
+        let again = import.again.iter().filter(|uid| !known.contains_key(uid));
+        rows.extend(again.map(|uid| self.row(session, *uid, LedgerState::Waiting)));
+        let caught_up = found.waiting + found.again == 0;
         found.waiting += later.len();
-        let end = later.first().map_or(chunk.last().map_or(0, |mail| mail.uid), |mail| mail.uid - 1);
+        found.again += import.again.len();
+        let open = later.first().map(|mail| mail.uid).into_iter().chain(import.again).min();
+        let end = open.map_or(chunk.last().map_or(0, |mail| mail.uid), |uid| uid - 1);
         let cursor = if caught_up { end.max(session.row.cursor) } else { session.row.cursor };
         if read_elsewhere > 0 {
             let channel = &self.source.channel;
             tracing::warn!(%channel, mails = read_elsewhere, "somebody else read mail before it could be imported");
             self.pull.metrics.pulled(&channel.to_string(), "read_elsewhere", read_elsewhere);
         }
-        let changed = !rows.is_empty() || cursor != session.row.cursor;
-        if changed {
-            let row = SourceRow {
-                cursor,
-                read_elsewhere: session.row.read_elsewhere + read_elsewhere,
-                gone: session.row.gone + gone,
-                ..session.row.clone()
-            };
+        if !rows.is_empty() || cursor != session.row.cursor {
+            let row = SourceRow { cursor, ..counted(&session.row, &rows) };
             session.row = self.keep(row, rows).await?;
         }
         Ok(())
@@ -123,7 +136,17 @@ impl Task {
     /// A row for a mail that is not accepted.
     pub fn row(&self, session: &Session, uid: u32, state: LedgerState) -> LedgerRow {
         let at = self.pull.clock.now();
-        LedgerRow { uid, validity: session.row.validity, state, reason: None, mail: None, at, labelled: false }
+        LedgerRow {
+            uid,
+            validity: session.row.validity,
+            state,
+            reason: None,
+            mail: None,
+            at,
+            labelled: false,
+            label_refused: false,
+            rejected_before: false,
+        }
     }
 
     /// Compares mailbox and ledger, when it is time or somebody asks. What has no row and is unread is fetched next.
@@ -138,12 +161,14 @@ impl Task {
         }
         self.swept = told.sweep;
         let SourceRow { baseline, cursor, .. } = session.row;
-        let mut missing: Vec<Listed> = Vec::new();
+        let (mut missing, mut unfetchable): (Vec<Listed>, Vec<Listed>) = Default::default();
         if cursor > baseline {
             let listed = session.mailbox.list(baseline + 1, Some(cursor)).await?;
             for chunk in listed.chunks(CHUNK) {
                 let known = self.rows(session, chunk).await?;
                 missing.extend(chunk.iter().filter(|mail| !known.contains_key(&mail.uid)));
+                let is_one = |mail: &&Listed| known.get(&mail.uid) == Some(&LedgerState::Unfetchable);
+                unfetchable.extend(chunk.iter().filter(is_one));
             }
         }
         let channel = self.source.channel.to_string();
@@ -154,7 +179,33 @@ impl Task {
         let unread = missing.iter().filter(|mail| !mail.seen).map(|mail| mail.uid).min();
         let cursor = unread.map_or(cursor, |uid| uid - 1);
         let row = SourceRow { swept_at: Some(now), unaccounted: missing.len() as u64, cursor, ..session.row.clone() };
+        let row = SourceRow { unfetchable: unfetchable.len() as u64, ..row };
         session.row = self.keep(row, Vec::new()).await?;
+        self.try_again(session, unfetchable).await?;
+        self.show_warnings(session);
+        Ok(())
+    }
+
+    /// Asks once more for what the server did not hand out. The sweep is noted as done by then: a mail that breaks the
+    /// connection does so once a sweep, and the next sweep begins behind it.
+    async fn try_again(&mut self, session: &mut Session, mut mails: Vec<Listed>) -> Result<(), Trouble> {
+        let behind = mails.partition_point(|mail| mail.uid <= self.tried_again);
+        mails.rotate_left(behind);
+        for mail in mails {
+            if self.rate.free(self.pull.clock.now()) == 0 {
+                break;
+            }
+            self.tried_again = mail.uid;
+            self.tries.insert(mail.uid, TRIES - 1);
+            let mut came = 0;
+            let import = self.import(session, &[mail], &mut came).await?;
+            let gone = import.rows.iter().any(|row| row.state == LedgerState::Gone);
+            let row = counted(&session.row, &import.rows);
+            // It was counted before.
+            let fewer = u64::from(came > 0 || gone || !import.rows.is_empty());
+            let row = SourceRow { unfetchable: row.unfetchable.saturating_sub(fewer), ..row };
+            session.row = self.keep(row, import.rows).await?;
+        }
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ mod cadence;
 mod classify;
 pub mod config;
 mod folder;
+mod handover;
 pub mod imap;
 mod ingest;
 mod labels;
@@ -16,15 +17,18 @@ mod look;
 mod rate;
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Poll;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::accounts::{Accounts, Cause, Login, Problem};
+use crate::accounts::{Accounts, Cause, Login, Problem, State};
 use crate::clock::Clock;
 use crate::intake::Intake;
 use crate::mail::Address;
 use crate::metrics::Metrics;
+use crate::net::backoff::Backoff;
 use crate::net::connect::{Connector, Connectors};
 use crate::shutdown::Shutdown;
 use crate::store::Store;
@@ -74,7 +78,7 @@ impl Pull {
             }
             for source in wanted {
                 tasks.entry(source.channel.key()).or_insert_with(|| {
-                    let run = account::Task::new(self.clone(), source.clone()).run(shutdown.clone());
+                    let run = watched(self.clone(), source.clone(), shutdown.clone());
                     (source, tokio::spawn(Box::pin(run)))
                 });
             }
@@ -90,11 +94,44 @@ impl Pull {
     }
 }
 
+/// Runs an account's task, and runs it again should it panic: that is our fault, and no reason to leave the mailbox
+/// alone without a word.
+async fn watched(pull: Pull, source: Source, shutdown: Shutdown) {
+    let mut backoff = Backoff::new(source.config.retry_first, source.config.retry_most);
+    loop {
+        let mut run = Box::pin(account::Task::new(pull.clone(), source.clone()).run(shutdown.clone()));
+        let ended =
+            std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(context))) {
+                Ok(poll) => poll.map(|()| true),
+                Err(_) => Poll::Ready(false),
+            });
+        if ended.await {
+            return;
+        }
+        // What the panic left behind is not looked at again: the task begins anew from what stands on disk.
+        drop(run);
+        let wait = backoff.next(0.5);
+        let problem = Problem::new(Cause::Protocol, "a fault of our own: the log has the panic and where it was");
+        tracing::error!(channel = %source.channel, ?wait, "the task of a mailbox panicked and is started again");
+        pull.metrics.look_failed(&source.channel.to_string());
+        let next = pull.clock.now() + wait;
+        pull.accounts.show(&source.channel, |connection| {
+            (connection.state, connection.next_try) = (State::Problem(problem), Some(next));
+        });
+        let mut shutdown = shutdown.clone();
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = shutdown.wait() => return,
+        }
+    }
+}
+
 /// Logs in and opens the folder, without looking into it.
 pub async fn probe(source: &Source, login: &Login) -> Result<(), Problem> {
     let connector = connector(source)?;
     let settings = source.config.settings();
-    let mut mailbox = Mailbox::open(&connector, &settings, login).await.map_err(problem)?;
+    let opened = Mailbox::open(&connector, &settings, login).await;
+    let mut mailbox = opened.map_err(|error| refusal(error, login))?;
     let opened = mailbox.select(&settings.folder).await.map_err(problem);
     mailbox.close().await;
     opened.map(drop)
@@ -102,6 +139,17 @@ pub async fn probe(source: &Source, login: &Login) -> Result<(), Problem> {
 
 fn connector(source: &Source) -> Result<Connector, Problem> {
     Connector::new(&source.config.connect()).map_err(|error| problem(ImapError::Connect(error)))
+}
+
+/// What it means that a login failed: a token is no password that somebody could correct.
+fn refusal(error: ImapError, login: &Login) -> Problem {
+    let problem = problem(error);
+    match login {
+        Login::Bearer { .. } if problem.cause == Cause::WrongPassword => {
+            Problem::new(Cause::TokenRefused, problem.said)
+        }
+        _ => problem,
+    }
 }
 
 /// What an error means for the connection.

@@ -6,6 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 
 const WINDOW: SignedDuration = SignedDuration::from_secs(60);
 
+/// More of one second than this are not remembered: no configuration asks for so many a minute and still for a limit.
+const MOST_KEPT: u32 = 1_000_000;
+
 /// The imports of the last minute.
 #[derive(Clone, Debug)]
 pub struct Rate {
@@ -30,6 +33,27 @@ impl Rate {
             self.taken.pop_front();
         }
         self.most.saturating_sub(self.taken.len())
+    }
+
+    /// Every mail of the last minute as second and count, for a later run. Whole seconds are rounded up, so that the
+    /// window never opens too early.
+    pub fn recent(&mut self, now: Timestamp) -> Vec<(i64, u32)> {
+        self.free(now);
+        let mut counts: Vec<(i64, u32)> = Vec::new();
+        for at in &self.taken {
+            let second = at.as_second() + i64::from(at.subsec_nanosecond() > 0);
+            match counts.last_mut() {
+                Some((last, count)) if *last == second => *count += 1,
+                _ => counts.push((second, 1)),
+            }
+        }
+        counts
+    }
+
+    /// The times that `recent` has told.
+    pub fn times(recent: &[(i64, u32)]) -> impl Iterator<Item = Timestamp> {
+        let known = recent.iter().filter_map(|(second, count)| Some((Timestamp::from_second(*second).ok()?, *count)));
+        known.flat_map(|(at, count)| std::iter::repeat_n(at, count.min(MOST_KEPT) as usize))
     }
 
     /// One was taken.
@@ -68,6 +92,11 @@ mod tests {
         }
         assert!(taken.windows(4).all(|four| four[3] - four[0] >= 60), "{taken:?}");
         assert_eq!(taken.len(), 2 + 1 + 3 * 4 + 2);
+        // What is kept for a later run stays small, and never opens the window early.
+        let mut before = Rate::new(100, [start, start, start + SignedDuration::from_millis(1500)]);
+        assert_eq!(before.recent(at(2)), [(start.as_second(), 2), (start.as_second() + 2, 1)]);
+        let mut later = Rate::new(3, Rate::times(&before.recent(at(2))));
+        assert_eq!((later.free(at(2)), later.free(at(60)), later.free(at(61)), later.free(at(62))), (0, 2, 2, 3));
         assert_eq!(Rate::new(0, []).free(start), usize::MAX);
         let mut full = Rate::new(1, [at(-20)]);
         assert_eq!(full.wait(start), std::time::Duration::from_secs(40));

@@ -47,7 +47,7 @@ pub(super) fn server(config: &RelayConfig, shared: &Shared) -> Result<Server, Re
         ask: ask(config, &shared.accounts),
         per_sender: config.uses_account() && config.account.is_none(),
         pool: pool(config),
-        slots: Semaphore::new(config.concurrency.max(1)),
+        slots: Semaphore::new(config.concurrency()),
         metrics: shared.metrics.clone(),
     })
 }
@@ -67,7 +67,7 @@ pub(super) fn direct(config: &RelayConfig, shared: &Shared) -> Result<Direct, Re
         data_timeout: config.data_timeout,
         ipv6: config.ipv6,
         dane: config.dane,
-        concurrency: config.concurrency.max(1),
+        concurrency: config.concurrency(),
         names,
         connector,
         policies: config.mta_sts.then(|| Policies::new(policy_fetcher(http))),
@@ -102,35 +102,46 @@ pub(super) fn pool(config: &RelayConfig) -> Arc<Pool> {
 }
 
 fn limits(config: &RelayConfig) -> Limits {
-    let waiting = config.concurrency.max(1);
+    let waiting = config.concurrency();
     Limits { mails: config.mails_per_connection, idle: config.idle_timeout, waiting }
 }
 
 /// Where the login comes from: a file of the relay's own, or the account of a channel.
 fn ask(config: &RelayConfig, accounts: &Accounts) -> Ask {
     if let (Some(user), Some(file)) = (config.user.clone(), config.password_file.clone()) {
-        return Arc::new(move |_| {
+        return Arc::new(move |_, refused| {
+            if refused.is_some() {
+                return Box::pin(async { Ok(None) });
+            }
             let (user, file) = (user.clone(), file.clone());
             // Read again for every connection, so that a changed password needs no restart.
             Box::pin(async move { blocking(move || password(user, &file)).await.map(Some) })
         });
     }
     if !config.uses_account() {
-        return Arc::new(|_| Box::pin(async { Ok(None) }));
+        return Arc::new(|_, _| Box::pin(async { Ok(None) }));
     }
     let (own, accounts) = (config.account(), accounts.clone());
-    Arc::new(move |sender| {
+    Arc::new(move |sender, refused| {
         let (account, accounts) = (own.clone().or(sender), accounts.clone());
-        Box::pin(async move { of_account(accounts, account).await.map(Some) })
+        Box::pin(of_account(accounts, account, refused))
     })
 }
 
-async fn of_account(accounts: Accounts, account: Option<Address>) -> Result<Login, Reply> {
-    let account =
-        account.ok_or_else(|| Reply::trouble("4.7.0", "the mail has no channel whose account could send it"))?;
-    let named = account.clone();
-    let login = blocking(move || Ok(accounts.login(&account))).await?;
-    login.map_err(|problem| Reply::trouble("4.7.0", &format!("the account of {named} cannot log in: {}", problem.said)))
+async fn of_account(
+    accounts: Accounts,
+    account: Option<Address>,
+    refused: Option<Login>,
+) -> Result<Option<Login>, Reply> {
+    let none = || Reply::trouble("4.7.0", "the mail has no channel whose account could send it");
+    let account = account.ok_or_else(none)?;
+    let login = match refused {
+        None => accounts.login(&account).await.map(Some),
+        Some(refused) => accounts.login_instead(&account, &refused).await,
+    };
+    login.map_err(|problem| {
+        Reply::trouble("4.7.0", &format!("the account of {account} cannot log in: {}", problem.said))
+    })
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Reply> + Send + 'static) -> Result<T, Reply> {

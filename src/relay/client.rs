@@ -22,7 +22,7 @@ use smtp_proto::{
     EhloResponse,
 };
 use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::body::Stuffer;
 use super::command::{Extensions, Plan, Way};
@@ -297,47 +297,46 @@ impl Client {
 
     async fn data(&mut self, pieces: &[&[u8]]) -> RecipientOutcome {
         let (mut stuffer, mut out) = (Stuffer::new(), Vec::with_capacity(PIECE + 1024));
-        let deadline = tokio::time::Instant::now() + self.data_timeout;
+        let deadline = Instant::now() + self.data_timeout;
         for piece in in_pieces(pieces) {
-            out.clear();
-            stuffer.push(piece, &mut out);
-            if let Err(reply) = self.write(&out, deadline.saturating_duration_since(tokio::time::Instant::now())).await
-            {
+            if let Err(reply) = self.make_room(&mut out, piece.len(), deadline).await {
                 return self.broken_off(reply).await;
             }
+            stuffer.push(piece, &mut out);
         }
-        out.clear();
         stuffer.end(&mut out);
-        self.finish(&out).await
+        self.finish(&out, deadline).await
     }
 
     async fn chunk(&mut self, pieces: &[&[u8]]) -> RecipientOutcome {
         let size: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let deadline = tokio::time::Instant::now() + self.data_timeout;
-        let mut ahead = format!("BDAT {size} LAST\r\n").into_bytes();
-        let mut pieces = in_pieces(pieces).into_iter().peekable();
-        while let Some(piece) = pieces.next() {
-            ahead.extend_from_slice(piece);
-            if pieces.peek().is_none() {
-                break;
-            }
-            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-            if let Err(reply) = self.write(&ahead, left).await {
+        let deadline = Instant::now() + self.data_timeout;
+        let mut out = format!("BDAT {size} LAST\r\n").into_bytes();
+        for piece in in_pieces(pieces) {
+            if let Err(reply) = self.make_room(&mut out, piece.len(), deadline).await {
                 return self.broken_off(reply).await;
             }
-            ahead.clear();
+            out.extend_from_slice(piece);
         }
-        self.finish(&ahead).await
+        self.finish(&out, deadline).await
     }
 
-    /// Sends the end of the mail and waits for the answer. From here on the server may have taken it.
-    async fn finish(&mut self, end: &[u8]) -> RecipientOutcome {
-        let sent = self.write(end, self.data_timeout).await;
-        let answer = match sent {
-            Ok(()) => self.reply_within(self.data_timeout).await,
-            Err(reply) => Err(reply),
-        };
-        match answer {
+    /// Writes what has gathered once it is enough, so that a small mail and its end leave together.
+    async fn make_room(&mut self, out: &mut Vec<u8>, coming: usize, deadline: Instant) -> Result<(), Reply> {
+        if out.len() + coming > PIECE && !out.is_empty() {
+            self.write(out, deadline.saturating_duration_since(Instant::now())).await?;
+            out.clear();
+        }
+        Ok(())
+    }
+
+    /// Sends the last piece with the end of the mail, and waits for the answer.
+    async fn finish(&mut self, last: &[u8], deadline: Instant) -> RecipientOutcome {
+        // While it cannot be written whole, its end has not left, and the server cannot have taken the mail.
+        if let Err(reply) = self.write(last, deadline.saturating_duration_since(Instant::now())).await {
+            return self.broken_off(reply).await;
+        }
+        match self.reply_within(self.data_timeout).await {
             Ok(reply) => reply.outcome(),
             Err(reply) => {
                 let said = format!("no answer came to the whole mail: {}", reply.text);

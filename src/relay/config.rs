@@ -92,8 +92,8 @@ pub struct RelayConfig {
     pub account: Option<String>,
     pub ca_file: Option<PathBuf>,
     pub proxy: Option<ProxyAddress>,
-    /// Connections at the same time: to the server, and for `direct` to one destination.
-    pub concurrency: usize,
+    /// Connections at the same time: to the server, and for `direct` to one destination. 5, and 3 for Exchange.
+    pub concurrency: Option<usize>,
     /// Mails on one connection, and how long it is kept open without any.
     pub mails_per_connection: u32,
     #[serde(with = "crate::units::duration")]
@@ -138,7 +138,7 @@ impl Default for RelayConfig {
             account: None,
             ca_file: None,
             proxy: None,
-            concurrency: 5,
+            concurrency: None,
             mails_per_connection: 100,
             idle_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(30),
@@ -185,6 +185,15 @@ impl RelayConfig {
             (_, Security::Tls) => 465,
             _ => 587,
         })
+    }
+
+    /// How many connections there may be; Exchange takes three of one mailbox (432 4.3.2 beyond).
+    pub fn concurrency(&self) -> usize {
+        let known = match self.preset {
+            Preset::Microsoft365 | Preset::Exchange => 3,
+            _ => 5,
+        };
+        self.concurrency.unwrap_or(known).max(1)
     }
 
     /// Whether it logs in with the credentials of a channel's mailbox: the named one's, or with a preset the sender's.
@@ -248,5 +257,28 @@ impl Default for DkimConfig {
             key_file: PathBuf::new(),
             algorithm: Algorithm::RsaSha256,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_fill_in() {
+        let preset = |preset| RelayConfig { preset, ..RelayConfig::default() };
+        let facts = |relay: &RelayConfig| {
+            (relay.host().map(str::to_owned), relay.port(), relay.security(), relay.concurrency(), relay.uses_account())
+        };
+        let google = Some("smtp.gmail.com".to_owned());
+        let microsoft = Some("smtp.office365.com".to_owned());
+        assert_eq!(facts(&preset(Preset::Gmail)), (google.clone(), 465, Security::Tls, 5, true));
+        assert_eq!(facts(&preset(Preset::Exchange)), (microsoft, 587, Security::Starttls, 3, true));
+        let starttls = RelayConfig { security: Some(Security::Starttls), ..preset(Preset::Workspace) };
+        assert_eq!(facts(&starttls), (google, 587, Security::Starttls, 5, true));
+        assert_eq!(facts(&RelayConfig::default()), (None, 587, Security::Starttls, 5, false));
+        let direct = RelayConfig { kind: Kind::Direct, ..RelayConfig::default() };
+        assert_eq!(facts(&direct), (None, 25, Security::Opportunistic, 5, false));
+        assert!(direct.signs() && !RelayConfig::default().signs());
     }
 }

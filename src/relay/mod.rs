@@ -166,7 +166,7 @@ impl Relay {
 
     /// How many jobs of one lane it takes at the same time.
     pub fn concurrency(&self) -> usize {
-        self.config.concurrency.max(1)
+        self.config.concurrency()
     }
 
     /// What the provider allows an account.
@@ -212,7 +212,6 @@ impl Relay {
 }
 
 #[cfg(test)]
-#[allow(dead_code)]
 #[path = "../../tests/support/dns.rs"]
 mod stub;
 #[cfg(test)]

@@ -19,9 +19,9 @@ use crate::mail::Address;
 use crate::metrics::Metrics;
 use crate::net::connect::Connector;
 
-/// Gives the login for the account that a job names; `None` is a server that wants none. A reply says why there is no
-/// login.
-pub(super) type Ask = Arc<dyn Fn(Option<Address>) -> Asked + Send + Sync>;
+/// Gives the login for the account that a job names, or another one than the server has refused; `None` is a server
+/// that wants none, or that there is no other. A reply says why there is no login.
+pub(super) type Ask = Arc<dyn Fn(Option<Address>, Option<Login>) -> Asked + Send + Sync>;
 type Asked = Pin<Box<dyn Future<Output = Result<Option<Login>, Reply>> + Send>>;
 
 /// A mail as it is sent.
@@ -107,8 +107,27 @@ impl Server {
     }
 
     async fn open(&self, job: &Job) -> Result<Client, Reply> {
-        let login = (self.ask)(job.account.clone()).await?;
-        let peer = Peer {
+        let login = (self.ask)(job.account.clone(), None).await?;
+        let mut client = self.connect().await?;
+        let Some(login) = login else { return Ok(client) };
+        let refusal = match log_in(&mut client, &login, self.mechanism, &self.peer()).await {
+            Ok(()) => return Ok(client),
+            Err(reply) => reply,
+        };
+        // A token may have been revoked before its time.
+        let refused_token = matches!(login, Login::Bearer { .. }) && (500..600).contains(&refusal.code);
+        if !refused_token {
+            return Err(refusal);
+        }
+        let Some(other) = (self.ask)(job.account.clone(), Some(login)).await? else { return Err(refusal) };
+        client.quit().await;
+        let mut client = self.connect().await?;
+        log_in(&mut client, &other, self.mechanism, &self.peer()).await?;
+        Ok(client)
+    }
+
+    fn peer(&self) -> Peer<'_> {
+        Peer {
             host: &self.host,
             address: None,
             port: self.port,
@@ -116,8 +135,11 @@ impl Server {
             hostname: &self.hostname,
             command_timeout: self.command_timeout,
             data_timeout: self.data_timeout,
-        };
-        let opened = Client::open(&self.connector, &peer).await;
+        }
+    }
+
+    async fn connect(&self) -> Result<Client, Reply> {
+        let opened = Client::open(&self.connector, &self.peer()).await;
         let protection = match (&opened, self.security) {
             (Err(_), _) => "failed",
             (Ok(client), _) if client.tls_info().is_none() => "clear",
@@ -125,11 +147,7 @@ impl Server {
             (Ok(_), _) => "verified",
         };
         self.metrics.relay_connected(&self.name, protection);
-        let mut client = opened?;
-        if let Some(login) = login {
-            log_in(&mut client, &login, self.mechanism, &peer).await?;
-        }
-        Ok(client)
+        opened
     }
 }
 

@@ -92,6 +92,8 @@ struct Head {
     security: Option<Security>,
     mechanism: Option<Mechanism>,
     login: Option<Login>,
+    /// What there is instead of a token that was refused.
+    other: Option<Login>,
     stranger: bool,
     jobs: Vec<Job>,
     wanted: Vec<String>,
@@ -106,6 +108,9 @@ fn head(lines: &[String]) -> Head {
         match kind {
             "security:" => head.security = Some(word(rest).try_into().unwrap()),
             "mechanism:" => head.mechanism = Some(word(rest).try_into().unwrap()),
+            "other:" => {
+                head.other = Some(Login::Bearer { user: words[0].to_owned(), token: words[1].to_owned().into() })
+            }
             "stranger" => head.stranger = true,
             "login:" => {
                 let (user, secret) = (words[1].to_owned(), words[2].to_owned().into());
@@ -141,7 +146,7 @@ fn head(lines: &[String]) -> Head {
 fn server(head: &Head, port: u16, ca: &Path) -> Server {
     let ca_file = (!head.stranger).then(|| ca.to_owned());
     let connect = ConnectConfig { ca_file, proxy: None, timeout: Duration::from_secs(5) };
-    let login = head.login.clone();
+    let (login, other) = (head.login.clone(), head.other.clone());
     Server {
         name: "test".into(),
         host: "localhost".into(),
@@ -152,8 +157,8 @@ fn server(head: &Head, port: u16, ca: &Path) -> Server {
         command_timeout: Duration::from_millis(300),
         data_timeout: Duration::from_millis(300),
         connector: Connector::new(&connect).unwrap(),
-        ask: Arc::new(move |_| {
-            let login = login.clone();
+        ask: Arc::new(move |_, refused| {
+            let login = if refused.is_some() { other.clone() } else { login.clone() };
             Box::pin(async move { Ok(login) })
         }),
         per_sender: false,

@@ -1,6 +1,7 @@
 //! Accepting mail, and handing what was accepted to whoever files it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
@@ -17,16 +18,51 @@ use super::segment::Record;
 use super::spool::Waiting;
 use super::values::{Incoming, MailBytes, MailMeta, Receipt, Refused, Spooled, Stored};
 use super::{Inner, body, keys};
-use crate::mail::Address;
+use crate::mail::{Address, MailId};
 
 /// How much of a refused mail is kept.
 const REFUSED_HEAD: usize = 16 << 10;
 /// How many records of refused mails may wait for the log before further ones are dropped.
 const REFUSED_WAITING: u64 = 1024;
 
+type Answer = oneshot::Receiver<Result<Position, AppendError>>;
+
+/// A mail whose record is on its way into the log. Dropping it changes nothing but that nobody hears of the end.
+#[derive(Debug)]
+pub struct Appending {
+    id: MailId,
+    answer: Answer,
+    file: Option<PathBuf>,
+}
+
+impl Appending {
+    /// Waits until the record stands synced.
+    pub async fn done(self) -> Result<Receipt, SpoolError> {
+        let closed = || Err(AppendError::Broken("the store is closed".into()));
+        match self.answer.await.unwrap_or_else(|_| closed()) {
+            Ok(position) => Ok(Receipt { id: self.id, position }),
+            Err(error) => {
+                // Where the record may stand in the log after all, its file stays until the next start finds out.
+                if let (AppendError::Full, Some(file)) = (&error, self.file) {
+                    let _ = std::fs::remove_file(file);
+                }
+                Err(spool_error(error))
+            }
+        }
+    }
+}
+
+fn spool_error(error: AppendError) -> SpoolError {
+    match error {
+        AppendError::Full => SpoolError::Full,
+        AppendError::Broken(said) => SpoolError::Trouble(said),
+    }
+}
+
 impl Inner {
-    /// Appends a mail's record, after its file where it has one, and waits for the sync.
-    pub async fn spool(self: &std::sync::Arc<Self>, mail: Incoming) -> Result<Receipt, SpoolError> {
+    /// Hands a mail's record to the log, after its file where it has one. Records are written in the order in which
+    /// they were handed over, so whoever wants several in order need not wait for each.
+    pub async fn hand_over(self: &std::sync::Arc<Self>, mail: Incoming) -> Result<Appending, SpoolError> {
         if let Some(said) = self.shared.broken.get() {
             return Err(SpoolError::Trouble(said.clone()));
         }
@@ -57,52 +93,38 @@ impl Inner {
         let waiting = Waiting { position: Position(0), size, received: received_at.as_microsecond() };
         let draft = Draft::new(Kind::Mail, encoded, bytes);
         let pending = remote.map(|key| (key, Pending { mail: id, at: received_at }));
-        let appending = self.append_answered(draft, waiting, pending);
+        let answer = self.append_answered(draft, waiting, pending)?;
         // From here on the record may be written even if the caller goes away, so the file must not go with the caller;
         // it is only removed when the log says that there is no record.
-        let file = kept.as_mut().map(|kept| kept.release());
-        match appending.await {
-            Ok(position) => Ok(Receipt { id, position }),
-            Err(AppendError::Full) => {
-                if file.is_some() {
-                    let _ = std::fs::remove_file(body::path(&self.dir, id));
-                }
-                Err(SpoolError::Full)
-            }
-            // The record may stand in the log after all, so its file stays until the next start finds out.
-            Err(AppendError::Broken(said)) => Err(SpoolError::Trouble(said)),
-        }
+        let file = kept.as_mut().map(|kept| {
+            kept.release();
+            body::path(&self.dir, id)
+        });
+        Ok(Appending { id, answer, file })
     }
 
-    /// Hands a record to the log; the future ends when it stands synced. A pulled mail is in its mailbox's ledger
-    /// before its record can be filed.
-    fn append_answered(
+    /// Hands a record to the log. A pulled mail is in its mailbox's ledger before its record can be filed, and stays
+    /// there unless the log cannot write it.
+    pub(super) fn append_answered(
         &self,
         draft: Draft,
         waiting: Waiting,
         pending: Option<(LedgerKey, Pending)>,
-    ) -> impl Future<Output = Result<Position, AppendError>> {
+    ) -> Result<Answer, SpoolError> {
         let (sender, receiver) = oneshot::channel();
+        let pulled = pending.map(|(key, _)| key);
         if let Some((key, pending)) = pending {
             self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(key, pending);
         }
-        let sent = self.log.append(Request { draft, reply: Reply::Async(sender), waiting: Some(waiting) });
-        let shared = self.shared.clone();
-        async move {
-            let closed = || Err(AppendError::Broken("the store is closed".into()));
-            let answer = match sent {
-                Ok(()) => receiver.await.unwrap_or_else(|_| closed()),
-                Err(error) => Err(error),
-            };
-            if let (Err(_), Some((key, _))) = (&answer, pending) {
-                shared.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-            }
-            answer
+        let sent = self.log.append(Request { draft, reply: Reply::Async(sender), waiting: Some(waiting), pulled });
+        if let (Err(_), Some(key)) = (&sent, pulled) {
+            self.shared.not_pulled(key);
         }
+        sent.map(|()| receiver).map_err(spool_error)
     }
 
-    /// Appends the record of a mail that was pulled and refused, and waits for the sync.
-    pub async fn spool_refused(&self, refused: Refused) -> Result<Receipt, SpoolError> {
+    /// Hands the record of a mail over that was pulled and refused.
+    pub fn hand_over_refused(&self, refused: Refused) -> Result<Appending, SpoolError> {
         if let Some(said) = self.shared.broken.get() {
             return Err(SpoolError::Trouble(said.clone()));
         }
@@ -113,11 +135,8 @@ impl Inner {
         let key = refused.origin.remote.as_ref().map(LedgerKey::of);
         let (draft, waiting) = refused_record(refused).map_err(SpoolError::Trouble)?;
         let pending = key.map(|key| (key, Pending { mail: id, at: received_at }));
-        match self.append_answered(draft, waiting, pending).await {
-            Ok(position) => Ok(Receipt { id, position }),
-            Err(AppendError::Full) => Err(SpoolError::Full),
-            Err(AppendError::Broken(said)) => Err(SpoolError::Trouble(said)),
-        }
+        let answer = self.append_answered(draft, waiting, pending)?;
+        Ok(Appending { id, answer, file: None })
     }
 
     /// Queues the record of a refused mail.
@@ -129,7 +148,7 @@ impl Inner {
             return;
         }
         let sent = refused_record(refused).is_ok_and(|(draft, waiting)| {
-            self.log.append(Request { draft, reply: Reply::Nobody, waiting: Some(waiting) }).is_ok()
+            self.log.append(Request { draft, reply: Reply::Nobody, waiting: Some(waiting), pulled: None }).is_ok()
         });
         if !sent {
             counters.refused_waiting.fetch_sub(1, Ordering::Relaxed);

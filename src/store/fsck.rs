@@ -12,7 +12,7 @@ use super::rows::{EntryKind, EntryRow, Position, TicketRow};
 use super::segment::{Found, Record};
 use super::step::parse;
 use super::values::{MailBytes, OpenReport};
-use super::{Config, Inner, Store, body, index, keys, ledger, meta, outbox, recover};
+use super::{Config, Inner, Store, body, index, keys, ledger, meta, outbox, prints, recover};
 use crate::clock::Clock;
 
 /// How much is read.
@@ -265,16 +265,20 @@ impl Check<'_> {
     /// Keys that lead to entries lead to ones that exist.
     fn pointers(&mut self) -> Result<(), StoreError> {
         let store = self.store;
-        for prefix in [keys::IDS, keys::ORIGINALS, keys::MEMBERS, keys::MENTIONS] {
+        for prefix in [keys::IDS, keys::ORIGINALS, keys::MEMBERS, keys::MENTIONS, keys::PRINTS, keys::WHOLES] {
             store.index.walk_prefix(&[prefix], |key, value| {
-                let seq = match prefix {
-                    keys::IDS | keys::ORIGINALS => index::number(value),
-                    keys::MEMBERS => keys::number_in(key, 1),
-                    _ => keys::number_in(key, 2),
+                let seqs = match prefix {
+                    keys::IDS | keys::ORIGINALS => vec![index::number(value)],
+                    keys::PRINTS => vec![keys::number_in(key, 0)],
+                    keys::MEMBERS => vec![keys::number_in(key, 1)],
+                    keys::MENTIONS => vec![keys::number_in(key, 2)],
+                    _ => prints::seqs(value),
                 };
-                if store.index.get(&keys::entry(seq))?.is_none() {
-                    let said = format!("a key under \"{}\" leads to entry {seq}, which is missing", prefix as char);
-                    self.find("entry_missing", said, REBUILD);
+                for seq in seqs {
+                    if store.index.get(&keys::entry(seq))?.is_none() {
+                        let said = format!("a key under \"{}\" leads to entry {seq}, which is missing", prefix as char);
+                        self.find("entry_missing", said, REBUILD);
+                    }
                 }
                 Ok(true)
             })?;

@@ -31,13 +31,15 @@ pub const LEDGER: u8 = b'k';
 pub const INTENTS: u8 = b'q';
 pub const SOURCES: u8 = b's';
 pub const OUTBOX: u8 = b'o';
-pub const RECIPIENTS: u8 = b'p';
+pub const RECIPIENTS: u8 = b'c';
 pub const UNDONE: u8 = b'u';
 pub const ACKNOWLEDGE: u8 = b'a';
 pub const ORDERS: u8 = b'y';
 pub const SUPPRESSED: u8 = b'h';
 pub const BRAKES: u8 = b'b';
 pub const QUOTAS: u8 = b'w';
+pub const PRINTS: u8 = b'f';
+pub const WHOLES: u8 = b'p';
 
 /// `e seq`: the row of an entry.
 pub fn entry(seq: u64) -> Vec<u8> {
@@ -80,6 +82,17 @@ pub fn mention(message: &[u8; 16], seq: u64) -> Vec<u8> {
     [&[MENTIONS][..], message, &seq.to_be_bytes()].concat()
 }
 
+/// `f seq`: the fingerprint of an entry.
+pub fn print(seq: u64) -> Vec<u8> {
+    numbered(PRINTS, seq)
+}
+
+/// `p whole channel`: the entries of a channel that have one whole fingerprint.
+pub fn whole(whole: &[u8; 16], channel: &Address) -> Vec<u8> {
+    let channel = Sha256::digest(channel.key());
+    [&[WHOLES][..], whole, &channel[..8]].concat()
+}
+
 /// `r position seq`: the mail at a position is to be filed again; `seq` is the entry that it was before.
 pub fn retry(position: Position, seq: u64) -> Vec<u8> {
     pair(RETRIES, position.0, seq)
@@ -101,7 +114,7 @@ pub fn erasing(position: Position) -> Vec<u8> {
     numbered(ERASING, position.0)
 }
 
-/// `p seq n`: a recipient of a mail that leaves.
+/// `c seq n`: a recipient of a mail that leaves.
 pub fn recipient(seq: u64, n: u32) -> Vec<u8> {
     [&[RECIPIENTS][..], &seq.to_be_bytes(), &n.to_be_bytes()].concat()
 }

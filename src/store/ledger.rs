@@ -90,7 +90,7 @@ impl Inner {
         let mut taken = 0;
         self.index.walk(&first.under(keys::LEDGER), &end, Order::Up, |_, value| {
             let row: LedgerRow = parse(value)?;
-            if row.state != LedgerState::Waiting || !rows.contains_key(&row.uid) {
+            if !row.state.is_open() || !rows.contains_key(&row.uid) {
                 rows.insert(row.uid, row);
             }
             taken += 1;
@@ -108,7 +108,7 @@ impl Inner {
             let row: Option<LedgerRow> =
                 self.index.get(&key.under(keys::LEDGER))?.map(|value| parse(&value)).transpose()?;
             // A mail that had to wait has a row, which its acceptance overrules until it is filed.
-            let overruled = row.as_ref().is_none_or(|row| row.state == LedgerState::Waiting);
+            let overruled = row.as_ref().is_none_or(|row| row.state.is_open());
             rows.extend(pending.filter(|_| overruled).map(|pending| pending_row(key, pending)).or(row));
         }
         Ok(rows)
@@ -118,31 +118,6 @@ impl Inner {
     pub fn unfiled(&self, channel: &Address) -> usize {
         let (first, last) = (LedgerKey::new(channel, 0, 0), LedgerKey::new(channel, u32::MAX, u32::MAX));
         self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner).range(first..=last).count()
-    }
-
-    /// The newest rows that were written since a time, the newest first; a rate that outlives a restart needs them.
-    pub fn ledger_since(
-        &self,
-        channel: &Address,
-        since: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<LedgerRow>, StoreError> {
-        let limit = limit.min(MOST);
-        let (first, last) = (LedgerKey::new(channel, 0, 0), LedgerKey::new(channel, u32::MAX, u32::MAX));
-        let mut rows: BTreeMap<(u32, u32), LedgerRow> = BTreeMap::new();
-        for (key, pending) in self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner).range(first..=last) {
-            rows.insert((key.validity, key.uid), pending_row(*key, *pending));
-        }
-        let mut looked = 0;
-        self.index.walk(&first.under(keys::LEDGER), &last.under(keys::LEDGER), Order::Down, |_, value| {
-            let row: LedgerRow = parse(value)?;
-            if row.state != LedgerState::Waiting || !rows.contains_key(&(row.validity, row.uid)) {
-                rows.insert((row.validity, row.uid), row);
-            }
-            looked += 1;
-            Ok(looked < limit)
-        })?;
-        Ok(rows.into_values().rev().filter(|row| row.at >= since).take(limit).collect())
     }
 
     /// Labels that are still owed on the server, in the order of validity and uid.
@@ -155,7 +130,8 @@ impl Inner {
             let row = self.index.get(&LedgerKey::new(channel, validity, uid).under(keys::LEDGER))?;
             let row: Option<LedgerRow> = row.map(|value| parse(&value)).transpose()?;
             let rejected = row.as_ref().is_some_and(|row| row.state == LedgerState::Rejected);
-            intents.push(Intent { validity, uid, rejected, mail: row.and_then(|row| row.mail) });
+            let cleared = row.as_ref().is_some_and(|row| row.rejected_before);
+            intents.push(Intent { validity, uid, rejected, cleared, mail: row.and_then(|row| row.mail) });
             Ok(intents.len() < limit)
         })?;
         Ok(intents)
@@ -183,18 +159,20 @@ fn pending_row(key: LedgerKey, pending: Pending) -> LedgerRow {
         mail: Some(pending.mail.to_string()),
         at: pending.at,
         labelled: false,
+        label_refused: false,
+        rejected_before: false,
     }
 }
 
 impl Step<'_> {
     /// Writes rows of mails that were seen and not accepted. A row that a mail already has is left as it is, unless
-    /// the mail was only waiting.
+    /// the mail was only waiting, or could not be fetched.
     pub fn ledger(&mut self, channel: &Address, rows: &[LedgerRow]) -> Result<(), StoreError> {
         for row in rows {
             let key = LedgerKey::new(channel, row.validity, row.uid);
             let old = self.ledger_row(key)?;
             let pending = self.store.shared.pending.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&key);
-            if !pending && old.is_none_or(|old| old.state == LedgerState::Waiting) {
+            if !pending && old.is_none_or(|old| old.state.is_open()) {
                 self.put(key.under(keys::LEDGER), json(row)?)?;
             }
         }
@@ -206,10 +184,21 @@ impl Step<'_> {
         for (validity, uid) in mails {
             let key = LedgerKey::new(channel, *validity, *uid);
             if let Some(row) = self.ledger_row(key)? {
-                self.put(key.under(keys::LEDGER), json(&LedgerRow { labelled: true, ..row })?)?;
+                let row = LedgerRow { labelled: true, label_refused: false, rejected_before: false, ..row };
+                self.put(key.under(keys::LEDGER), json(&row)?)?;
             }
             self.delete(key.under(keys::INTENTS));
         }
+        Ok(())
+    }
+
+    /// The server refuses to label this mail: it is not asked any more, and the ledger says so.
+    pub fn label_refused(&mut self, channel: &Address, validity: u32, uid: u32) -> Result<(), StoreError> {
+        let key = LedgerKey::new(channel, validity, uid);
+        if let Some(row) = self.ledger_row(key)? {
+            self.put(key.under(keys::LEDGER), json(&LedgerRow { label_refused: true, ..row })?)?;
+        }
+        self.delete(key.under(keys::INTENTS));
         Ok(())
     }
 
@@ -218,12 +207,16 @@ impl Step<'_> {
         let key = LedgerKey::of(remote);
         let old = self.ledger_row(key)?;
         let rejected = |row: &LedgerRow| row.state == LedgerState::Rejected;
+        // The label of a rejection may stand on the server, and has to go once the mail is imported after all.
+        let before = old.as_ref().is_some_and(|old| rejected(old) || old.rejected_before) && !rejected(&row);
         // The label of an import covers nothing that was rejected, so that one is owed anew.
-        let labelled = old.is_some_and(|old| old.mail.is_some() && old.labelled && (rejected(&old) || !rejected(&row)));
+        let covered = |old: LedgerRow| old.mail.is_some() && old.labelled && rejected(&old) == rejected(&row);
+        let labelled = !before && old.is_some_and(covered);
         if !labelled {
             self.put(key.under(keys::INTENTS), Vec::new())?;
         }
-        self.put(key.under(keys::LEDGER), json(&LedgerRow { labelled, ..row })?)?;
+        let row = LedgerRow { labelled, rejected_before: before, ..row };
+        self.put(key.under(keys::LEDGER), json(&row)?)?;
         self.pulled.push(key);
         Ok(())
     }

@@ -14,7 +14,7 @@ use std::time::Instant;
 use tokio::sync::{oneshot, watch};
 
 use super::error::is_full;
-use super::ledger::PendingSet;
+use super::ledger::{LedgerKey, PendingSet};
 use super::record::{ALIGN, Draft, Kind};
 use super::rows::Position;
 use super::segment::Segments;
@@ -51,6 +51,9 @@ pub struct Request {
     pub reply: Reply,
     /// Set for what waits for filing from then on; the log fills in the position.
     pub waiting: Option<Waiting>,
+    /// Of a pulled mail: its place in the set of those that stand for their row. The log takes it out again if the
+    /// record is not written, whether or not somebody still waits for the answer.
+    pub pulled: Option<LedgerKey>,
 }
 
 enum Message {
@@ -100,6 +103,13 @@ impl Shared {
         }
     }
 
+    /// A pulled mail's record was not written: nothing stands for its row any more.
+    pub fn not_pulled(&self, key: LedgerKey) {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        // Whoever waits until everything is filed has one less to wait for.
+        self.progress.send_modify(|_| ());
+    }
+
     /// Stops the store for good: a failed sync or index write leaves a state that only a new start can make whole.
     pub fn break_off(&self, said: impl Into<String>) -> String {
         let said = self.broken.get_or_init(|| said.into()).clone();
@@ -141,7 +151,7 @@ impl Log {
     /// Appends one record and waits until it stands synced.
     pub fn append_blocking(&self, draft: Draft) -> Result<Position, AppendError> {
         let (sender, receiver) = mpsc::sync_channel(1);
-        self.append(Request { draft, reply: Reply::Blocking(sender), waiting: None })?;
+        self.append(Request { draft, reply: Reply::Blocking(sender), waiting: None, pulled: None })?;
         receiver.recv().unwrap_or_else(|_| Err(AppendError::Broken("the store is closed".into())))
     }
 
@@ -349,6 +359,9 @@ impl Writer {
     fn answer_error(&self, part: Vec<Request>, error: &AppendError) {
         let counters = &self.shared.counters;
         for request in part {
+            if let Some(key) = request.pulled {
+                self.shared.not_pulled(key);
+            }
             match request.reply {
                 Reply::Async(sender) => {
                     if *error == AppendError::Full {

@@ -26,6 +26,7 @@ mod meta;
 mod outbox;
 pub mod outgoing;
 mod overlay;
+mod prints;
 mod read;
 mod reclaim;
 mod record;
@@ -58,6 +59,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+pub use accept::Appending;
 pub use body::{Body, BodyWriter, HEAD};
 pub use error::{BodyError, OpenError, SpoolError, StoreError};
 pub use fsck::{Depth, Finding, FsckReport};
@@ -159,7 +161,13 @@ impl Store {
 
     /// Accepts a mail: returns once its record stands synced in the log.
     pub async fn spool(&self, mail: Incoming) -> Result<Receipt, SpoolError> {
-        self.0.spool(mail).await
+        self.0.hand_over(mail).await?.done().await
+    }
+
+    /// Accepts a mail in two parts: when this returns its record has its place in the order of the log, and
+    /// `Appending::done` returns once it stands synced.
+    pub async fn hand_over(&self, mail: Incoming) -> Result<Appending, SpoolError> {
+        self.0.hand_over(mail).await
     }
 
     /// Leaves a record of a mail that was refused; best effort, never blocks.
@@ -167,9 +175,9 @@ impl Store {
         self.0.refused(refused);
     }
 
-    /// Leaves a record of a mail that was pulled and refused: returns once it stands synced, as nobody else keeps it.
-    pub async fn spool_refused(&self, refused: Refused) -> Result<Receipt, SpoolError> {
-        self.0.spool_refused(refused).await
+    /// Leaves a record of a mail that was pulled and refused, like `hand_over`: nobody else keeps it.
+    pub fn hand_over_refused(&self, refused: Refused) -> Result<Appending, SpoolError> {
+        self.0.hand_over_refused(refused)
     }
 
     /// The next mails to file, in the order of the log: at most `max`, and no more than `max_bytes` but for one. Those
@@ -274,16 +282,6 @@ impl Store {
     /// How many mails of a channel's mailbox stand in the log and are not filed. Returns at once.
     pub fn unfiled(&self, channel: &Address) -> usize {
         self.0.unfiled(channel)
-    }
-
-    /// Rows of a mailbox's ledger that were written since a time, the newest first.
-    pub fn ledger_since(
-        &self,
-        channel: &Address,
-        since: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<LedgerRow>, StoreError> {
-        self.0.ledger_since(channel, since, limit)
     }
 
     /// How many mails of a mailbox are in each state of the ledger.

@@ -201,6 +201,11 @@ pub struct SourceRow {
     /// Mails that somebody else had read, and that were gone, before they could be imported.
     pub read_elsewhere: u64,
     pub gone: u64,
+    /// Mails that the server does not hand out.
+    pub unfetchable: u64,
+    /// The imports of the last minute, as second (since 1970) and count: the rate outlives a restart with them. They
+    /// stand here before the mails are asked for.
+    pub recent: Vec<(i64, u32)>,
 }
 
 /// What became of a mail that was seen in a mailbox.
@@ -217,6 +222,8 @@ pub enum LedgerState {
     Gone,
     /// Recognised after UIDVALIDITY changed: it was imported, or was there before.
     Known,
+    /// The server has not handed it out, however often it was asked for by itself; each sweep tries it again.
+    Unfetchable,
 }
 
 impl LedgerState {
@@ -229,7 +236,13 @@ impl LedgerState {
             Self::ReadElsewhere => "read_elsewhere",
             Self::Gone => "gone",
             Self::Known => "known",
+            Self::Unfetchable => "unfetchable",
         }
+    }
+
+    /// Whether the mail may still get another state: it has not come to its end.
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Waiting | Self::Unfetchable)
     }
 }
 
@@ -246,6 +259,16 @@ pub struct LedgerRow {
     pub at: Timestamp,
     /// Its labels stand on the server.
     pub labelled: bool,
+    /// The server refuses to label it, and it is not asked any more.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub label_refused: bool,
+    /// It was rejected before, so that the label which says so may stand on the server and has to go.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub rejected_before: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// Labels that are owed to a mail on its server.
@@ -255,6 +278,8 @@ pub struct Intent {
     pub uid: u32,
     /// It could not be imported, which has a label of its own.
     pub rejected: bool,
+    /// It was rejected before and is not any more: that label goes.
+    pub cleared: bool,
     /// The id of its entry.
     pub mail: Option<String>,
 }

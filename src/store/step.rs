@@ -130,6 +130,15 @@ impl Step<'_> {
         }
     }
 
+    /// The keys under a prefix that this step has written.
+    pub(super) fn changed_under(&self, prefix: &[u8]) -> Vec<Vec<u8>> {
+        let from = self.overlay.changes.range(prefix.to_vec()..);
+        from.take_while(|(key, _)| key.starts_with(prefix))
+            .filter(|(_, v)| v.is_some())
+            .map(|(k, _)| k.clone())
+            .collect()
+    }
+
     pub(super) fn number(&self, key: &[u8]) -> Result<u64, StoreError> {
         Ok(self.get(key)?.as_deref().map_or(0, index::number))
     }

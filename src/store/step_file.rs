@@ -18,8 +18,7 @@ const MAX_REFERENCES: usize = 50;
 impl Step<'_> {
     /// What a decision about a mail needs to know.
     pub fn facts(&self, question: &Question<'_>) -> Result<Facts, StoreError> {
-        let key = keys::original(&message_key(question.message_id, question.content_key), question.channel);
-        let duplicate_of = self.get(&key)?.as_deref().map(index::number);
+        let known = self.known(question)?;
         let mut references: Vec<TicketFacts> = Vec::new();
         for reference in question.references.iter().take(MAX_REFERENCES) {
             let key = keys::original(&keys::message_hash(reference), question.channel);
@@ -33,7 +32,7 @@ impl Step<'_> {
         }
         let named = |number: Option<u64>| number.map_or(Ok(None), |number| self.ticket_facts(number));
         let (token, subject_tag) = (named(question.token_ticket)?, named(question.tag_ticket)?);
-        Ok(Facts { duplicate_of, token, references, subject_tag })
+        Ok(Facts { known, token, references, subject_tag })
     }
 
     /// Writes down what was decided about a mail in one channel.
@@ -71,6 +70,13 @@ impl Step<'_> {
         } else {
             self.put(keys::mention(&message, row.seq), Vec::new())?;
         }
+        if let Some(of) = row.duplicate_of
+            && self.get(&original)?.is_none()
+        {
+            // It came under a Message-ID of its own, and replies may refer to either.
+            self.set_number(&original, of)?;
+        }
+        self.put_print(&entry, &row)?;
         self.set_number(&keys::id(&row.id), row.seq)?;
         self.put_entry(&mut row)?;
         if let Some(remote) = &entry.mail.origin.remote {
@@ -263,10 +269,12 @@ fn ledger_row(entry: &NewEntry<'_>, row: &EntryRow, remote: &RemoteMessage) -> L
         mail: Some(row.id.clone()),
         at: row.received_at,
         labelled: false,
+        label_refused: false,
+        rejected_before: false,
     }
 }
 
-fn message_key(message_id: Option<&str>, content_key: &str) -> [u8; 16] {
+pub(super) fn message_key(message_id: Option<&str>, content_key: &str) -> [u8; 16] {
     match message_id {
         Some(id) => keys::message_hash(id),
         None => keys::content_hash(content_key),

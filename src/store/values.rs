@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::body::Body;
 use super::rows::{PersonRow, Position, TicketState};
-use crate::mail::{Address, Class, Envelope, MailId, Origin, Reason};
+use crate::mail::{Address, Class, Envelope, Fingerprint, MailId, Origin, Reason};
 use crate::ticket::Decision;
 
 /// One channel that a mail is for, with the envelope recipients that led there.
@@ -204,6 +204,8 @@ pub struct Question<'a> {
     pub message_id: Option<&'a str>,
     /// Stands for the bytes of a mail that has no Message-ID: their sha256.
     pub content_key: &'a str,
+    /// What the mail is recognised through on other ways.
+    pub print: Option<&'a Fingerprint>,
     /// Message-IDs that the mail refers to, the nearest first; without angle brackets.
     pub references: &'a [String],
     /// The ticket that a valid token names.
@@ -225,6 +227,8 @@ pub struct NewEntry<'a> {
     pub message_id: Option<&'a str>,
     /// Stands for the bytes of a mail that has no Message-ID: their sha256.
     pub content_key: &'a str,
+    /// What the mail is recognised through on other ways; `None` where it could not be read.
+    pub print: Option<&'a Fingerprint>,
     /// Becomes the title of a new ticket.
     pub subject: &'a str,
     /// Who wrote it, as the From field says.

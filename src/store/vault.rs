@@ -2,10 +2,12 @@
 //!
 //! Must not know: what a secret means. XChaCha20-Poly1305 with a random nonce of 24 bytes: nonces need no counter that
 //! a restored backup could set back, and a file that was changed, cut, or moved to another account does not open,
-//! because its name is part of what is authenticated. A write is complete or did not happen: written aside, synced,
+//! because whose it is is part of what is authenticated. A write is complete or did not happen: written aside, synced,
 //! renamed, the directory synced.
 
 mod keys;
+mod rotate;
+mod seal;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -13,19 +15,16 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use chacha20poly1305::aead::{Aead, KeyInit, Payload};
-use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::segment::sync_dir;
-use keys::{Key, KeyRing};
+use keys::KeyRing;
+pub use rotate::{KeyUse, OldKeys, Rotation, VaultState};
+use seal::LARGEST_FILE;
 
-/// Stands at the beginning of every file, and is authenticated with it.
-const MAGIC: &[u8; 8] = b"TgVault1";
 const KEY_ID: usize = 8;
-const NONCE: usize = 24;
 /// A token of any provider fits well; a larger file is not one of ours.
 const LARGEST: usize = 64 << 10;
 
@@ -53,6 +52,11 @@ pub enum VaultError {
     Damaged { path: PathBuf },
     #[error("a secret of {0} bytes is too large, at most 65536 are kept")]
     TooLarge(usize),
+    #[error("{} holds {count} keys already, and no more than {count} are read", path.display())]
+    TooManyKeys { path: PathBuf, count: usize },
+    /// There is no fresh key, and we may not put one there.
+    #[error("{} cannot be written by this daemon, and every secret is under its first key", path.display())]
+    NotOurs { path: PathBuf },
 }
 
 /// The secrets of one data directory; a cheap handle. Its methods block on the disk.
@@ -60,6 +64,8 @@ pub enum VaultError {
 pub struct Vault(Arc<Inner>);
 
 struct Inner {
+    data_dir: PathBuf,
+    config: Config,
     dir: PathBuf,
     ring: Mutex<KeyRing>,
 }
@@ -83,16 +89,13 @@ impl Vault {
                 fs::remove_file(left.path()).map_err(at(&left.path()))?;
             }
         }
-        Ok(Self(Arc::new(Inner { dir, ring: Mutex::new(ring) })))
+        Ok(Self(Arc::new(Inner { data_dir: data_dir.to_owned(), config: config.clone(), dir, ring: Mutex::new(ring) })))
     }
 
     /// Keeps a secret under a name; when this returns it is on disk, and the one before it is gone.
     pub fn put(&self, name: &str, plain: &[u8]) -> Result<(), VaultError> {
-        if plain.len() > LARGEST {
-            return Err(VaultError::TooLarge(plain.len()));
-        }
         let ring = self.0.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        self.write(name, &seal(ring.first(), name, plain, &self.path(name))?)
+        self.write(name, &seal::seal(ring.first(), name, plain, &self.path(name))?)
     }
 
     /// The secret under a name.
@@ -104,7 +107,7 @@ impl Vault {
             Err(source) => return Err(VaultError::Io { path, source }),
         };
         let ring = self.0.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        unseal(&ring, name, &sealed, &path).map(Some)
+        seal::unseal(&ring, Some(name), &sealed, &path).map(|opened| Some(opened.secret))
     }
 
     /// Forgets the secret under a name.
@@ -117,36 +120,10 @@ impl Vault {
         }
     }
 
-    /// Reads the key file again and encrypts every secret of these names anew under its first key; returns how many.
-    pub fn rotate(&self, data_dir: &Path, config: &Config, names: &[String]) -> Result<usize, VaultError> {
-        let fresh = KeyRing::load(data_dir, config)?;
-        let mut ring = self.0.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        *ring = fresh;
-        let mut done = 0;
-        for name in names {
-            let path = self.path(name);
-            let sealed = match read(&path) {
-                Ok(sealed) => sealed,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(source) => return Err(VaultError::Io { path, source }),
-            };
-            let plain = unseal(&ring, name, &sealed, &path)?;
-            self.write(name, &seal(ring.first(), name, &plain, &path)?)?;
-            done += 1;
-        }
-        Ok(done)
-    }
-
-    /// Puts a fresh key first in the key file, where we may write it; the old ones stay below and still decrypt.
-    pub fn add_key(data_dir: &Path, config: &Config) -> Result<PathBuf, VaultError> {
-        keys::add(data_dir, config)
-    }
-
     /// Names are addresses, which a file name cannot hold in every case; the hash says nothing of them either.
     fn path(&self, name: &str) -> PathBuf {
         let digest = Sha256::digest(name.as_bytes());
-        let short: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-        self.0.dir.join(short)
+        self.0.dir.join(hex(&digest[..16]))
     }
 
     fn write(&self, name: &str, sealed: &[u8]) -> Result<(), VaultError> {
@@ -170,36 +147,12 @@ fn at(path: &Path) -> impl Fn(io::Error) -> VaultError {
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut sealed = Vec::new();
-    io::Read::read_to_end(&mut io::Read::take(File::open(path)?, (LARGEST + 1024) as u64), &mut sealed)?;
+    io::Read::read_to_end(&mut io::Read::take(File::open(path)?, LARGEST_FILE as u64 + 1), &mut sealed)?;
     Ok(sealed)
 }
 
-/// What is authenticated beside the secret: the format, the key's id, whose it is.
-fn about(key: &Key, name: &str) -> Vec<u8> {
-    [&MAGIC[..], &key.id, name.as_bytes()].concat()
-}
-
-fn seal(key: &Key, name: &str, plain: &[u8], path: &Path) -> Result<Vec<u8>, VaultError> {
-    let mut nonce = [0u8; NONCE];
-    getrandom::fill(&mut nonce).map_err(|error| at(path)(io::Error::other(error.to_string())))?;
-    let cipher = XChaCha20Poly1305::new((&*key.secret).into());
-    let payload = Payload { msg: plain, aad: &about(key, name) };
-    let sealed = cipher.encrypt(&XNonce::from(nonce), payload).map_err(|_| VaultError::TooLarge(plain.len()))?;
-    Ok([&MAGIC[..], &key.id, &nonce, &sealed].concat())
-}
-
-fn unseal(ring: &KeyRing, name: &str, sealed: &[u8], path: &Path) -> Result<Zeroizing<Vec<u8>>, VaultError> {
-    let damaged = || VaultError::Damaged { path: path.to_owned() };
-    let rest = sealed.strip_prefix(MAGIC).ok_or_else(damaged)?;
-    let (id, rest) = rest.split_first_chunk::<KEY_ID>().ok_or_else(damaged)?;
-    let (nonce, sealed) = rest.split_first_chunk::<NONCE>().ok_or_else(damaged)?;
-    let key = ring.by_id(id).ok_or_else(|| VaultError::UnknownKey {
-        path: path.to_owned(),
-        id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
-    })?;
-    let cipher = XChaCha20Poly1305::new((&*key.secret).into());
-    let payload = Payload { msg: sealed, aad: &about(key, name) };
-    cipher.decrypt(&XNonce::from(*nonce), payload).map(Zeroizing::new).map_err(|_| damaged())
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -251,19 +204,111 @@ mod tests {
         let config = Config::default();
         let vault = Vault::open(dir.path(), &config).unwrap();
         vault.put("a", b"secret").unwrap();
-        let before = fs::read(vault.path("a")).unwrap();
-        let file = Vault::add_key(dir.path(), &config).unwrap();
-        let names = ["a".to_owned(), "never connected".to_owned()];
-        assert_eq!(vault.rotate(dir.path(), &config, &names).unwrap(), 1);
+        let (file, before) = (dir.path().join("vault.keys"), fs::read(vault.path("a")).unwrap());
+        let old = fs::read_to_string(&file).unwrap().lines().rfind(|line| line.len() == 64).unwrap().to_owned();
+        let done = vault.rotate(&[], OldKeys::Keep).unwrap();
+        assert_eq!((done.added, done.secrets, done.left, done.dropped), (true, 1, 0, 0));
         let after = fs::read(vault.path("a")).unwrap();
         assert_ne!(before[8..16], after[8..16]);
         assert_eq!(&**vault.get("a").unwrap().unwrap(), b"secret");
-        // With the old line alone the new file cannot be opened, and the message names the key, not its value.
+        let state = vault.state().unwrap();
+        assert_eq!(state.keys.iter().map(|key| key.secrets).collect::<Vec<_>>(), [1, 0]);
+        assert!(state.writable && state.unreadable == 0 && state.keys[0].id == hex(&after[8..16]));
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        // Both old keys go, and the comment stays.
+        assert_eq!(vault.rotate(&[], OldKeys::Drop).unwrap().dropped, 2);
         let text = fs::read_to_string(&file).unwrap();
-        let old = text.lines().rfind(|line| line.len() == 64).unwrap();
-        fs::write(&file, old).unwrap();
+        assert!(text.lines().count() == 2 && text.contains("# Encrypts") && !text.contains(&old), "{text}");
+        assert_eq!(&**Vault::open(dir.path(), &config).unwrap().get("a").unwrap().unwrap(), b"secret");
+        // With another key alone nothing can be opened, and the message names the key, not its value.
+        fs::write(&file, &old).unwrap();
         let said = Vault::open(dir.path(), &config).unwrap().get("a").unwrap_err().to_string();
-        assert!(said.contains("another key") && !said.contains(old), "{said}");
+        assert!(said.contains("another key") && !said.contains(&old), "{said}");
+        assert_eq!(vault.state().unwrap().unreadable, 1);
+    }
+
+    #[test]
+    fn an_exchange_that_fails_leaves_every_secret_readable() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::default();
+        let vault = Vault::open(dir.path(), &config).unwrap();
+        let file = dir.path().join("vault.keys");
+        for name in ["a", "b", "c"] {
+            vault.put(name, name.as_bytes()).unwrap();
+        }
+        let readable =
+            |vault: &Vault| ["a", "b", "c"].iter().all(|name| &**vault.get(name).unwrap().unwrap() == name.as_bytes());
+        let keys = fs::read_to_string(&file).unwrap();
+        // A file that cannot be read stops it before anything is written.
+        fs::write(vault.path("z"), b"TgVault2 broken").unwrap();
+        assert!(matches!(vault.rotate(&[], OldKeys::Drop), Err(VaultError::Damaged { .. })));
+        fs::remove_file(vault.path("z")).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), keys);
+        // A write that fails half way: a directory stands where one of the files is written aside.
+        for name in ["a", "b", "c"] {
+            let aside = vault.path(name).with_extension("new");
+            fs::create_dir(&aside).unwrap();
+            assert!(matches!(vault.rotate(&[], OldKeys::Drop), Err(VaultError::Io { .. })));
+            assert!(readable(&vault) && readable(&Vault(Arc::clone(&vault.0))));
+            fs::remove_dir(&aside).unwrap();
+            assert!(readable(&Vault::open(dir.path(), &config).unwrap()), "as after a crash there");
+        }
+        let done = vault.rotate(&[], OldKeys::Drop).unwrap();
+        assert_eq!((done.secrets, vault.state().unwrap().keys.len()), (3, 1));
+        assert!(readable(&vault));
+        // A full key file is refused before it is written.
+        let line = |n: usize| format!("{n:064x}\n");
+        fs::write(&file, [fs::read_to_string(&file).unwrap(), (1..16).map(line).collect()].concat()).unwrap();
+        let full = fs::read_to_string(&file).unwrap();
+        assert!(matches!(vault.rotate(&[], OldKeys::Keep), Err(VaultError::TooManyKeys { count: 16, .. })));
+        assert_eq!(fs::read_to_string(&file).unwrap(), full);
+        assert!(readable(&Vault::open(dir.path(), &config).unwrap()));
+        // Giving up what nothing uses makes room.
+        assert_eq!((vault.rotate(&[], OldKeys::Drop).unwrap().dropped, readable(&vault)), (16, true));
+    }
+
+    #[test]
+    fn files_of_the_first_format_are_read_and_become_new_ones() {
+        use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+        let dir = tempfile::tempdir().unwrap();
+        let vault = Vault::open(dir.path(), &Config::default()).unwrap();
+        for name in ["a", "forgotten"] {
+            let ring = vault.0.ring.lock().unwrap();
+            let (key, nonce) = (ring.first(), [7u8; 24]);
+            let aad = [b"TgVault1", &key.id[..], name.as_bytes()].concat();
+            let cipher = chacha20poly1305::XChaCha20Poly1305::new((&*key.secret).into());
+            let sealed = cipher.encrypt(&nonce.into(), Payload { msg: b"old", aad: &aad }).unwrap();
+            fs::write(vault.path(name), [b"TgVault1", &key.id[..], &nonce, &sealed].concat()).unwrap();
+        }
+        assert_eq!(&**vault.get("a").unwrap().unwrap(), b"old");
+        let done = vault.rotate(&["a".to_owned()], OldKeys::Drop).unwrap();
+        // The key of the one that nobody can name stays.
+        assert_eq!((done.secrets, done.left, done.dropped), (1, 1, 0));
+        assert_eq!(&**vault.get("a").unwrap().unwrap(), b"old");
+        assert_eq!(&**vault.get("forgotten").unwrap().unwrap(), b"old");
+        assert!(fs::read(vault.path("a")).unwrap().starts_with(b"TgVault2"));
+    }
+
+    #[test]
+    fn a_key_file_that_is_not_ours_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys");
+        let line = |digit: &str| digit.repeat(64) + "\n";
+        let write = |text: &str| {
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        };
+        write(&line("a"));
+        let vault = Vault::open(dir.path(), &Config { key_file: Some(path.clone()) }).unwrap();
+        vault.put("a", b"secret").unwrap();
+        assert!(matches!(vault.rotate(&[], OldKeys::Keep), Err(VaultError::NotOurs { .. })));
+        fs::remove_file(&path).unwrap();
+        write(&(line("b") + &line("a")));
+        let done = vault.rotate(&[], OldKeys::Keep).unwrap();
+        assert_eq!((done.added, done.secrets), (false, 1));
+        assert!(!vault.state().unwrap().writable);
+        assert!(matches!(vault.rotate(&[], OldKeys::Drop), Err(VaultError::NotOurs { .. })));
+        assert_eq!(&**vault.get("a").unwrap().unwrap(), b"secret");
     }
 
     #[test]

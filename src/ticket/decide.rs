@@ -3,6 +3,7 @@
 //! Pure: the mail comes in as a `Candidate`, what the store knows as `Facts`. The rows of the table in the tests are
 //! the specification.
 
+use super::duplicate::{self, KnownMail, Seen, Verdict};
 use crate::mail::Reason;
 
 /// What the decision reads from a mail.
@@ -12,8 +13,8 @@ pub struct Candidate<'a> {
     pub from: &'a str,
     /// The ticket whose signed token stands in the mail's own Message-ID: then the mail is one that we sent.
     pub own_mail: Option<u64>,
-    /// Whether the mail has a Message-ID; without one its bytes tell whether it was seen before.
-    pub has_message_id: bool,
+    /// What tells whether it was seen before.
+    pub seen: Seen<'a>,
     /// Whether the mail is a delivery report or a complaint.
     pub is_report: bool,
     /// Whether the channel's policy asks for a look, because sender authentication failed.
@@ -35,8 +36,8 @@ pub struct TicketFacts {
 /// What the store knows that the decision needs. Merged tickets are already followed to the one they went into.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// The `seq` of the entry in this channel that has the same Message-ID, or the same bytes where there is none.
-    pub duplicate_of: Option<u64>,
+    /// The mails of this channel that it may repeat.
+    pub known: Vec<KnownMail>,
     /// The ticket that a valid signed token names.
     pub token: Option<TicketFacts>,
     /// The tickets whose mail the In-Reply-To and References fields name, the nearest first.
@@ -148,16 +149,23 @@ fn choose(candidate: &Candidate<'_>, facts: &Facts, note: &mut dyn FnMut(&'stati
         );
         return Filing::Drop { reason: Reason::LoopOwnMail };
     }
-    if let Some(of) = facts.duplicate_of {
-        note("duplicate", format!("the same mail is entry {of} of this channel"));
-        let reason = if candidate.has_message_id { Reason::DuplicateMessageId } else { Reason::DuplicateContent };
-        return Filing::Duplicate { of, reason };
+    let mut reused = None;
+    match duplicate::judge(candidate.seen, &facts.known) {
+        Verdict::New => {}
+        Verdict::Same { of, reason, said } => {
+            note("duplicate", said);
+            return Filing::Duplicate { of, reason };
+        }
+        Verdict::Reused { ticket, said } => {
+            note("duplicate", said);
+            reused = Some(ticket.map(|ticket| (ticket, MatchedBy::Reference)));
+        }
     }
     if candidate.auth_review {
         note("auth", "sender authentication failed, and the channel asks for review".to_owned());
     }
     let found = find_ticket(candidate, facts, note);
-    let needs_review = candidate.auth_review;
+    let needs_review = candidate.auth_review || reused.is_some();
     match found {
         Found::Belongs(ticket, matched_by) if candidate.is_report => {
             note("report", format!("it is a delivery report about ticket {}", ticket.number));
@@ -173,7 +181,7 @@ fn choose(candidate: &Candidate<'_>, facts: &Facts, note: &mut dyn FnMut(&'stati
         Found::Claims(ticket, matched_by) => {
             Filing::Open { related: Some((ticket.number, matched_by)), needs_review: true }
         }
-        Found::Nothing => Filing::Open { related: None, needs_review },
+        Found::Nothing => Filing::Open { related: reused.flatten(), needs_review },
     }
 }
 

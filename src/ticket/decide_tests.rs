@@ -1,6 +1,7 @@
 //! The decision as a table: what is known about a mail, and what becomes of it.
 
 use super::*;
+use crate::ticket::duplicate::Tie;
 
 fn ticket(number: u64) -> TicketFacts {
     TicketFacts {
@@ -17,17 +18,17 @@ fn facts(change: impl FnOnce(&mut Facts)) -> Facts {
     facts
 }
 
+fn known(tie: Tie) -> KnownMail {
+    KnownMail { seq: 7, ticket: Some(3), tie, has_message_id: true, doors: vec!["smtp".into()], print: None }
+}
+
+const WITH_ID: Seen<'static> = Seen { door: "smtp", has_message_id: true, print: None };
 const ANN: Candidate<'static> =
-    Candidate { from: "ann@example.org", own_mail: None, has_message_id: true, is_report: false, auth_review: false };
+    Candidate { from: "ann@example.org", own_mail: None, seen: WITH_ID, is_report: false, auth_review: false };
 const BOB: Candidate<'static> =
-    Candidate { from: "bob@example.net", own_mail: None, has_message_id: true, is_report: false, auth_review: false };
-const REPORT: Candidate<'static> = Candidate {
-    from: "mailer-daemon@example.net",
-    own_mail: None,
-    has_message_id: true,
-    is_report: true,
-    auth_review: false,
-};
+    Candidate { from: "bob@example.net", own_mail: None, seen: WITH_ID, is_report: false, auth_review: false };
+const REPORT: Candidate<'static> =
+    Candidate { from: "mailer-daemon@example.net", own_mail: None, seen: WITH_ID, is_report: true, auth_review: false };
 
 #[test]
 fn every_row_is_decided_as_it_says() {
@@ -46,15 +47,15 @@ fn every_row_is_decided_as_it_says() {
             "a mail that we have is a duplicate before it is a reply",
             ANN,
             facts(|f| {
-                f.duplicate_of = Some(7);
+                f.known = vec![known(Tie::MessageId)];
                 f.references = vec![ticket(3)];
             }),
             Filing::Duplicate { of: 7, reason: Reason::DuplicateMessageId },
         ),
         (
             "and so is one without a Message-ID whose bytes we have",
-            Candidate { has_message_id: false, ..ANN },
-            facts(|f| f.duplicate_of = Some(7)),
+            Candidate { seen: Seen { has_message_id: false, ..WITH_ID }, ..ANN },
+            facts(|f| f.known = vec![known(Tie::Bytes)]),
             Filing::Duplicate { of: 7, reason: Reason::DuplicateContent },
         ),
         ("a token is proof for anybody", BOB, facts(|f| f.token = Some(ticket(3))), append(3, Token, false, false)),

@@ -4,6 +4,7 @@
 
 pub mod channel;
 pub mod decide;
+pub mod duplicate;
 pub mod loops;
 pub mod recipient;
 pub mod token;

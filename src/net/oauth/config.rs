@@ -29,6 +29,18 @@ pub enum Cloud {
     China,
 }
 
+/// How the client secret is sent, in the words of the registry of OAuth (RFC 7591 section 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientAuth {
+    /// As the discovery document says, or the preset; otherwise `client_secret_basic`, which every server knows.
+    Auto,
+    /// In the Authorization field.
+    ClientSecretBasic,
+    /// In the body.
+    ClientSecretPost,
+}
+
 /// What the grant is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScopeUse {
@@ -52,6 +64,8 @@ pub struct ProviderConfig {
     pub client_id: String,
     /// A file that holds the client secret.
     pub client_secret_file: Option<PathBuf>,
+    /// How it is sent; some servers take it only in the way that is registered for the client.
+    pub client_auth: ClientAuth,
     /// A certificate in PEM that is registered instead of a secret, and its key (RFC 7523 section 2.2).
     pub certificate_file: Option<PathBuf>,
     pub private_key_file: Option<PathBuf>,
@@ -86,6 +100,7 @@ impl Default for ProviderConfig {
             tenant: "common".into(),
             client_id: String::new(),
             client_secret_file: None,
+            client_auth: ClientAuth::Auto,
             certificate_file: None,
             private_key_file: None,
             service_account_file: None,

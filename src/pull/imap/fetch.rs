@@ -2,6 +2,7 @@
 
 use async_imap::imap_proto::{AttributeValue, Response};
 use jiff::Timestamp;
+use tokio::time::timeout;
 
 use super::wire::Wire;
 use super::{ImapError, LABEL, Labels, Listed, Mailbox, sequence_set};
@@ -46,6 +47,12 @@ impl Mailbox {
 
     /// The next mail, or `None` once all have come. Uids that are gone bring nothing.
     pub async fn fetched(&mut self, fetching: &Fetching) -> Result<Option<(u32, Vec<u8>)>, ImapError> {
+        // However much else a server sends meanwhile, the next mail has to come within the patience.
+        let patience = self.wire.patience;
+        timeout(patience, self.next_fetched(fetching)).await.map_err(|_| ImapError::Timeout("FETCH"))?
+    }
+
+    async fn next_fetched(&mut self, fetching: &Fetching) -> Result<Option<(u32, Vec<u8>)>, ImapError> {
         loop {
             let mut body = None;
             let mut look = |response: &Response<'_>| {
@@ -66,12 +73,12 @@ impl Mailbox {
     /// A part of one mail: what stands at an offset, at most `len` bytes; fewer mean that the mail ends there, `None`
     /// that it is gone. The server's own count of a mail's bytes is not relied on.
     pub async fn fetch_part(&mut self, uid: u32, offset: u32, len: u32) -> Result<Option<Vec<u8>>, ImapError> {
-        part(&mut self.wire, &format!("UID FETCH {uid} (UID BODY.PEEK[]<{offset}.{len}>)"), uid).await
+        part(&mut self.wire, &format!("UID FETCH {uid} (UID BODY.PEEK[]<{offset}.{len}>)"), uid, len).await
     }
 
     /// The header section of a mail, at most `len` bytes of it.
     pub async fn fetch_head(&mut self, uid: u32, len: u32) -> Result<Option<Vec<u8>>, ImapError> {
-        part(&mut self.wire, &format!("UID FETCH {uid} (UID BODY.PEEK[HEADER]<0.{len}>)"), uid).await
+        part(&mut self.wire, &format!("UID FETCH {uid} (UID BODY.PEEK[HEADER]<0.{len}>)"), uid, len).await
     }
 
     /// The Message-ID fields of mails, for recognising them after their uids have changed.
@@ -89,7 +96,7 @@ impl Mailbox {
     }
 }
 
-async fn part(wire: &mut Wire, text: &str, uid: u32) -> Result<Option<Vec<u8>>, ImapError> {
+async fn part(wire: &mut Wire, text: &str, uid: u32, len: u32) -> Result<Option<Vec<u8>>, ImapError> {
     let mut found = None;
     wire.command("FETCH", text, |response| {
         if let Response::Fetch(_, attributes) = response
@@ -100,6 +107,10 @@ async fn part(wire: &mut Wire, text: &str, uid: u32) -> Result<Option<Vec<u8>>, 
         }
     })
     .await?;
+    // More than was asked for is the whole mail from its beginning, whatever the offset was.
+    if found.as_ref().is_some_and(|bytes| bytes.len() > len as usize) {
+        return Err(ImapError::Protocol("the server cannot hand out parts of a mail".into()));
+    }
     Ok(found)
 }
 

@@ -60,9 +60,8 @@ async fn greeting(wire: &mut Wire) -> Result<bool, ImapError> {
 
 async fn begin_tls(mut wire: Wire, connector: &Connector, settings: &Settings) -> Result<Wire, ImapError> {
     wire.command("STARTTLS", "STARTTLS", |_| {}).await?;
-    // A new wire reads nothing that came before TLS: the old one's buffer goes with it, and bytes that are still in
-    // the socket reach the handshake, which fails on them.
-    let stream = wire.into_stream();
+    // Bytes that come in clear from here on reach the handshake, which fails on them.
+    let stream = wire.into_stream()?;
     let stream = connector.upgrade(stream, &settings.host, settings.port).await.map_err(ImapError::Connect)?;
     Ok(Wire::new(stream, settings.command_timeout))
 }

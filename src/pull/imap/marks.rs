@@ -23,6 +23,16 @@ impl Mailbox {
             Labels::Keywords => flags.extend(&words),
             Labels::Gmail | Labels::None => {}
         }
+        if marks.cleared {
+            let text = match self.labels {
+                Labels::Gmail => Some(format!("UID STORE {set} -X-GM-LABELS ({REJECTED})")),
+                Labels::Keywords => Some(format!("UID STORE {set} -FLAGS.SILENT ({REJECTED})")),
+                Labels::None => None,
+            };
+            if let Some(text) = text {
+                self.wire.command("STORE", &text, |_| {}).await?;
+            }
+        }
         if !flags.is_empty() {
             let text = format!("UID STORE {set} +FLAGS.SILENT ({})", flags.join(" "));
             self.wire.command("STORE", &text, |_| {}).await?;

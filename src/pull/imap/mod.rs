@@ -5,6 +5,7 @@
 //! the mailbox is of no use and is opened anew.
 
 mod fetch;
+mod frame;
 mod login;
 mod marks;
 mod wait;
@@ -112,6 +113,8 @@ pub struct Marks {
     pub seen: bool,
     pub imported: bool,
     pub rejected: bool,
+    /// The label of a rejection goes.
+    pub cleared: bool,
 }
 
 /// The label of a mail that was taken.

@@ -64,7 +64,8 @@ impl Mailbox {
         Ok(if news { Woken::News } else { woken })
     }
 
-    async fn noop(&mut self) -> Result<Woken, ImapError> {
+    /// Gives the server the occasion to tell what has changed.
+    pub async fn noop(&mut self) -> Result<Woken, ImapError> {
         let mut news = false;
         self.wire.command("NOOP", "NOOP", |response| news |= tells_of_mail(response)).await?;
         Ok(if news { Woken::News } else { Woken::Quiet })

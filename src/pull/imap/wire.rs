@@ -1,29 +1,31 @@
 //! One connection to an IMAP server: commands with our own tags, and responses as the parser reads them.
 //!
-//! Must not know: what the commands are for. The crate is used for what it does well, reading responses; its commands
-//! are not used, because they take a tagged NO for an empty success, wait without limit, and log passwords.
+//! Must not know: what the commands are for. The crate is used for what it does well, parsing responses; its session
+//! is not used, because it takes a tagged NO for an empty success, waits and buffers without limit, and logs passwords.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use async_imap::Client;
 use async_imap::imap_proto::{Capability, Outcome, Response, ResponseCode, Status};
-use tokio::io::{AsyncWriteExt, BufWriter};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::ImapError;
+use super::frame::Frames;
 use crate::net::connect::Stream;
 
 /// The most of a server's words that is kept.
 const SAID: usize = 300;
 /// The most responses that one command may bring: a listing of a large mailbox, and far less than forever.
 const RESPONSES: usize = 2_000_000;
-/// Commands are gathered before they are sent; a larger one goes out at once.
-const GATHER: usize = 1 << 10;
+/// The most times the patience for one response that a whole command may take, however steadily responses come.
+const PATIENCES: u32 = 30;
 
 /// A connection; after an error other than `Refused` it is of no use any more.
 #[derive(Debug)]
 pub struct Wire {
-    client: Client<BufWriter<Stream>>,
+    stream: Stream,
+    frames: Frames,
     tag: u32,
     /// The longest wait for one response.
     pub patience: Duration,
@@ -38,17 +40,21 @@ pub struct Done {
 
 impl Wire {
     pub fn new(stream: Stream, patience: Duration) -> Self {
-        Self { client: Client::new(BufWriter::with_capacity(GATHER, stream)), tag: 0, patience }
+        Self { stream, frames: Frames::default(), tag: 0, patience }
     }
 
-    /// The connection itself, to begin TLS on it. Nothing may have been read beyond the last response: see `quiet`.
-    pub fn into_stream(self) -> Stream {
-        self.client.into_inner().into_inner()
+    /// The connection itself, to begin TLS on it. What came behind the last response came in clear, from whoever sits
+    /// in between: nothing of it may count once TLS stands (RFC 3501 section 6.2.1).
+    pub fn into_stream(self) -> Result<Stream, ImapError> {
+        if self.frames.is_empty() {
+            return Ok(self.stream);
+        }
+        Err(ImapError::Protocol("bytes in clear came behind the answer to STARTTLS: somebody may be in between".into()))
     }
 
     /// The stream's TLS version and cipher.
     pub fn tls_info(&self) -> Option<String> {
-        self.client.get_ref().get_ref().tls_info()
+        self.stream.tls_info()
     }
 
     /// Sends a command and hands every untagged response to `on` until its own tagged one comes.
@@ -59,12 +65,16 @@ impl Wire {
         mut on: impl FnMut(&Response<'_>),
     ) -> Result<Done, ImapError> {
         let tag = self.send(name, text).await?;
-        for _ in 0..RESPONSES {
-            if let Some(done) = self.step(name, &tag, &mut on).await? {
-                return Ok(done);
+        let longest = self.patience * PATIENCES;
+        let whole = async {
+            for _ in 0..RESPONSES {
+                if let Some(done) = self.step(name, &tag, &mut on).await? {
+                    return Ok(done);
+                }
             }
-        }
-        Err(ImapError::Protocol(format!("{name} brought more than {RESPONSES} responses")))
+            Err(ImapError::Protocol(format!("{name} brought more than {RESPONSES} responses")))
+        };
+        timeout(longest, whole).await.map_err(|_| ImapError::Timeout(name))?
     }
 
     /// Reads one response; `Some` once it is the tagged one.
@@ -110,7 +120,7 @@ impl Wire {
 
     /// Sends bytes, such as a literal.
     pub async fn bytes(&mut self, name: &'static str, bytes: &[u8]) -> Result<(), ImapError> {
-        let stream = self.client.get_mut();
+        let stream = &mut self.stream;
         let sent = timeout(self.patience, async {
             stream.write_all(bytes).await?;
             stream.flush().await
@@ -145,14 +155,21 @@ impl Wire {
 
     /// One response, however long it takes. Dropping the future loses nothing.
     pub async fn read_any<T>(&mut self, look: impl FnOnce(&Response<'_>) -> T) -> Result<T, ImapError> {
-        match self.client.read_response().await {
-            Ok(Some(response)) => Ok(look(response.parsed())),
-            Ok(None) => Err(ImapError::Lost("the server closed the connection".into())),
-            // The parser repeats what it could not read, which may be somebody's mail.
-            Err(error) if error.to_string().contains("during parsing") => {
-                Err(ImapError::Protocol("the server sent what cannot be read as IMAP".into()))
+        let mut look = Some(look);
+        loop {
+            while let Some(len) = self.frames.first().map_err(|error| ImapError::Protocol(error.to_string()))? {
+                let response = parse(self.frames.get(len))?;
+                let told = response.and_then(|response| look.take().map(|look| look(&response)));
+                self.frames.done(len);
+                if let Some(told) = told {
+                    return Ok(told);
+                }
             }
-            Err(error) => Err(ImapError::Lost(cut(&error.to_string()))),
+            match self.stream.read_buf(self.frames.buffer()).await {
+                Ok(0) => return Err(ImapError::Lost("the server closed the connection".into())),
+                Ok(_) => {}
+                Err(error) => return Err(ImapError::Lost(cut(&error.to_string()))),
+            }
         }
     }
 
@@ -167,6 +184,34 @@ impl Wire {
         .await?;
         Ok(found)
     }
+}
+
+/// A whole response as the parser reads it; `None` for an untagged one that it does not know, which is nothing that we
+/// asked for: servers tell of extensions unasked, and a client passes over them.
+fn parse(frame: &[u8]) -> Result<Option<Response<'_>>, ImapError> {
+    // The parser repeats what it could not read, which may be somebody's mail; so none of its words are used.
+    let strange = |said: &str| Err(ImapError::Protocol(format!("the server sent what {said}")));
+    let Ok(response) = catch_unwind(AssertUnwindSafe(|| whole(frame))) else {
+        return strange("the parser of IMAP cannot bear");
+    };
+    if response.is_some() {
+        return Ok(response);
+    }
+    let kind = |word: &[u8]| frame.split(|byte| *byte == b' ').any(|one| one.trim_ascii().eq_ignore_ascii_case(word));
+    if kind(b"CAPABILITY") {
+        // Outlook separates some with two spaces.
+        let words = frame.split(|byte| *byte == b' ').filter(|word| !word.trim_ascii().is_empty());
+        let mut line = words.map(<[u8]>::trim_ascii).collect::<Vec<_>>().join(&b' ');
+        line.extend_from_slice(b"\r\n");
+        let response = catch_unwind(|| whole(&line).map(Response::into_owned)).ok().flatten();
+        return response.map_or_else(|| strange("cannot be read as IMAP"), |response| Ok(Some(response)));
+    }
+    if frame.starts_with(b"* ") && !kind(b"FETCH") { Ok(None) } else { strange("cannot be read as IMAP") }
+}
+
+/// A response that takes up all of these bytes.
+fn whole(bytes: &[u8]) -> Option<Response<'_>> {
+    Response::parse(bytes).ok().filter(|(rest, _)| rest.is_empty()).map(|(_, response)| response)
 }
 
 /// A server's words, with the response code in front where the parser knew it.

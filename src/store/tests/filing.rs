@@ -17,19 +17,20 @@ fn a_mail_becomes_a_ticket_and_replies_find_it() {
         channel: &channel,
         message_id: Some(message_id),
         content_key: "",
+        print: None,
         references: &references,
         token_ticket: Some(1),
         tag_ticket: Some(9),
     };
     let ask = |message_id| store.step(|step| step.facts(&question(message_id))).unwrap();
     let facts = ask("m2@x");
-    assert_eq!((facts.duplicate_of, facts.subject_tag), (None, None));
+    assert_eq!((facts.known, facts.subject_tag), (vec![], None));
     assert_eq!(facts.references[0].participants, ["ann@example.net", "cc@example.net"]);
     assert_eq!(facts.token.map(|token| token.number), Some(1));
-    assert_eq!(ask("m1@x").duplicate_of, Some(1));
+    assert_eq!(ask("m1@x").known[0].seq, 1);
     let other = address("sales@a.example");
     let elsewhere = Question { channel: &other, ..question("m1@x") };
-    assert_eq!(store.step(|step| step.facts(&elsewhere)).unwrap().duplicate_of, None);
+    assert_eq!(store.step(|step| step.facts(&elsewhere)).unwrap().known, []);
 
     store.step(|step| step.close(1, "kim", now())).unwrap();
     let second = take(&store, b"From: a\r\n\r\nagain", "m2@x", &append(1));
@@ -143,6 +144,7 @@ fn no_mail_makes_a_row_that_is_too_large() {
         decision,
         message_id: Some(&nasty),
         content_key: "",
+        print: None,
         subject: &nasty,
         from: PersonRow { name: nasty.clone(), address: nasty.clone() },
         requester: PersonRow { name: nasty.clone(), address: nasty.clone() },

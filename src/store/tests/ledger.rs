@@ -40,16 +40,38 @@ fn refuse(store: &Store, uid: u32) {
         size: 60 << 20,
         head: b"Subject: large\r\n\r\n".to_vec(),
     };
-    run(store.spool_refused(refused)).unwrap();
+    run(async { store.hand_over_refused(refused).unwrap().done().await }).unwrap();
 }
 
-/// The ledger as `uid state labelled`, and the intents as `uid` or `uid!` for a rejected mail.
+/// The ledger as `uid state labelled`, and the intents as `uid`, `uid!` for a rejected mail, `uid-` for one that was.
 fn told(store: &Store) -> (Vec<String>, Vec<String>) {
     let rows = store.ledger(&address(CHANNEL), 7, 0..=u32::MAX, 100).unwrap();
     let rows = rows.into_iter().map(|row| format!("{} {} {}", row.uid, row.state.as_str(), row.labelled)).collect();
     let intents = store.intents(&address(CHANNEL), 100).unwrap();
-    let mark = |intent: &Intent| if intent.rejected { "!" } else { "" };
+    let mark = |intent: &Intent| {
+        if intent.rejected {
+            "!"
+        } else if intent.cleared {
+            "-"
+        } else {
+            ""
+        }
+    };
     (rows, intents.iter().map(|intent| format!("{}{}", intent.uid, mark(intent))).collect())
+}
+
+fn seen(uid: u32, state: LedgerState) -> LedgerRow {
+    LedgerRow {
+        uid,
+        validity: 7,
+        state,
+        reason: None,
+        mail: None,
+        at: now(),
+        labelled: false,
+        label_refused: false,
+        rejected_before: false,
+    }
 }
 
 fn file_next(store: &Store, id: &str, filing: &Filing) -> EntryRow {
@@ -98,7 +120,22 @@ fn a_label_of_an_import_does_not_cover_a_rejection() {
     store.step(|step| step.labelled(&address(CHANNEL), &[(7, 5)])).unwrap();
     store.step(|step| step.retry(&row.id, "anna", now())).unwrap();
     file_next(&store, "a@x", &OPEN);
+    // Its rejection's label goes, and only then is it labelled as it should be.
+    assert_eq!(told(&store), (vec!["5 imported false".into()], vec!["5-".into()]));
+    store.step(|step| step.labelled(&address(CHANNEL), &[(7, 5)])).unwrap();
     assert_eq!(told(&store), (vec!["5 imported true".into()], vec![]));
+    assert_sound(&store);
+}
+
+#[test]
+fn a_label_that_is_refused_for_good_is_not_owed() {
+    let dir = quick_dir();
+    let (store, _) = open(dir.path());
+    pull(&store, 5);
+    file_next(&store, "a@x", &OPEN);
+    store.step(|step| step.label_refused(&address(CHANNEL), 7, 5)).unwrap();
+    assert_eq!(told(&store), (vec!["5 imported false".into()], vec![]));
+    assert!(store.ledger(&address(CHANNEL), 7, 0..=9, 9).unwrap()[0].label_refused);
     assert_sound(&store);
 }
 
@@ -106,7 +143,7 @@ fn a_label_of_an_import_does_not_cover_a_rejection() {
 fn rows_of_mail_that_was_only_seen_never_hide_a_mail() {
     let dir = quick_dir();
     let (store, _) = open(dir.path());
-    let row = |uid, state| LedgerRow { uid, validity: 7, state, reason: None, mail: None, at: now(), labelled: true };
+    let row = |uid, state| LedgerRow { labelled: true, ..seen(uid, state) };
     let write = |rows: &[LedgerRow]| store.step(|step| step.ledger(&address(CHANNEL), rows)).unwrap();
     write(&[row(1, LedgerState::Waiting), row(2, LedgerState::ReadElsewhere)]);
     pull(&store, 1);
@@ -114,8 +151,13 @@ fn rows_of_mail_that_was_only_seen_never_hide_a_mail() {
     file_next(&store, "a@x", &OPEN);
     write(&[row(1, LedgerState::Gone), row(3, LedgerState::Gone)]);
     assert_eq!(told(&store).0, ["1 imported false", "2 read_elsewhere true", "3 gone true"]);
-    let since = store.ledger_since(&address(CHANNEL), now(), 2).unwrap();
-    assert_eq!(since.iter().map(|row| row.uid).collect::<Vec<_>>(), [3, 2]);
+    // What could not be fetched may be fetched after all, or be gone.
+    write(&[row(4, LedgerState::Unfetchable), row(5, LedgerState::Unfetchable)]);
+    pull(&store, 4);
+    assert_eq!(store.ledger_rows(&address(CHANNEL), 7, &[4]).unwrap()[0].state, LedgerState::Imported);
+    write(&[row(5, LedgerState::Gone)]);
+    file_next(&store, "b@x", &OPEN);
+    assert_eq!(told(&store).0[3..], ["4 imported false", "5 gone true"]);
 }
 
 #[test]
@@ -145,4 +187,28 @@ fn a_mailbox_and_the_default_channel_outlive_a_restart() {
     assert_eq!((store.instance_id(), store.instance_id().len()), (id, 16));
     let events = store.events(0, 10).unwrap();
     assert_eq!((events[0].kind.as_str(), events[0].channel.as_deref()), ("default_channel_changed", Some(CHANNEL)));
+}
+
+#[test]
+fn a_mail_that_was_not_written_has_no_row_even_if_nobody_waits_for_the_answer() {
+    use crate::store::ledger::{LedgerKey, Pending};
+    use crate::store::record::{Draft, Kind};
+    use crate::store::spool::Waiting;
+    let dir = quick_dir();
+    let (store, _) = open(dir.path());
+    pull(&store, 1);
+    assert_eq!(store.unfiled(&address(CHANNEL)), 1);
+    // From here on the log writes nothing; its thread answers with an error, and who asked is gone by then.
+    store.0.shared.break_off("the disk is gone");
+    let key = LedgerKey::new(&address(CHANNEL), 7, 2);
+    let pending = Pending { mail: MailId::fresh(now()), at: now() };
+    let waiting = Waiting { position: Position(0), size: 1, received: 0 };
+    let draft = Draft::new(Kind::Mail, b"{}".to_vec(), Vec::new());
+    drop(store.0.append_answered(draft, waiting, Some((key, pending))).unwrap());
+    store.0.log.stop();
+    assert_eq!(store.unfiled(&address(CHANNEL)), 1);
+    // The thread is gone altogether.
+    let draft = Draft::new(Kind::Mail, b"{}".to_vec(), Vec::new());
+    assert!(store.0.append_answered(draft, waiting, Some((key, pending))).is_err());
+    assert_eq!(store.unfiled(&address(CHANNEL)), 1);
 }

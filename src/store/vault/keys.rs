@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -72,18 +72,73 @@ impl KeyRing {
     pub fn by_id(&self, id: &[u8; KEY_ID]) -> Option<&Key> {
         self.0.iter().find(|key| key.id == *id)
     }
+
+    /// The ids of all, the first first.
+    pub fn ids(&self) -> impl Iterator<Item = &[u8; KEY_ID]> {
+        self.0.iter().map(|key| &key.id)
+    }
+
+    /// Takes over the keys of the key file beside those that are known. What is written from now on is under a key
+    /// that stands in the file.
+    pub fn learn(&mut self, file: Self) {
+        let old = std::mem::replace(&mut self.0, file.0);
+        for key in old {
+            if self.by_id(&key.id).is_none() {
+                self.0.push(key);
+            }
+        }
+    }
 }
 
-/// Puts a fresh key first; returns the file.
-pub fn add(data_dir: &Path, config: &Config) -> Result<PathBuf, VaultError> {
-    KeyRing::load(data_dir, config)?;
-    let path = place(data_dir, config);
-    let old = Zeroizing::new(fs::read_to_string(&path).map_err(at(&path))?);
-    write(&path, &format!("{}\n{}", &*fresh(&path)?, &*old))?;
-    Ok(path)
+/// Puts a fresh key first; the old ones stay below and still decrypt. A full file is refused before it is written.
+pub fn add(path: &Path) -> Result<(), VaultError> {
+    let old = Zeroizing::new(fs::read_to_string(path).map_err(at(path))?);
+    let count = old.lines().filter(|line| is_key(line)).count();
+    if count >= MOST {
+        return Err(VaultError::TooManyKeys { path: path.to_owned(), count });
+    }
+    write(path, &Zeroizing::new(format!("{}\n{}", &*fresh(path)?, &*old))).map(drop)
 }
 
-fn place(data_dir: &Path, config: &Config) -> PathBuf {
+/// Takes out the keys that are neither the first nor among the used ones; returns how many went.
+pub fn drop_unused(path: &Path, used: &[[u8; KEY_ID]]) -> Result<usize, VaultError> {
+    if !may_write(path) {
+        return Ok(0);
+    }
+    let old = Zeroizing::new(fs::read_to_string(path).map_err(at(path))?);
+    let first = old.lines().position(is_key);
+    let goes = |(index, line): &(usize, &str)| {
+        Some(*index) != first && parse(line.trim()).is_some_and(|key| !used.contains(&key.id))
+    };
+    let dropped = old.lines().enumerate().filter(goes).count();
+    if dropped > 0 {
+        let kept = old.lines().enumerate().filter(|line| !goes(line)).map(|(_, line)| line);
+        let text = Zeroizing::new(kept.fold(String::new(), |text, line| text + line + "\n"));
+        write(path, &text)?;
+    }
+    Ok(dropped)
+}
+
+/// Whether the file is ours to replace: a credential of systemd is not, nor is one that belongs to somebody else, or
+/// was made read-only on purpose.
+pub fn may_write(path: &Path) -> bool {
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
+    if credentials.is_some_and(|dir| path.starts_with(dir)) {
+        return false;
+    }
+    let Ok(meta) = fs::symlink_metadata(path) else { return false };
+    let ours = meta.is_file() && meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o200 != 0;
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    ours && rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok()
+}
+
+fn is_key(line: &str) -> bool {
+    let line = line.trim();
+    !line.is_empty() && !line.starts_with('#')
+}
+
+/// The key file.
+pub fn place(data_dir: &Path, config: &Config) -> PathBuf {
     if let Some(file) = &config.key_file {
         return file.clone();
     }
@@ -101,7 +156,11 @@ fn fresh(path: &Path) -> Result<Zeroizing<String>, VaultError> {
 fn write(path: &Path, text: &str) -> Result<Zeroizing<String>, VaultError> {
     let fresh = path.with_extension("new");
     let write = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        // One that a crash left may have another mode.
+        if fresh.exists() {
+            fs::remove_file(&fresh)?;
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&fresh, path)?;

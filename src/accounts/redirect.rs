@@ -1,0 +1,149 @@
+//! Where browsers come back to: a loopback port for the time of one authorisation, or a public address for all.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use url::{Host, Url};
+
+use super::Accounts;
+use super::authorise::{Authorisation, Outcome};
+use super::problem::{Cause, Problem};
+use crate::net::oauth::{Preset, ProviderConfig};
+use crate::net::redirect::{Page, PageKind, serve};
+
+/// How long a loopback port stays open after the end, so that the browser gets its page.
+pub(super) const LINGER: Duration = Duration::from_secs(3);
+/// How long a browser waits for the outcome before it is told to look elsewhere.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// The way back of one authorisation.
+pub(super) struct Back {
+    /// The redirect URL of the request.
+    pub url: String,
+    listener: Option<TcpListener>,
+    path: String,
+}
+
+impl Back {
+    /// Binds a loopback port, unless the redirect URL is a public one.
+    pub async fn open(provider: &ProviderConfig) -> Result<Self, Problem> {
+        let usual = match provider.preset {
+            // Microsoft registers http://localhost and then ignores the port; the literal address it does not take.
+            Preset::Microsoft => "http://localhost",
+            // RFC 8252 section 8.3 prefers the literal address, which no resolver can lead elsewhere.
+            Preset::Google | Preset::Generic => "http://127.0.0.1/",
+        };
+        let text = provider.redirect_url.as_deref().unwrap_or(usual);
+        let wrong = |said: String| Problem::new(Cause::OauthConfig, format!("redirect_url {text}: {said}"));
+        let mut url = Url::parse(text).map_err(|error| wrong(error.to_string()))?;
+        let path = url.path().to_owned();
+        if !is_loopback(&url) {
+            return Ok(Self { url: text.to_owned(), listener: None, path });
+        }
+        let address = SocketAddr::from(([127, 0, 0, 1], url.port().unwrap_or(0)));
+        let address = match url.host() {
+            Some(Host::Ipv6(ip)) => SocketAddr::from((ip, address.port())),
+            _ => address,
+        };
+        let listener = TcpListener::bind(address).await.map_err(|error| wrong(format!("{address}: {error}")))?;
+        let port = listener.local_addr().map_err(|error| wrong(error.to_string()))?.port();
+        url.set_port(Some(port)).map_err(|()| wrong("it takes no port".into()))?;
+        let bare = !text.trim_start_matches("http://").contains('/');
+        let full = if bare { url.as_str().trim_end_matches('/') } else { url.as_str() };
+        Ok(Self { url: full.to_owned(), listener: Some(listener), path })
+    }
+
+    /// Answers browsers until it is dropped.
+    pub async fn serve(self, accounts: Accounts) {
+        match self.listener {
+            Some(listener) => serve_paths(listener, accounts, vec![self.path]).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Whether a redirect URL leads to this machine only.
+pub fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().map(|host| host.trim_matches(['[', ']']));
+    url.scheme() == "http" && host.is_some_and(crate::net::connect::is_loopback)
+}
+
+impl Accounts {
+    /// Answers browsers that come back through a reverse proxy, until it is dropped.
+    pub async fn serve_redirects(self, listener: TcpListener) {
+        let paths = |accounts: &Self| {
+            let setup = accounts.setup();
+            let urls = setup.providers.iter().filter_map(|provider| provider.redirect_url.as_deref());
+            urls.filter_map(|url| Url::parse(url).ok()).map(|url| url.path().to_owned()).collect::<Vec<_>>()
+        };
+        serve(listener, move |target| {
+            let paths = paths(&self);
+            page(self.clone(), target, paths)
+        })
+        .await;
+    }
+}
+
+async fn serve_paths(listener: TcpListener, accounts: Accounts, paths: Vec<String>) {
+    serve(listener, move |target| page(accounts.clone(), target, paths.clone())).await;
+}
+
+fn page(accounts: Accounts, target: String, paths: Vec<String>) -> impl Future<Output = Page> + Send {
+    Box::pin(async move {
+        let path = target.split('?').next().unwrap_or_default();
+        if !paths.iter().any(|known| known == path) {
+            return Page::unknown();
+        }
+        match accounts.redirected(&target, PATIENCE).await {
+            Some(shown) => told(&shown),
+            None => Page {
+                kind: PageKind::Unasked,
+                title: "Nobody waits for this answer".into(),
+                text: vec!["Run `ticketgate connect` again, and open the address that it shows.".into()],
+            },
+        }
+    })
+}
+
+fn told(shown: &Authorisation) -> Page {
+    let channel = &shown.channel;
+    let (title, text) = match &shown.outcome {
+        Outcome::Granted(about) => {
+            let account = about.account().unwrap_or_default();
+            let said = format!("{account} has consented. New unread mail becomes tickets from now on.");
+            (format!("{channel} is connected"), vec![said, "You can close this window.".into()])
+        }
+        Outcome::Refused(problem) => {
+            let action = problem.action_for(channel);
+            (format!("{channel} was not connected"), vec![problem.said.clone(), action])
+        }
+        Outcome::Waiting => {
+            let said = "The mailbox is still being tried; the command that began this shows the outcome.";
+            (format!("{channel} is being connected"), vec![said.into()])
+        }
+    };
+    Page { kind: PageKind::Told, title, text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_way_back_is_bound_where_it_is_ours() {
+        let table = [
+            (Preset::Generic, None, "http://127.0.0.1:PORT/"),
+            (Preset::Microsoft, None, "http://localhost:PORT"),
+            (Preset::Generic, Some("http://127.0.0.1/cb"), "http://127.0.0.1:PORT/cb"),
+            (Preset::Google, Some("https://desk.example/back"), "https://desk.example/back"),
+        ];
+        for (preset, redirect_url, want) in table {
+            let redirect_url = redirect_url.map(str::to_owned);
+            let back = Back::open(&ProviderConfig { preset, redirect_url, ..ProviderConfig::default() }).await.unwrap();
+            let port = back.listener.as_ref().map(|listener| listener.local_addr().unwrap().port().to_string());
+            assert_eq!(back.url, want.replace("PORT", &port.unwrap_or_default()));
+        }
+    }
+}

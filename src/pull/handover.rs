@@ -1,0 +1,152 @@
+//! Mails whose bytes are here, on their way into the log: written side by side, and in the log in their order.
+//!
+//! Must not know: the server, what the rate lets through.
+
+use std::collections::{HashSet, VecDeque};
+
+use jiff::Timestamp;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::intake::{Accepting, Arrival, Intake, Refusal};
+use crate::mail::envelope::ReturnPath;
+use crate::mail::headers::HeaderSection;
+use crate::mail::{Address, Envelope, MailId, Origin};
+use crate::pull::account::Trouble;
+use crate::store::{Body, BodyError, HEAD};
+
+/// How many mails may wait for their sync at once.
+const ACCEPTING: usize = 64;
+/// How many mails may be on their way into files of their own at once.
+const FILLING: usize = 16;
+
+/// Everything of a mail but its bytes.
+#[derive(Clone, Debug)]
+pub struct Parcel {
+    pub uid: u32,
+    pub id: MailId,
+    pub received_at: Timestamp,
+    pub origin: Origin,
+    /// The channel whose mailbox it is.
+    pub channel: Address,
+}
+
+/// Mails between the server and the log. Dropping it takes nothing back.
+pub struct Handover {
+    intake: Intake,
+    filling: VecDeque<(Parcel, JoinHandle<Result<Body, BodyError>>)>,
+    waiting: JoinSet<Result<(), Refusal>>,
+    /// What came as a whole, whatever becomes of it.
+    pub came: HashSet<u32>,
+}
+
+impl Handover {
+    pub fn new(intake: Intake) -> Self {
+        Self { intake, filling: VecDeque::new(), waiting: JoinSet::new(), came: HashSet::new() }
+    }
+
+    /// Takes a mail. An error is about an earlier one, and means that nothing more can be taken.
+    pub async fn take(&mut self, parcel: Parcel, bytes: Vec<u8>) -> Result<(), Trouble> {
+        let mut body = self.intake.body(parcel.id);
+        self.came.insert(parcel.uid);
+        // Only what goes into a file of its own takes time.
+        let filling = tokio::spawn(async move {
+            body.push(&bytes).await?;
+            drop(bytes);
+            body.finish().await
+        });
+        self.filling.push_back((parcel, filling));
+        while self.filling.len() > FILLING || self.filling.front().is_some_and(|(_, filling)| filling.is_finished()) {
+            self.first().await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a mail whose bytes are complete already.
+    pub async fn take_body(&mut self, parcel: Parcel, body: Body) -> Result<(), Trouble> {
+        self.came.insert(parcel.uid);
+        self.filled().await?;
+        self.begin(parcel, body).await
+    }
+
+    /// Takes the note of a mail that is refused.
+    pub async fn take_refused(
+        &mut self,
+        uid: u32,
+        begin: impl FnOnce(&Intake) -> Result<Accepting, Refusal>,
+    ) -> Result<(), Trouble> {
+        self.came.insert(uid);
+        self.filled().await?;
+        let accepting = begin(&self.intake).map_err(Trouble::Refused)?;
+        self.wait_for(accepting).await
+    }
+
+    /// Returns once all of them stand synced.
+    pub async fn finish(&mut self) -> Result<(), Trouble> {
+        self.filled().await?;
+        while let Some(done) = self.waiting.join_next().await {
+            settled(done)?;
+        }
+        Ok(())
+    }
+
+    async fn filled(&mut self) -> Result<(), Trouble> {
+        while !self.filling.is_empty() {
+            self.first().await?;
+        }
+        Ok(())
+    }
+
+    /// The longest on its way gets its place in the log before any other.
+    async fn first(&mut self) -> Result<(), Trouble> {
+        let Some((parcel, filling)) = self.filling.pop_front() else { return Ok(()) };
+        let body = filling.await.unwrap_or_else(|error| Err(BodyError::Trouble(error.to_string())));
+        self.begin(parcel, body.map_err(full)?).await
+    }
+
+    async fn begin(&mut self, parcel: Parcel, body: Body) -> Result<(), Trouble> {
+        let Parcel { id, received_at, origin, channel, .. } = parcel;
+        let envelope = envelope(body.head(), channel);
+        match self.intake.begin(Arrival { id, received_at, envelope, origin, body }).await {
+            Ok(accepting) => self.wait_for(accepting).await,
+            Err(refusal) => Err(Trouble::Refused(refusal)),
+        }
+    }
+
+    async fn wait_for(&mut self, accepting: Accepting) -> Result<(), Trouble> {
+        if self.waiting.len() >= ACCEPTING
+            && let Some(done) = self.waiting.join_next().await
+        {
+            settled(done)?;
+        }
+        self.waiting.spawn(async move { accepting.done().await.map(drop) });
+        Ok(())
+    }
+}
+
+/// A mailbox hands mail over without its envelope: it is for the channel whose mailbox it is, and its sender is what
+/// the server has noted when it delivered it.
+pub fn envelope(head: &[u8], channel: Address) -> Envelope {
+    let path = HeaderSection::read(head, HEAD).map_or(ReturnPath::Unknown, |section| ReturnPath::of(&section));
+    let mail_from = match path {
+        ReturnPath::Known(address) => Some(address),
+        ReturnPath::Null | ReturnPath::Unknown => None,
+    };
+    Envelope { mail_from, rcpt_to: vec![channel] }
+}
+
+/// What an error of the disk means for a session.
+pub fn full(error: BodyError) -> Trouble {
+    Trouble::Refused(match error {
+        BodyError::Full => Refusal::Full,
+        other => Refusal::Trouble(other.to_string()),
+    })
+}
+
+/// A refusal for good has its record; anything else is our own trouble and stops the look.
+fn settled(done: Result<Result<(), Refusal>, tokio::task::JoinError>) -> Result<(), Trouble> {
+    match done {
+        Ok(Ok(()) | Err(Refusal::Permanent(_))) => Ok(()),
+        Ok(Err(refusal)) => Err(Trouble::Refused(refusal)),
+        Err(error) => Err(Trouble::Refused(Refusal::Trouble(error.to_string()))),
+    }
+}
