@@ -204,7 +204,7 @@ fn single_faults() {
             "t.toml:2: outbox.default_relay: there is no relay \"sandbx\"; did you",
         ),
         ("[outbox]\nretry_waits = []", "t.toml:2: outbox.retry_waits: 0 waits, each has to be 1s to 1d; write 1 to 50"),
-        ("[outbox]\ngive_up = \"1s\"", "t.toml:2: outbox.give_up: 1s is out of range; write 1m to 30d"),
+        ("[outbox]\ngive_up = \"1s\"", "t.toml:2: outbox.give_up: 1s is out of range; write 1m to 4w"),
         ("[outbox]\nconcurrency = 0", "t.toml:2: outbox.concurrency: 0 is out of range; write 1 to 10000"),
         ("[outbox]\nmemory_bytes = \"1kB\"", "t.toml:2: outbox.memory_bytes: 1kB is out of range; write 1MiB to 4GiB"),
         (

@@ -31,9 +31,9 @@ impl Checker<'_> {
             self.wrong(&["outbox", "retry_waits"], &wrong, "write 1 to 50 durations such as [\"1m\", \"5m\"]");
         }
         let durations = [
-            ("give_up", outbox.give_up, MINUTE, DAY * 30),
-            ("give_up_automatic", outbox.give_up_automatic, MINUTE, DAY * 30),
-            ("delayed_notice", outbox.delayed_notice, MINUTE, DAY * 30),
+            ("give_up", outbox.give_up, MINUTE, DAY * 28),
+            ("give_up_automatic", outbox.give_up_automatic, MINUTE, DAY * 28),
+            ("delayed_notice", outbox.delayed_notice, MINUTE, DAY * 28),
             ("rest_first", outbox.rest_first, MINUTE / 60, DAY),
             ("rest_most", outbox.rest_most, outbox.rest_first, DAY),
             ("keep_keys", outbox.keep_keys, MINUTE * 60, DAY * 365),
