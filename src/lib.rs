@@ -74,6 +74,9 @@
 //! | cursor behind the ledger | rows were written, the cursor was not | listed again; what has a row is left alone |
 //! | credential that notes a refresh | its answer may be lost: the provider may have dropped the old token | refreshed; if refused, a problem that says so |
 //! | note of an attempt, mail not filed | parsing it took the process down | after the second time: quarantine |
+//! | mail in the outbox that waits | it was not sent, or the peer's answer was not settled | sent, perhaps again |
+//! | quota page newer than what was sent | it was counted before it was sent | counted too much, never too little |
+//! | acknowledgement that is owed | a ticket was opened, nothing was written | written now, once |
 //!
 //! What is told to the outside is always behind a sync: the 250 behind the record, an entry in the feed behind its
 //! commit. A mail that was answered 250 is filed exactly once; one whose 250 got lost on the way is sent again by its

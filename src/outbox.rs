@@ -195,6 +195,7 @@ impl Worker {
         }
         if pieces.sweeping.is_none() && state.swept_at.is_none_or(|at| later_than(now, at, SWEEP_EVERY)) {
             state.swept_at = Some(now);
+            state.prune();
             self.sweep(state, pieces, now);
         }
         if pieces.loading.is_none() {

@@ -63,6 +63,7 @@ impl Peer {
 }
 
 async fn serve(socket: tokio::net::TcpStream, got: Arc<Mutex<HashMap<String, u32>>>, busy: Arc<Mutex<Vec<String>>>) {
+    socket.set_nodelay(true).unwrap();
     let (read, mut write) = socket.into_split();
     let mut lines = BufReader::new(read).lines();
     let mut to = Vec::new();
@@ -630,7 +631,8 @@ async fn many_ends_share_a_commit_and_people_do_not_wait_for_machines() {
     for mail in &mails {
         house.until(mail, &[DeliveryState::Relayed]).await;
     }
-    assert!(house.store().stats().commits - before <= 310, "an end needs no commit of its own");
+    let commits = house.store().stats().commits - before;
+    assert!(commits < 200, "{commits} commits for 301 mails");
     let settled = |entry: &EntryRow| {
         let events = house.store().events(0, 1000).unwrap().into_iter();
         events.filter(|event| event.kind == "mail_relayed").position(|event| event.entry.as_ref() == Some(&entry.id))

@@ -3,7 +3,7 @@
 //!
 //! A lane is what shares a fate: a server, or the servers of one domain. Pure bookkeeping, without a clock of its own.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use jiff::Timestamp;
 
@@ -84,7 +84,11 @@ impl Lane {
 /// All of it.
 #[derive(Debug, Default)]
 pub struct Lanes {
-    lanes: Vec<Lane>,
+    lanes: BTreeMap<u32, Lane>,
+    /// The number of the next new lane; none is used twice.
+    next: u32,
+    /// Lanes that have mail that is due.
+    ready: BTreeSet<u32>,
     by_name: HashMap<String, u32>,
     channels: Vec<String>,
     later: BTreeMap<(i64, u64, u32), Task>,
@@ -92,23 +96,24 @@ pub struct Lanes {
     looks: HashMap<u64, u32>,
     looked: u32,
     /// The lane that has its turn.
-    turn: usize,
+    turn: u32,
 }
 
 impl Lanes {
     /// The number of a lane; a new one begins empty.
     pub fn lane(&mut self, name: &str, relay: &str, limit: usize) -> u32 {
         if let Some(number) = self.by_name.get(name) {
-            if let Some(lane) = self.lanes.get_mut(*number as usize) {
+            if let Some(lane) = self.lanes.get_mut(number) {
                 lane.limit = limit;
             }
             return *number;
         }
-        let number = self.lanes.len() as u32;
+        let number = self.next;
+        self.next = self.next.wrapping_add(1);
         let (name, relay) = (name.to_owned(), relay.to_owned());
         self.by_name.insert(name.clone(), number);
         let (people, machines) = (Queue::default(), Queue::default());
-        self.lanes.push(Lane { name, relay, limit, taken: 0, rests: None, people, machines });
+        self.lanes.insert(number, Lane { name, relay, limit, taken: 0, rests: None, people, machines });
         number
     }
 
@@ -132,15 +137,26 @@ impl Lanes {
     }
 
     pub fn get(&self, lane: u32) -> Option<&Lane> {
-        self.lanes.get(lane as usize)
+        self.lanes.get(&lane)
     }
 
     pub fn get_mut(&mut self, lane: u32) -> Option<&mut Lane> {
-        self.lanes.get_mut(lane as usize)
+        self.lanes.get_mut(&lane)
     }
 
-    pub fn all(&self) -> &[Lane] {
-        &self.lanes
+    pub fn all(&self) -> impl Iterator<Item = &Lane> {
+        self.lanes.values()
+    }
+
+    /// Forgets lanes that have nothing to do, beside those that are named: there is one for each domain ever sent to.
+    pub fn prune(&mut self, kept: &HashSet<u32>) {
+        let later: HashSet<u32> = self.later.values().map(|task| task.lane).collect();
+        self.lanes.retain(|number, lane| {
+            let idle = lane.waiting() == 0 && lane.taken == 0 && lane.rests.is_none();
+            !idle || later.contains(number) || kept.contains(number)
+        });
+        let lanes = &self.lanes;
+        self.by_name.retain(|_, number| lanes.contains_key(number));
     }
 
     /// A new look at a mail: tasks of older ones do not count any more.
@@ -164,7 +180,8 @@ impl Lanes {
     pub fn push(&mut self, task: Task, now: Timestamp) {
         if task.due > now.as_microsecond() {
             self.later.insert((task.due, task.seq, task.lane), task);
-        } else if let Some(lane) = self.lanes.get_mut(task.lane as usize) {
+        } else if let Some(lane) = self.lanes.get_mut(&task.lane) {
+            self.ready.insert(task.lane);
             match task.class {
                 Class::Person => lane.people.push(task),
                 Class::Automatic => lane.machines.push(task),
@@ -182,7 +199,7 @@ impl Lanes {
     /// When the next mail becomes due, or a lane with mail has rested.
     pub fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
         let later = self.later.keys().next().and_then(|(due, ..)| Timestamp::from_microsecond(*due).ok());
-        let resting = self.lanes.iter().filter(|lane| lane.waiting() > 0);
+        let resting = self.ready.iter().filter_map(|number| self.lanes.get(number));
         let rested = resting.filter_map(|lane| lane.rests.as_ref().map(|(until, _)| *until)).filter(|at| *at > now);
         later.into_iter().chain(rested).min()
     }
@@ -190,9 +207,11 @@ impl Lanes {
     /// Takes out the next task: the lanes take turns, in each people go before machines, and of those the channels
     /// that may send take turns. `ahead` is how many jobs a lane may have taken for each that it may run.
     pub fn take(&mut self, now: Timestamp, ahead: usize, automatic: bool, may: impl Fn(u32) -> bool) -> Option<Task> {
-        for step in 0..self.lanes.len() {
-            let at = (self.turn + step) % self.lanes.len();
-            let lane = &mut self.lanes[at];
+        let mut turn = self.turn;
+        for _ in 0..self.ready.len() {
+            let number = *self.ready.range(turn..).next().or(self.ready.first())?;
+            turn = number.wrapping_add(1);
+            let Some(lane) = self.lanes.get_mut(&number) else { continue };
             let rests = lane.rests.as_ref().is_some_and(|(until, _)| *until > now);
             // A lane that has rested tries one mail before it trusts its peer again.
             let limit = if lane.rests.is_some() { lane.limit.min(1) } else { lane.limit.saturating_mul(ahead) };
@@ -202,7 +221,10 @@ impl Lanes {
             let task = lane.people.pop(&may).or_else(|| if automatic { lane.machines.pop(&may) } else { None });
             if let Some(task) = task {
                 lane.taken += 1;
-                self.turn = at + 1;
+                if lane.waiting() == 0 {
+                    self.ready.remove(&number);
+                }
+                self.turn = turn;
                 return Some(task);
             }
         }
@@ -211,7 +233,7 @@ impl Lanes {
 
     /// Every task that waits, due or not.
     pub fn tasks(&self) -> impl Iterator<Item = &Task> {
-        let ready = self.lanes.iter().flat_map(|lane| lane.people.tasks().chain(lane.machines.tasks()));
+        let ready = self.lanes.values().flat_map(|lane| lane.people.tasks().chain(lane.machines.tasks()));
         ready.chain(self.later.values())
     }
 
@@ -297,5 +319,11 @@ mod tests {
         assert_eq!(lanes.take(at(0), 1, true, |_| true), Some(new));
         lanes.forget(9);
         assert!(!lanes.counts(&new));
+        // A lane with nothing to do is forgotten, unless somebody still refers to it; a new one has a new number.
+        lanes.get_mut(lane).unwrap().taken = 0;
+        lanes.prune(&HashSet::from([lane]));
+        assert_eq!(lanes.lane("smart", "smart", 5), lane);
+        lanes.prune(&HashSet::new());
+        assert!(lanes.get(lane).is_none() && lanes.lane("smart", "smart", 5) != lane);
     }
 }

@@ -347,6 +347,15 @@ impl State {
         !(self.ended.is_empty() || waits)
     }
 
+    /// Forgets lanes that have nothing to do.
+    pub fn prune(&mut self) {
+        let flight: HashSet<u32> = self.flight.iter().map(|(_, lane)| *lane).collect();
+        self.lanes.prune(&flight);
+        let lanes = &self.lanes;
+        self.health.retain(|lane, _| lanes.get(*lane).is_some());
+        self.started.retain(|lane, started| *started > 0 || lanes.get(*lane).is_some());
+    }
+
     /// How long the loop may sleep.
     pub fn pause(&self, now: Timestamp) -> Duration {
         if !self.ended.is_empty() {
@@ -375,10 +384,10 @@ impl State {
         let oldest = self.lanes.tasks().filter(|task| self.lanes.counts(task)).map(|task| task.since).min();
         Snapshot {
             mails: self.lanes.mails() as u64,
-            due: self.lanes.all().iter().map(|lane| lane.waiting() as u64).sum(),
+            due: self.lanes.all().map(|lane| lane.waiting() as u64).sum(),
             running: self.running.len() as u64,
             oldest: oldest.and_then(|at| Timestamp::from_microsecond(at).ok()),
-            lanes: self.lanes.all().iter().filter(|l| l.waiting() > 0 || l.taken > 0).map(lane).collect(),
+            lanes: self.lanes.all().filter(|l| l.waiting() > 0 || l.taken > 0).map(lane).collect(),
             blocked: blocked.collect(),
             quotas: self.quotas.lock().unwrap_or_else(PoisonError::into_inner).states(now),
             default_relay,

@@ -140,7 +140,6 @@ impl Worker {
         room: u64,
         quotas: &Mutex<Quotas>,
     ) -> Result<Vec<Loaded>, StoreError> {
-        let mut quotas = quotas.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut loaded, mut used) = (Vec::with_capacity(picked.len()), 0u64);
         let now = self.clock.now();
         for pick in picked {
@@ -150,17 +149,19 @@ impl Worker {
                 loaded.push(Loaded::Wait(task, now));
                 continue;
             }
-            let one = self.load_one(pick, &mut quotas, now)?;
+            let one = self.load_one(pick, quotas, now)?;
             if let Loaded::Ready(ready) = &one {
                 used += ready.under.bytes;
             }
             loaded.push(one);
         }
-        self.keep(&mut quotas, now)?;
+        self.keep(quotas, now)?;
         Ok(loaded)
     }
 
-    fn keep(&self, quotas: &mut Quotas, now: Timestamp) -> Result<(), StoreError> {
+    fn keep(&self, quotas: &Mutex<Quotas>, now: Timestamp) -> Result<(), StoreError> {
+        // Held until the commit, so that of two commits the later one has the newer pages.
+        let mut quotas = quotas.lock().unwrap_or_else(PoisonError::into_inner);
         let (changes, news) = (quotas.changes(), quotas.news(now));
         if changes.is_empty() && news.is_empty() {
             return Ok(());
@@ -174,7 +175,7 @@ impl Worker {
         })
     }
 
-    fn load_one(&self, pick: Picked, quotas: &mut Quotas, now: Timestamp) -> Result<Loaded, StoreError> {
+    fn load_one(&self, pick: Picked, quotas: &Mutex<Quotas>, now: Timestamp) -> Result<Loaded, StoreError> {
         let task = pick.task;
         let Some(row) = self.store.outbox_row(task.seq)?.filter(|row| row.state == OutboxState::Waiting) else {
             return Ok(Loaded::Stale(task));
@@ -198,10 +199,18 @@ impl Worker {
         let load = Load { bytes: row.size, recipients: &hashes };
         let instead = self.instead(&row, &relay);
         let gives_way = if instead.is_some() { GivesWay::Yes } else { GivesWay::No };
-        let mut verdict = quotas.ask(&self.store, &relay, &channel, load, gives_way, now)?;
+        let ask = |relay: &Relay, gives_way| match relay.quota() {
+            // Where nothing is counted nobody waits for those who count.
+            None => Ok(Verdict::Go(None)),
+            Some(_) => {
+                let mut quotas = quotas.lock().unwrap_or_else(PoisonError::into_inner);
+                quotas.ask(&self.store, relay, &channel, load, gives_way, now)
+            }
+        };
+        let mut verdict = ask(&relay, gives_way)?;
         if let (Verdict::GiveWay, Some(other)) = (&verdict, instead) {
+            verdict = ask(&other, GivesWay::No)?;
             relay = other;
-            verdict = quotas.ask(&self.store, &relay, &channel, load, GivesWay::No, now)?;
         }
         let quota = match verdict {
             Verdict::Go(quota) => quota,
@@ -252,12 +261,14 @@ impl Worker {
             pauses.push(pause);
         }
         let changes = quotas.changes();
+        // Held until the commit where pages have changed; mail without quotas goes on meanwhile.
+        let held = (!changes.is_empty()).then_some(quotas);
         let suppress = **self.suppress.load();
         let rows = self.store.step(|step| {
             changes.into_iter().try_for_each(|(account, pages)| step.put_quota(&account, pages))?;
             step.settle(&settled, suppress)
         })?;
-        drop(quotas);
+        drop(held);
         // A mail may stand in a commit more than once, by several lanes; what it is after the last one counts.
         let mut rows: std::collections::HashMap<u64, OutboxRow> = rows.into_iter().map(|row| (row.seq, row)).collect();
         let mut written = Written::default();
