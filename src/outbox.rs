@@ -41,6 +41,8 @@ const BATCH: usize = 256;
 const AHEAD: usize = 2;
 /// How often what is late is looked for, brakes are tidied, and lanes without a relay are tried again.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// In which of its sweeps it tidies: the first, and every ten minutes.
+const TIDY_EVERY: u32 = 20;
 /// How often accounts are asked whether they are connected, while mail waits.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// The waits after trouble of the store: the first, and the longest.
@@ -213,13 +215,17 @@ impl Worker {
     }
 
     /// What is late or over, what waits for a relay that may be there by now, and what brakes need not know any more.
-    fn sweep(&self, state: &State, pieces: &mut Pieces, now: Timestamp) {
+    fn sweep(&self, state: &mut State, pieces: &mut Pieces, now: Timestamp) {
+        let tidies = state.sweeps.is_multiple_of(TIDY_EVERY);
+        state.sweeps = state.sweeps.wrapping_add(1);
         let overdue = state.overdue(&self.config.load().schedule(), now);
         let keep = self.config.load().keep_keys;
         let this = self.clone();
         pieces.sweeping = Some(tokio::task::spawn_blocking(move || {
             let before = jiff::SignedDuration::try_from(keep).ok().and_then(|keep| now.checked_sub(keep).ok());
-            this.store.step(|step| step.tidy_outbox(now, before.unwrap_or(Timestamp::MIN)))?;
+            if tidies {
+                this.store.step(|step| step.tidy_outbox(now, before.unwrap_or(Timestamp::MIN)))?;
+            }
             overdue.into_iter().map(|(seq, why)| Ok((seq, this.overdue(seq, &why)?))).collect()
         }));
     }

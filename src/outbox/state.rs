@@ -49,6 +49,8 @@ pub struct State {
     pub asked_at: Option<Timestamp>,
     pub swept_at: Option<Timestamp>,
     pub shown_at: Option<Timestamp>,
+    /// How often it has swept.
+    pub sweeps: u32,
     /// When the last commit began, and how many ends it had.
     pub wrote_at: Option<std::time::Instant>,
     pub wrote: usize,
@@ -76,6 +78,7 @@ impl State {
             asked_at: None,
             swept_at: None,
             shown_at: None,
+            sweeps: 0,
             wrote_at: None,
             wrote: 0,
             wait: FIRST_WAIT,

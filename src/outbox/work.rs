@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 
-use super::accounts::{GivesWay, Quotas, Verdict};
+use super::accounts::{self, GivesWay, Quotas, Verdict};
 use super::judge::{Attempt, judge, without_attempt};
 use super::lanes::Task;
 use super::quota::Load;
@@ -184,6 +184,12 @@ impl Worker {
             return Ok(Loaded::Stale(task));
         };
         let Ok(channel) = Address::parse(&row.channel) else { return Ok(Loaded::Stale(task)) };
+        // The channel's own account was asked before it was picked; a relay may log in with another one (R8).
+        if let Some(owner) = relay.account(&channel).filter(|owner| *owner != channel)
+            && accounts::blocked(&self.accounts, &self.store, &owner)?.is_some()
+        {
+            return Ok(Loaded::Wait(task, super::schedule::later(now, super::SWEEP_EVERY)));
+        }
         let here = |to: &RecipientRow| {
             to.state.waits() && Address::parse(&to.address).is_ok_and(|address| relay.lane(&address) == pick.lane)
         };

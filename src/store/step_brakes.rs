@@ -20,7 +20,7 @@ const SAID: usize = 400;
 /// The latest entries of a ticket that a report without a Message-ID is looked for among.
 const LOOK_BACK: usize = 200;
 /// How many rows one tidying looks at.
-const TIDY: usize = 5_000;
+const TIDY: usize = 10_000;
 
 /// What stands for a brake: its counter, and the public name.
 fn brake_key(scope: Scope, ticket: Option<u64>, address: &Address) -> ([u8; 16], String) {
@@ -330,26 +330,50 @@ impl Step<'_> {
         self.delete(keys::acknowledge(seq));
     }
 
-    /// Forgets what brakes counted long ago and which orders are older than a time; returns how many rows went.
+    /// Forgets what brakes counted long ago and which orders are older than a time, among some of all; returns how many
+    /// rows went. Keys are hashes, so that a beginning that the time of day picks comes past each of them now and then.
     pub fn tidy_outbox(&mut self, now: Timestamp, orders_before: Timestamp) -> Result<usize, StoreError> {
         let mut gone = Vec::new();
-        let mut looked = 0;
-        self.store.index.walk_prefix(&[keys::BRAKES, b'c'], |key, value| {
+        let [counters, orders] = [&[keys::BRAKES, b'c'][..], &[keys::ORDERS][..]];
+        self.some(counters, now, |key, value| {
             if loops::count().decode(value).is_empty(now) {
                 gone.push(key.to_vec());
             }
-            looked += 1;
-            Ok(gone.len() < TIDY && looked < TIDY * 20)
+            Ok(())
         })?;
-        self.store.index.walk_prefix(&[keys::ORDERS], |key, value| {
+        self.some(orders, now, |key, value| {
             let row: IdempotencyRow = parse(value)?;
             if row.at < orders_before {
                 gone.push(key.to_vec());
             }
-            Ok(gone.len() < TIDY)
+            Ok(())
         })?;
         let count = gone.len();
         gone.into_iter().for_each(|key| self.delete(key));
         Ok(count)
+    }
+
+    /// Looks at some rows of a prefix; at all of them where they are few.
+    fn some(
+        &self,
+        prefix: &[u8],
+        now: Timestamp,
+        mut look: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let begin = keys::brake_hash("tidy", &now.to_string())[0];
+        let middle = [prefix, &[begin]].concat();
+        let end = [prefix, &[u8::MAX; 20]].concat();
+        let mut looked = 0;
+        for (from, to) in [(&middle, &end), (&prefix.to_vec(), &middle)] {
+            self.store.index.walk(from, to, index::Order::Up, |key, value| {
+                look(key, value)?;
+                looked += 1;
+                Ok(looked < TIDY)
+            })?;
+            if looked >= TIDY {
+                break;
+            }
+        }
+        Ok(())
     }
 }
