@@ -8,6 +8,7 @@ pub mod auth;
 mod automated;
 mod bounce;
 mod bounce_letter;
+pub mod compose;
 mod content;
 pub mod envelope;
 mod fields;
