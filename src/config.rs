@@ -92,6 +92,12 @@ pub struct ChannelConfig {
     pub auth_policy: AuthPolicy,
     #[serde(with = "crate::units::bytes")]
     pub max_mail_bytes: u64,
+    /// The relay that its replies leave by; the default relay of `[outbox]` unless it is named.
+    pub relay: Option<String>,
+    /// The relay for mail with attachments.
+    pub attachments_relay: Option<String>,
+    /// Whether a new ticket is acknowledged to its requester.
+    pub acknowledge: bool,
     /// The mailbox that its mail is pulled from, beside what is forwarded.
     pub source: Option<SourceConfig>,
 }
@@ -162,6 +168,9 @@ impl Default for ChannelConfig {
             queue: None,
             auth_policy: AuthPolicy::Record,
             max_mail_bytes: 50 << 20,
+            relay: None,
+            attachments_relay: None,
+            acknowledge: false,
             source: None,
         }
     }
@@ -239,6 +248,9 @@ impl Config {
             queue,
             auth_policy: config.auth_policy,
             max_mail_bytes: config.max_mail_bytes,
+            relay: config.relay.clone(),
+            attachments_relay: config.attachments_relay.clone(),
+            acknowledge: config.acknowledge,
         })
     }
 }

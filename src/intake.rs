@@ -129,7 +129,7 @@ impl Intake {
         let Arrival { id, received_at, envelope, origin, body } = arrival;
         let peer = origin.peer.clone();
         let from = envelope.mail_from.as_ref().map_or_else(|| "<>".to_owned(), Address::to_string);
-        let incoming = Incoming { id, received_at, envelope, origin, deliveries, review, body };
+        let incoming = Incoming { id, received_at, envelope, origin, deliveries, review, outgoing: None, body };
         match self.store.spool(incoming).await {
             Ok(receipt) => {
                 self.metrics.mail_accepted(kind.as_str(), size, started.elapsed());

@@ -96,6 +96,7 @@ impl Bed {
             origin,
             deliveries: vec![Delivery { channel: address.clone(), rcpt_to: vec![address] }],
             review: false,
+            outgoing: None,
             body: body.finish().await.unwrap(),
         };
         self.store.spool(incoming).await.unwrap();

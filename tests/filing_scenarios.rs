@@ -169,6 +169,9 @@ fn channel(address: &str) -> Channel {
         queue: "Support".into(),
         auth_policy: AuthPolicy::Record,
         max_mail_bytes: 50 << 20,
+        relay: None,
+        attachments_relay: None,
+        acknowledge: false,
     }
 }
 

@@ -8,6 +8,7 @@ pub mod auth;
 mod automated;
 mod bounce;
 mod bounce_letter;
+pub mod class;
 pub mod compose;
 mod content;
 pub mod envelope;
@@ -24,6 +25,7 @@ mod text;
 mod words;
 
 pub use address::Address;
+pub use class::Class;
 pub use envelope::Envelope;
 pub use headers::HeaderSection;
 pub use id::MailId;

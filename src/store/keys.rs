@@ -30,6 +30,15 @@ pub const ERASING: u8 = b'z';
 pub const LEDGER: u8 = b'k';
 pub const INTENTS: u8 = b'q';
 pub const SOURCES: u8 = b's';
+pub const OUTBOX: u8 = b'o';
+pub const RECIPIENTS: u8 = b'p';
+pub const DUE: u8 = b'u';
+pub const ACKNOWLEDGE: u8 = b'a';
+pub const ORDERS: u8 = b'y';
+pub const SUPPRESSED: u8 = b'h';
+pub const BRAKES: u8 = b'b';
+pub const QUOTAS: u8 = b'w';
+pub const SENT: u8 = b'j';
 
 /// `e seq`: the row of an entry.
 pub fn entry(seq: u64) -> Vec<u8> {
@@ -91,6 +100,21 @@ pub fn live(segment: u32) -> Vec<u8> {
 /// `z position`: the mail there is to be erased.
 pub fn erasing(position: Position) -> Vec<u8> {
     numbered(ERASING, position.0)
+}
+
+/// `p seq n`: a recipient of a mail that leaves.
+pub fn recipient(seq: u64, n: u32) -> Vec<u8> {
+    [&[RECIPIENTS][..], &seq.to_be_bytes(), &n.to_be_bytes()].concat()
+}
+
+/// The number of the recipient that a key is about.
+pub fn recipient_in(key: &[u8]) -> u32 {
+    key.get(9..13).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes)
+}
+
+/// `y key`: what was handed in under an idempotency key.
+pub fn order(key: &str) -> Vec<u8> {
+    [&[ORDERS][..], &hash("o:", key)].concat()
 }
 
 /// A key's prefix with one number.

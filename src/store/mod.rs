@@ -23,6 +23,7 @@ mod ledger;
 mod lock;
 mod log;
 mod meta;
+mod outbox;
 mod overlay;
 mod read;
 mod reclaim;
@@ -59,13 +60,16 @@ pub use fsck::{Depth, Finding, FsckReport};
 pub use rows::Position;
 pub use step::Step;
 pub use values::{
-    DamagedSpan, Delivery, Incoming, MailBytes, MailMeta, NewEntry, OpenReport, Progress, Question, Receipt, Refused,
-    SpoolState, Spooled, Stats, Stored, TicketFilter,
+    DamagedSpan, Delivery, Incoming, MailBytes, MailMeta, NewEntry, OpenReport, OutgoingMeta, OutgoingRecipient,
+    Progress, Question, Receipt, Refused, SpoolState, Spooled, Stats, Stored, TicketFilter,
 };
 
 use crate::clock::Clock;
 use crate::mail::{Address, MailId};
-use rows::{EntryRow, EventRow, Intent, LedgerRow, SourceRow, TicketRow};
+use rows::{
+    AcknowledgementRow, EntryRow, EventRow, IdempotencyRow, Intent, LedgerRow, OutboxRow, RecipientRow, SourceRow,
+    TicketRow,
+};
 
 /// The store's section of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -231,6 +235,26 @@ impl Store {
     /// The feed of all changes with a higher `seq` than `after`, in order; at most 1,000.
     pub fn events(&self, after: u64, limit: usize) -> Result<Vec<EventRow>, StoreError> {
         self.0.events(after, limit)
+    }
+
+    /// The outbox row of the entry with this `seq`.
+    pub fn outbox_row(&self, seq: u64) -> Result<Option<OutboxRow>, StoreError> {
+        self.0.outbox_row(seq)
+    }
+
+    /// The recipients of a mail that leaves, from the number `from` on; at most 10,000.
+    pub fn recipients(&self, seq: u64, from: u32, limit: usize) -> Result<Vec<RecipientRow>, StoreError> {
+        self.0.recipients(seq, from, limit)
+    }
+
+    /// Tickets that are owed an acknowledgement, the oldest first.
+    pub fn acknowledgements(&self, limit: usize) -> Result<Vec<AcknowledgementRow>, StoreError> {
+        self.0.acknowledgements(limit)
+    }
+
+    /// What was handed in under an idempotency key, once it is filed.
+    pub fn ordered(&self, key: &str) -> Result<Option<IdempotencyRow>, StoreError> {
+        self.0.ordered(key)
     }
 
     /// The mailbox of a channel.
