@@ -222,4 +222,4 @@ fn escape(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;
