@@ -23,6 +23,8 @@ pub(super) fn check(config: &Config, places: &Places, faults: &mut Vec<Fault>) {
     checker.channels(config);
     checker.people(config);
     checker.sources(config);
+    checker.letters(config);
+    checker.replies(config);
     checker.smtp(config);
     checker.tls(config);
     checker.ports(config);

@@ -33,6 +33,9 @@ pub fn changes(old: &Config, new: &Config) -> Changes {
     let live = [
         ("channel", old.channels != new.channels),
         ("people", old.people != new.people),
+        ("replies", old.replies != new.replies),
+        ("brand", old.brand != new.brand),
+        ("templates", old.templates != new.templates),
         ("queue", old.queues != new.queues),
         ("server.intake_addresses, server.default_channel", names(&old.server) != names(&new.server)),
         ("smtp", without_listeners(&old.smtp) != without_listeners(&new.smtp)),

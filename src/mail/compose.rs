@@ -13,7 +13,7 @@ pub mod thread;
 
 use jiff::Timestamp;
 
-use super::address::Address;
+use super::address::{Address, AddressError};
 use super::html;
 use super::message::Mailbox;
 
@@ -72,6 +72,19 @@ impl Default for Body {
 pub struct Correspondent {
     pub name: String,
     pub address: Address,
+}
+
+impl Correspondent {
+    /// Reads `local@domain` or `Name <local@domain>`.
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        let text = text.trim();
+        let (name, address) = match text.strip_suffix('>').and_then(|text| text.rsplit_once('<')) {
+            Some((name, address)) => (name.trim(), address.trim()),
+            None => ("", text),
+        };
+        let bare = name.strip_prefix('"').and_then(|name| name.strip_suffix('"')).unwrap_or(name);
+        Ok(Self { name: one_line(bare, MAX_DISPLAY_NAME), address: Address::parse(address)? })
+    }
 }
 
 /// Bytes that go with the mail.
@@ -156,6 +169,11 @@ fn check(draft: &Draft, identity: &Identity) -> Result<(), ComposeError> {
         Some((name, _)) => Err(ComposeError::Field(name.clone())),
         None => Ok(()),
     }
+}
+
+/// The domain of an address as DNS has it.
+pub fn ascii_domain(address: &Address) -> String {
+    build::ascii(address).rsplit_once('@').map_or_else(String::new, |(_, domain)| domain.to_owned())
 }
 
 /// Whether a header field of this name may be added: it is one (RFC 5322 section 3.6.8), and none that the mail's own

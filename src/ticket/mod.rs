@@ -4,7 +4,9 @@
 
 pub mod channel;
 pub mod decide;
+pub mod letter;
 pub mod recipient;
+pub mod template;
 pub mod token;
 
 pub use channel::{Channel, Directory};
