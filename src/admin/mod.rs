@@ -11,6 +11,7 @@ mod listener;
 pub mod metrics_http;
 pub mod problem;
 mod read;
+pub mod replies;
 mod routes;
 mod status;
 pub mod types;
@@ -29,7 +30,7 @@ pub use routes::openapi;
 
 use crate::accounts::Accounts;
 use crate::clock::Clock;
-use crate::desk::Desk;
+use crate::desk::{Desk, Replies};
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::ticket::Directory;
@@ -40,6 +41,7 @@ use problem::Problem;
 #[derive(Clone, Debug)]
 pub struct Admin {
     pub desk: Desk,
+    pub replies: Replies,
     pub store: Store,
     pub directory: Arc<ArcSwap<Directory>>,
     pub accounts: Accounts,

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::Method;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Router};
 use utoipa::OpenApi;
 
 use super::problem::Problem;
-use super::{Admin, Peer, Role, act, connections, events, read, status};
+use super::{Admin, Peer, Role, act, connections, events, read, replies, status};
 
-/// The largest body of a request.
+/// The largest body of a request, but for an answer with its attachments, which has a limit of its own.
 const MAX_BODY: usize = 64 << 10;
 
 #[derive(OpenApi)]
@@ -34,6 +34,7 @@ const MAX_BODY: usize = 64 << 10;
         connections::connect,
         connections::order,
         act::note,
+        replies::reply,
         act::close,
         act::reopen,
         act::merge,
@@ -59,6 +60,7 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Admin>)> {
         ("/v1/tickets", get(read::tickets)),
         ("/v1/tickets/{number}", get(read::ticket)),
         ("/v1/tickets/{number}/notes", post(act::note)),
+        ("/v1/tickets/{number}/replies", post(replies::reply)),
         ("/v1/tickets/{number}/close", post(act::close)),
         ("/v1/tickets/{number}/reopen", post(act::reopen)),
         ("/v1/tickets/{number}/merge", post(act::merge)),
@@ -84,6 +86,7 @@ pub(super) fn router(admin: Admin, timeout: Duration) -> Router {
         .layer(middleware::from_fn_with_state(timeout, in_time))
         .layer(middleware::from_fn(allowed))
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(Extension(replies::Memory::default()))
         .with_state(admin)
 }
 

@@ -1,10 +1,9 @@
 //! From a checked answer to a mail in the spool: what is answered, how the channel writes, the bytes, the record.
 
 use super::reply::{CLASS, Checked, Order, Replies, close_with, too_large};
-use super::{Desk, DeskError, EntryView, view};
+use super::{DeskError, EntryView};
 use crate::mail::auth::AuthResults;
 use crate::mail::compose::{self, ComposeError, Composed, Draft, Quote, thread};
-use crate::mail::message::Limits;
 use crate::mail::origin::OriginKind;
 use crate::mail::{Address, Envelope, MailId, Origin};
 use crate::store::rows::{EntryKind, EntryRow, TicketRow};
@@ -90,7 +89,7 @@ impl Replies {
             id,
             received_at: self.desk.clock.now(),
             envelope: Envelope {
-                mail_from: Some(return_path),
+                mail_from: Some(compose::ascii(&return_path)),
                 rcpt_to: meta.recipients.iter().map(|one| one.address.clone()).collect(),
             },
             origin: origin(peer),
@@ -147,7 +146,7 @@ impl From<ComposeError> for DeskError {
 /// Everybody who gets the draft, as the envelope names them.
 pub(super) fn envelope_recipients(draft: &Draft) -> Vec<OutgoingRecipient> {
     let people = draft.to.iter().chain(&draft.cc);
-    people.map(|who| OutgoingRecipient { address: who.address.clone(), notify: None, orcpt: None }).collect()
+    people.map(|who| OutgoingRecipient { address: compose::ascii(&who.address), notify: None, orcpt: None }).collect()
 }
 
 fn quote(parent: &EntryView) -> Option<Quote> {

@@ -28,12 +28,15 @@ impl Rooms {
             Config::load(file).map_err(|faults| faults.to_string().lines().map(str::to_owned).collect::<Vec<_>>())?;
         let live = smtp::Live::load(&new.smtp, new.tls.as_ref(), &new.server.hostname)
             .map_err(|trouble| vec![trouble.to_string()])?;
+        let letters = new.letters().map_err(|said| said.lines().map(str::to_owned).collect::<Vec<_>>())?;
         let changes = reload::changes(&self.config, &new);
         self.shared.smtp.store(live.into());
         self.shared.directory.store(new.directory().into());
         self.shared.accounts.configure(new.accounts());
         self.shared.sources.send_replace(new.sources());
         self.shared.intake.store(new.intake.clone().into());
+        self.shared.letters.store(letters.into());
+        self.shared.replies.store(new.replies.clone().into());
         level.set(&new.log.level);
         for name in &changes.live {
             tracing::info!(section = name, "reloaded");

@@ -16,7 +16,7 @@ use crate::accounts::{Accounts, Probe};
 use crate::admin::{self, About, Admin, AdminListener, metrics_http};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::desk::Desk;
+use crate::desk::{Desk, Replies, reply};
 use crate::filing::Worker;
 use crate::intake::{self, Intake};
 use crate::metrics::Metrics;
@@ -30,6 +30,7 @@ use crate::smtp;
 use crate::store::vault::Vault;
 use crate::store::{OpenReport, Store, secret};
 use crate::ticket::Directory;
+use crate::ticket::letter::Letters;
 use crate::ticket::token::TokenKeys;
 
 /// How often the store is tidied: segments without live mail are deleted.
@@ -45,6 +46,8 @@ pub struct Shared {
     pub smtp: Arc<ArcSwap<smtp::Live>>,
     pub sources: watch::Sender<Vec<Source>>,
     pub accounts: Accounts,
+    pub letters: Arc<ArcSwap<Letters>>,
+    pub replies: Arc<ArcSwap<reply::Config>>,
 }
 
 /// A running daemon.
@@ -126,6 +129,8 @@ impl Rooms {
         let shared = Shared {
             sources,
             accounts,
+            letters: Arc::new(ArcSwap::from_pointee(config.letters().map_err(GatewayError::Broken)?)),
+            replies: Arc::new(ArcSwap::from_pointee(config.replies.clone())),
             directory: Arc::new(ArcSwap::from_pointee(config.directory())),
             intake: Arc::new(ArcSwap::from_pointee(config.intake.clone())),
             smtp: Arc::new(ArcSwap::from_pointee(live)),
@@ -262,10 +267,10 @@ impl Rooms {
     }
 
     fn admin(&self, keys: TokenKeys) -> Admin {
-        let limits = self.config.filing.limits(self.config.intake.header_limit());
         let names = self.config.smtp.listeners.iter().map(|listener| listener.name.clone());
         Admin {
-            desk: Desk::new(self.store.clone(), self.clock.clone(), limits),
+            replies: self.replies(keys.clone()),
+            desk: self.desk(),
             store: self.store.clone(),
             directory: Arc::clone(&self.shared.directory),
             accounts: self.shared.accounts.clone(),
@@ -279,6 +284,16 @@ impl Rooms {
                 low_water_bytes: self.config.store.low_water_bytes,
             }),
         }
+    }
+
+    fn desk(&self) -> Desk {
+        let limits = self.config.filing.limits(self.config.intake.header_limit());
+        Desk::new(self.store.clone(), self.clock.clone(), limits)
+    }
+
+    fn replies(&self, keys: TokenKeys) -> Replies {
+        let (letters, config) = (Arc::clone(&self.shared.letters), Arc::clone(&self.shared.replies));
+        Replies::new(self.desk(), Arc::clone(&self.shared.directory), keys, letters, config)
     }
 
     fn intake(&self) -> Intake {

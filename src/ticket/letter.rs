@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::channel::Channel;
 use super::template::{Template, Values};
 use super::token::TokenKeys;
-use crate::mail::compose::{Correspondent, Identity};
+use crate::mail::compose::{self, Correspondent, Identity};
 use crate::mail::{Address, Class, MailId};
 
 /// The longest local part (RFC 5321 section 4.5.3.1.1).
@@ -69,7 +69,8 @@ impl Letters {
         let unique = id.to_string();
         let token = keys.sign(ticket);
         // The domain as DNS has it: a Message-ID is ASCII.
-        let domain = crate::mail::compose::ascii_domain(&channel.address);
+        let address = compose::ascii(&channel.address);
+        let domain = address.domain();
         let message_id = match &token {
             Some(token) => format!("{token}.{unique}@{domain}"),
             None => format!("{unique}@{domain}"),

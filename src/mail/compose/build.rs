@@ -18,7 +18,7 @@ use mail_builder::mime::{BodyPart, MimePart};
 
 use super::history::Assembled;
 use super::{
-    Address, Composed, Correspondent, Draft, Enclosure, Identity, MAX_DISPLAY_NAME, MAX_NAME, MAX_SUBJECT, one_line,
+    Composed, Correspondent, Draft, Enclosure, Identity, MAX_DISPLAY_NAME, MAX_NAME, MAX_SUBJECT, ascii, one_line,
     thread,
 };
 
@@ -46,7 +46,7 @@ pub fn build(draft: &Draft, identity: &Identity, body: &Assembled) -> Composed {
         mail = mail.cc(list(&draft.cc));
     }
     if let Some(address) = &identity.reply_to {
-        mail = mail.reply_to(To::new_address(None::<&str>, ascii(address)));
+        mail = mail.reply_to(To::new_address(None::<&str>, ascii(address).to_string()));
     }
     mail = mail.header("Subject", unstructured(&draft.subject, "Subject", MAX_SUBJECT));
     mail = mail.message_id(MessageId::new(identity.message_id.as_str()));
@@ -64,7 +64,7 @@ pub fn build(draft: &Draft, identity: &Identity, body: &Assembled) -> Composed {
     mail.body(parts(draft, identity, body)).serialize(&mut bytes);
     let everybody = std::iter::once(&identity.from.address).chain(&identity.reply_to);
     let everybody = everybody.chain(draft.to.iter().chain(&draft.cc).map(|who| &who.address));
-    let smtputf8 = everybody.into_iter().any(|address| !ascii(address).is_ascii());
+    let smtputf8 = everybody.into_iter().any(|address| !ascii(address).local().is_ascii());
     Composed { bytes, smtputf8 }
 }
 
@@ -75,16 +75,7 @@ fn list(people: &[Correspondent]) -> To<'_> {
 fn correspondent(who: &Correspondent) -> To<'_> {
     // A name that looks like an encoded word would be decoded by readers, and show what nobody wrote.
     let name = one_line(&who.name, MAX_DISPLAY_NAME).replace("=?", "= ?");
-    To::new_address((!name.is_empty()).then_some(name), ascii(&who.address))
-}
-
-/// The address with its domain as DNS has it, so that as much mail as possible needs no SMTPUTF8 (RFC 5890).
-pub fn ascii(address: &Address) -> String {
-    let domain = address.domain();
-    match (!domain.is_ascii()).then(|| url::Host::parse(domain)) {
-        Some(Ok(url::Host::Domain(name))) => format!("{}@{name}", address.local()),
-        _ => address.to_string(),
-    }
+    To::new_address((!name.is_empty()).then_some(name), ascii(&who.address).to_string())
 }
 
 /// A value of free text, encoded where it must be.
