@@ -15,7 +15,7 @@ use ticketgate::accounts::{Account, Accounts, Cause, Login, Probe, Problem};
 use ticketgate::admin::{self, About, Admin, AdminListener};
 use ticketgate::clock::Clock;
 use ticketgate::config::Config;
-use ticketgate::desk::Desk;
+use ticketgate::desk::{Desk, Replies};
 use ticketgate::mail::auth::AuthResults;
 use ticketgate::mail::message::Limits;
 use ticketgate::mail::origin::OriginKind;
@@ -55,6 +55,13 @@ impl Bed {
             low_water_bytes: 0,
         };
         let admin = Admin {
+            replies: Replies::new(
+                Desk::new(store.clone(), clock.clone(), Limits::default()),
+                Arc::new(ArcSwap::from_pointee(config.directory())),
+                TokenKeys::new(vec![[7; 32]]),
+                Arc::new(ArcSwap::from_pointee(config.letters().unwrap())),
+                Arc::new(ArcSwap::from_pointee(config.replies.clone())),
+            ),
             desk: Desk::new(store.clone(), clock.clone(), Limits::default()),
             store: store.clone(),
             directory: Arc::new(ArcSwap::from_pointee(config.directory())),

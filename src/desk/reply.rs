@@ -145,13 +145,14 @@ impl Replies {
     pub async fn reply(&self, order: Order) -> Result<Replied, DeskError> {
         let key = order.key.clone();
         let _under_way = key.as_deref().map(|key| self.begin(key)).transpose()?;
-        let (me, shown) = (self.clone(), order.key.clone());
-        let id = blocking(move || me.carry_out(order)).await?;
-        let id = match id {
+        let me = self.clone();
+        let mail = match blocking(move || me.carry_out(order)).await? {
             Begun::Before(view) => return Ok(Replied::Filed(view)),
-            Begun::Now(mail) => self.accept(*mail).await?,
+            Begun::Now(mail) => mail,
         };
-        self.wait_for(id, shown).await
+        let order = mail.meta.key.clone().zip(mail.meta.fingerprint.clone());
+        let id = self.accept(*mail).await?;
+        self.wait_for(id, order).await
     }
 
     fn begin(&self, key: &str) -> Result<UnderWay, DeskError> {
@@ -229,14 +230,24 @@ impl Replies {
         Err(DeskError::NotPossible(format!("ticket {number} was merged too often to be followed")))
     }
 
+    /// The entry that a mail has become: its own, or that of an earlier mail with the same key, which was under way
+    /// when this one was accepted.
+    fn filed(&self, id: MailId, order: Option<(String, String)>) -> Result<Option<EntryView>, DeskError> {
+        let Some(row) = self.desk.store.entry(&id.to_string())? else { return Ok(None) };
+        match order {
+            Some((key, print)) if row.duplicate_of.is_some() => self.before(Some(&key), Some(&print)),
+            _ => self.desk.view(row).map(Some),
+        }
+    }
+
     /// Waits until the mail is an entry, but no longer than the configuration allows.
-    async fn wait_for(&self, id: MailId, key: Option<String>) -> Result<Replied, DeskError> {
+    async fn wait_for(&self, id: MailId, order: Option<(String, String)>) -> Result<Replied, DeskError> {
         let deadline = tokio::time::Instant::now() + self.config.load().wait;
         let mut progress = self.desk.store.watch();
         loop {
             progress.mark_unchanged();
-            let (desk, key) = (self.desk.clone(), key.clone());
-            let filed = blocking(move || filed(&desk, id, key.as_deref())).await?;
+            let (me, order) = (self.clone(), order.clone());
+            let filed = blocking(move || me.filed(id, order)).await?;
             if let Some(view) = filed {
                 return Ok(Replied::Filed(Box::new(view)));
             }
@@ -254,17 +265,6 @@ impl Replies {
 enum Begun {
     Before(Box<EntryView>),
     Now(Box<super::outgoing::Outgoing>),
-}
-
-/// The entry that a mail has become: its own, or that of an earlier mail with the same key.
-fn filed(desk: &Desk, id: MailId, key: Option<&str>) -> Result<Option<EntryView>, DeskError> {
-    let id = id.to_string();
-    let own = desk.store.entry(&id)?.map(|row| row.id);
-    let named = match (&own, key) {
-        (None, Some(key)) => desk.store.ordered(key)?.map(|row| row.entry),
-        _ => None,
-    };
-    own.or(named).map(|id| desk.entry(&id)).transpose()
 }
 
 /// Runs what blocks away from the async threads.
