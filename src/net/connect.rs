@@ -3,7 +3,6 @@
 //! Must not know: what is spoken over them.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +20,10 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::dial::{self, DialError, authority};
 use super::outproxy::{self, Proxy};
+
+pub use super::outproxy::ProxyAddress;
 
 /// How to reach servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub struct ConnectConfig {
     /// Certificates of authorities to trust beside those of the system, in PEM.
     pub ca_file: Option<PathBuf>,
     /// `socks5://[user:password@]host:port` or `http://[user:password@]host:port`.
-    pub proxy: Option<String>,
+    pub proxy: Option<ProxyAddress>,
     /// How long one connection may take to be made, name look-up and TLS included.
     pub timeout: Duration,
 }
@@ -114,7 +116,7 @@ impl Connector {
             .with_no_client_auth();
         let proxy = config
             .proxy
-            .as_deref()
+            .as_ref()
             .map(Proxy::parse)
             .transpose()
             .map_err(|said| ConnectError::Proxy { proxy: "of the configuration".into(), said })?;
@@ -123,7 +125,7 @@ impl Connector {
 
     /// A connection without TLS.
     pub async fn plain(&self, host: &str, port: u16) -> Result<Stream, ConnectError> {
-        let target = target(host, port);
+        let target = authority(host, port);
         let deadline = Instant::now() + self.timeout;
         let connected = timeout_at(deadline, self.tcp(host, port)).await;
         let stream = connected.map_err(|_| self.late(target.clone()))??;
@@ -140,7 +142,7 @@ impl Connector {
 
     /// Begins TLS on a connection whose plain part is over.
     pub async fn upgrade(&self, stream: Stream, host: &str, port: u16) -> Result<Stream, ConnectError> {
-        let target = target(host, port);
+        let target = authority(host, port);
         let Stream::Plain(stream) = stream else { return Ok(stream) };
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| ConnectError::Tls { target: target.clone(), said: "this is no name of a server".into() })?;
@@ -161,25 +163,23 @@ impl Connector {
             let failed = |said| ConnectError::Proxy { proxy: proxy.to_string(), said };
             return outproxy::connect(proxy, host, port).await.map_err(failed);
         }
-        let dns = |said: String| ConnectError::Dns { host: host.to_owned(), said };
-        let found = tokio::net::lookup_host((host, port)).await.map_err(|error| dns(error.to_string()))?;
-        let addresses: Vec<SocketAddr> = found.collect();
-        let mut last = None;
-        for address in &addresses {
-            match TcpStream::connect(address).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = Some(error),
+        dial::tcp(host, port).await.map_err(|error| match error {
+            DialError::Dns(said) => ConnectError::Dns { host: host.to_owned(), said },
+            DialError::Unreachable(error) => {
+                ConnectError::Unreachable { target: authority(host, port), said: error.to_string() }
             }
-        }
-        match last {
-            Some(error) => Err(ConnectError::Unreachable { target: target(host, port), said: error.to_string() }),
-            None => Err(dns("it has no address".into())),
-        }
+        })
+    }
+
+    /// The same without the proxy, for hosts that only this machine can reach.
+    pub fn direct(&self) -> Self {
+        Self { proxy: None, ..self.clone() }
     }
 }
 
-fn target(host: &str, port: u16) -> String {
-    format!("{host}:{port}")
+/// Whether a host is this machine itself, so that nothing that is sent to it can be overheard.
+pub fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConnectError> {

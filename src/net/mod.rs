@@ -5,8 +5,11 @@
 pub mod backoff;
 pub mod connect;
 mod der;
+mod dial;
 pub mod dns;
+pub mod http;
 pub mod listen;
+pub mod oauth;
 mod outproxy;
 pub mod proxy;
 pub mod tls;

@@ -8,15 +8,35 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_socks::tcp::Socks5Stream;
-use url::Url;
+use url::{Host, Url};
+
+use super::dial::{self, authority};
 
 /// The longest answer of an HTTP proxy that is read.
 const ANSWER: usize = 8 << 10;
+
+/// A proxy's address as it was configured. It may hold a password, so `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(transparent)]
+pub struct ProxyAddress(String);
+
+impl From<&str> for ProxyAddress {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Debug for ProxyAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ProxyAddress")
+    }
+}
 
 /// A proxy; shown without its password.
 #[derive(Debug)]
 pub struct Proxy {
     kind: Kind,
+    /// A name or an address; one of IPv6 without its brackets.
     host: String,
     port: u16,
     login: Option<(String, SecretString)>,
@@ -30,30 +50,57 @@ enum Kind {
 
 impl Proxy {
     /// Reads an address such as `socks5://user:password@host:1080`. The error does not repeat it.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(address: &ProxyAddress) -> Result<Self, String> {
         let wrong = || "write it as socks5://host:port or http://host:port".to_owned();
-        let url = Url::parse(text).map_err(|_| wrong())?;
+        let url = Url::parse(&address.0).map_err(|_| wrong())?;
         let (kind, port) = match url.scheme() {
             "socks5" => (Kind::Socks5, 1080),
             "http" => (Kind::Http, 8080),
             _ => return Err(wrong()),
         };
-        let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(wrong)?.to_owned();
-        let login = (!url.username().is_empty())
-            .then(|| (url.username().to_owned(), SecretString::from(url.password().unwrap_or_default().to_owned())));
+        let host = match url.host().ok_or_else(wrong)? {
+            Host::Domain("") => return Err(wrong()),
+            Host::Domain(name) => name.to_owned(),
+            Host::Ipv4(address) => address.to_string(),
+            Host::Ipv6(address) => address.to_string(),
+        };
+        let login = if url.username().is_empty() {
+            None
+        } else {
+            let undecodable = || "its user or password holds a % that begins no character".to_owned();
+            let user = decoded(url.username()).ok_or_else(undecodable)?;
+            let password = decoded(url.password().unwrap_or_default()).ok_or_else(undecodable)?;
+            Some((user, SecretString::from(password)))
+        };
         Ok(Self { kind, host, port: url.port().unwrap_or(port), login })
     }
 }
 
+/// Undoes percent-encoding (RFC 3986 section 2.1), which a user or password with `@`, `:` or `/` needs in a URL.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let high = char::from(rest.next()?).to_digit(16)?;
+        let low = char::from(rest.next()?).to_digit(16)?;
+        bytes.push(u8::try_from(high << 4 | low).ok()?);
+    }
+    String::from_utf8(bytes).ok()
+}
+
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+        f.write_str(&authority(&self.host, self.port))
     }
 }
 
 /// A connection through the proxy. The host's name is looked up by the proxy. The caller bounds the time.
 pub async fn connect(proxy: &Proxy, host: &str, port: u16) -> Result<TcpStream, String> {
-    let stream = TcpStream::connect((proxy.host.as_str(), proxy.port)).await.map_err(|error| error.to_string())?;
+    let stream = dial::tcp(&proxy.host, proxy.port).await.map_err(|error| error.to_string())?;
     match proxy.kind {
         Kind::Socks5 => {
             let tunnel = match &proxy.login {
@@ -70,7 +117,8 @@ pub async fn connect(proxy: &Proxy, host: &str, port: u16) -> Result<TcpStream, 
 }
 
 async fn http(mut stream: TcpStream, proxy: &Proxy, host: &str, port: u16) -> Result<TcpStream, String> {
-    let mut request = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n");
+    let target = authority(host, port);
+    let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
     if let Some((user, password)) = &proxy.login {
         let login = BASE64_STANDARD.encode(format!("{user}:{}", password.expose_secret()));
         request.push_str(&format!("Proxy-Authorization: Basic {login}\r\n"));
@@ -129,7 +177,7 @@ mod tests {
         ];
         for (scheme, steps, want) in table {
             let port = scripted(steps).await;
-            let proxy = Proxy::parse(&format!("{scheme}127.0.0.1:{port}")).unwrap();
+            let proxy = Proxy::parse(&format!("{scheme}127.0.0.1:{port}").as_str().into()).unwrap();
             match (connect(&proxy, "imap.example", 993).await, want) {
                 (Ok(mut stream), None) => {
                     stream.write_u8(9).await.unwrap();
@@ -139,6 +187,36 @@ mod tests {
                 (got, want) => panic!("{got:?} instead of {want:?}"),
             }
         }
-        assert!(!format!("{:?}", Proxy::parse("http://u:hush@h:1").unwrap()).contains("hush"));
+    }
+
+    #[test]
+    fn addresses_are_read_with_their_escapes_and_brackets_and_never_shown() {
+        let table = [
+            ("socks5://h:1", Ok(("h:1", None))),
+            ("socks5://h", Ok(("h:1080", None))),
+            ("http://[::1]:3128", Ok(("[::1]:3128", None))),
+            ("socks5://[2001:db8::7]", Ok(("[2001:db8::7]:1080", None))),
+            ("socks5://127.0.0.1:9", Ok(("127.0.0.1:9", None))),
+            ("http://u%40x:p%3A%2F+%25@h:1", Ok(("h:1", Some(("u@x", "p:/+%"))))),
+            ("socks5://u:p%C3%A4@h:1", Ok(("h:1", Some(("u", "p\u{e4}"))))),
+            ("socks5://u:hush%zz@h:1", Err("begins no character")),
+            ("ftp://u:hush@h", Err("socks5://host:port")),
+            ("h:1", Err("socks5://host:port")),
+        ];
+        for (text, want) in table {
+            let address = ProxyAddress::from(text);
+            assert!(!format!("{address:?}").contains("hush"));
+            match (Proxy::parse(&address), want) {
+                (Ok(proxy), Ok((shown, login))) => {
+                    assert_eq!(proxy.to_string(), shown);
+                    assert!(Host::parse(&proxy.host).is_ok() || proxy.host.parse::<std::net::IpAddr>().is_ok());
+                    let got = proxy.login.as_ref().map(|(user, password)| (user.as_str(), password.expose_secret()));
+                    assert_eq!(got, login, "{text}");
+                }
+                (Err(said), Err(part)) => assert!(said.contains(part) && !said.contains("hush"), "{said}"),
+                (got, want) => panic!("{text}: {got:?} instead of {want:?}"),
+            }
+        }
+        assert!(!format!("{:?}", Proxy::parse(&"http://u:hush@h:1".into()).unwrap()).contains("hush"));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::imap::{Mechanism, Security, Settings};
-use crate::net::connect::ConnectConfig;
+use crate::net::connect::{ConnectConfig, ProxyAddress, is_loopback};
 
 /// What kind of server it is; gives the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -46,7 +46,7 @@ pub struct SourceConfig {
     pub mechanism: Mechanism,
     pub folder: String,
     pub ca_file: Option<PathBuf>,
-    pub proxy: Option<String>,
+    pub proxy: Option<ProxyAddress>,
     /// How often the mailbox is looked into, and between which bounds that adapts.
     #[serde(with = "crate::units::duration")]
     pub poll: Duration,
@@ -194,10 +194,6 @@ impl SourceConfig {
         }
         faults
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

@@ -1,0 +1,138 @@
+//! One `[[oauth]]`: a provider that grants access to mailboxes, and our registration there.
+//!
+//! Holds paths of secrets, never secrets. Must not know: which channel uses it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::civil::Date;
+use serde::Deserialize;
+
+use crate::net::connect::{ConnectConfig, ProxyAddress};
+
+/// Which provider it is; gives URLs and scopes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Preset {
+    Microsoft,
+    Google,
+    Generic,
+}
+
+/// Which of Microsoft's clouds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cloud {
+    Global,
+    UsGov,
+    UsGovDod,
+    China,
+}
+
+/// What the grant is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScopeUse {
+    /// Mail over IMAP and SMTP.
+    Imap,
+    /// Mail over Microsoft Graph.
+    Graph,
+}
+
+/// `[[oauth]]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProviderConfig {
+    /// What sources and relays call it.
+    pub name: String,
+    pub preset: Preset,
+    /// Microsoft only.
+    pub cloud: Cloud,
+    /// Microsoft only: the directory, by its domain or id; `common` for any.
+    pub tenant: String,
+    pub client_id: String,
+    /// A file that holds the client secret.
+    pub client_secret_file: Option<PathBuf>,
+    /// A certificate in PEM that is registered instead of a secret, and its key (RFC 7523 section 2.2).
+    pub certificate_file: Option<PathBuf>,
+    pub private_key_file: Option<PathBuf>,
+    /// Google only: the JSON key of a service account that acts for the mailboxes of its domain.
+    pub service_account_file: Option<PathBuf>,
+    /// The issuer whose discovery document names the URLs (OpenID Connect Discovery, RFC 8414).
+    pub issuer: Option<String>,
+    pub authorization_url: Option<String>,
+    pub token_url: Option<String>,
+    pub device_url: Option<String>,
+    pub userinfo_url: Option<String>,
+    /// Asked for instead of the preset's.
+    pub scopes: Option<Vec<String>>,
+    /// Where the browser is sent back to; a loopback address of ours when not named (RFC 8252 section 7.3).
+    pub redirect_url: Option<String>,
+    /// The day on which the provider's console says that the client secret expires, for the forecast.
+    #[serde(deserialize_with = "date")]
+    pub client_secret_expires: Option<Date>,
+    pub ca_file: Option<PathBuf>,
+    pub proxy: Option<ProxyAddress>,
+    /// How long one request may take, connection and answer included.
+    #[serde(with = "crate::units::duration")]
+    pub timeout: Duration,
+}
+
+impl Default for ProviderConfig {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            preset: Preset::Generic,
+            cloud: Cloud::Global,
+            tenant: "common".into(),
+            client_id: String::new(),
+            client_secret_file: None,
+            certificate_file: None,
+            private_key_file: None,
+            service_account_file: None,
+            issuer: None,
+            authorization_url: None,
+            token_url: None,
+            device_url: None,
+            userinfo_url: None,
+            scopes: None,
+            redirect_url: None,
+            client_secret_expires: None,
+            ca_file: None,
+            proxy: None,
+            timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A date as TOML writes it, or the same in quotes.
+fn date<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Date>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Text(String),
+        Date(toml::value::Datetime),
+    }
+    let wrong = || serde::de::Error::custom("this is not a date; write it as 2027-05-31");
+    let text = match Written::deserialize(deserializer).map_err(|_| wrong())? {
+        Written::Text(text) => text,
+        Written::Date(date) => date.to_string(),
+    };
+    text.parse().map(Some).map_err(|_| wrong())
+}
+
+impl ProviderConfig {
+    /// What is wrong, as the key, what is wrong with it, and what to write. Reads the files that are named.
+    pub fn faults(&self) -> Vec<(&'static str, String, String)> {
+        super::check::faults(self)
+    }
+
+    /// The scopes that are asked for: the configured ones, or the preset's.
+    pub fn scopes(&self, use_: ScopeUse) -> Vec<String> {
+        self.scopes.clone().unwrap_or_else(|| super::preset::scopes(self, use_))
+    }
+
+    /// What a connection needs to know.
+    pub fn connect(&self) -> ConnectConfig {
+        ConnectConfig { ca_file: self.ca_file.clone(), proxy: self.proxy.clone(), timeout: self.timeout }
+    }
+}
