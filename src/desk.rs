@@ -3,6 +3,7 @@
 //! Owns the reading of entries: a row of the store together with what its original bytes say. Must not know: sockets,
 //! JSON, who is allowed to do what. Everything here may block on the disk.
 
+mod acknowledge;
 mod outgoing;
 pub mod reply;
 mod view;

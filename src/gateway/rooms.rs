@@ -157,6 +157,7 @@ impl Rooms {
         rooms.tell_expiry();
         rooms.start_filing(keys.clone(), failed)?;
         rooms.start_tidying();
+        rooms.start_acknowledgements(keys.clone());
         rooms.start_desk(keys).await?;
         rooms.start_smtp(listeners);
         rooms.start_pull();
@@ -237,6 +238,12 @@ impl Rooms {
                 }
             }
         }));
+    }
+
+    /// Writes the acknowledgements that filing leaves word of.
+    fn start_acknowledgements(&mut self, keys: TokenKeys) {
+        let run = self.replies(keys).run_acknowledgements(self.workers.shutdown.clone());
+        self.workers.tasks.push(tokio::spawn(run));
     }
 
     async fn start_desk(&mut self, keys: TokenKeys) -> Result<(), GatewayError> {

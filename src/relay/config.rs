@@ -214,7 +214,11 @@ impl RelayConfig {
 
     /// What a connection needs to know.
     pub fn connect(&self) -> ConnectConfig {
-        ConnectConfig { ca_file: self.ca_file.clone(), proxy: self.proxy.clone(), timeout: self.connect_timeout }
+        ConnectConfig {
+            ca_file: self.ca_file.clone(),
+            proxy: self.proxy.as_deref().map(Into::into),
+            timeout: self.connect_timeout,
+        }
     }
 }
 

@@ -18,6 +18,12 @@ pub fn answer(title: &str) -> String {
     one_line(&format!("Re: {rest}"), MAX_SUBJECT)
 }
 
+/// A subject that was chosen for an answer: as it is, but with one prefix where it has several.
+pub fn chosen(subject: &str) -> String {
+    let line = one_line(subject, MAX_SUBJECT);
+    if without_prefix(&line).is_some() { answer(&line) } else { line }
+}
+
 /// The subject without one prefix such as `Re: `, `AW:`, `Re[2]: ` or `RE : `.
 fn without_prefix(subject: &str) -> Option<&str> {
     let (prefix, rest) = subject.split_once([':', '：'])?;
@@ -49,5 +55,7 @@ mod tests {
         for (title, want) in table {
             assert_eq!(answer(title), want, "{title}");
         }
+        assert_eq!(super::chosen("Re: Re: Printer"), "Re: Printer");
+        assert_eq!(super::chosen("[12] Printer"), "[12] Printer");
     }
 }
