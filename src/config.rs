@@ -48,6 +48,8 @@ pub struct Config {
     pub tls: Option<tls::Config>,
     pub intake: intake::Config,
     pub filing: filing::Config,
+    /// What keeps mail from going in circles.
+    pub loops: filing::LoopsConfig,
     pub verify: verify::Config,
     pub admin: admin::Config,
     pub metrics: admin::MetricsConfig,
@@ -148,6 +150,7 @@ impl Default for Config {
             tls: None,
             intake: intake::Config::default(),
             filing: filing::Config::default(),
+            loops: filing::LoopsConfig::default(),
             verify: verify::Config::default(),
             admin: admin::Config::default(),
             metrics: admin::MetricsConfig::default(),

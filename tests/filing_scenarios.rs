@@ -100,6 +100,7 @@ impl House {
             store: self.store().clone(),
             directory: self.directory.clone(),
             keys: self.keys.clone(),
+            loops: Arc::default(),
             config: self.filing.clone(),
             header_limit: 1 << 18,
             clock: self.clock.clone(),

@@ -57,6 +57,7 @@ impl Bed {
             directory,
             keys: keys.clone(),
             header_limit: config.intake.header_limit(),
+            loops: Arc::new(ArcSwap::from_pointee(config.loops.loops())),
             config: config.filing,
             clock,
             metrics: Metrics::new(),

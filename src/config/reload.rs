@@ -41,6 +41,7 @@ pub fn changes(old: &Config, new: &Config) -> Changes {
         ("smtp", without_listeners(&old.smtp) != without_listeners(&new.smtp)),
         ("tls", old.tls != new.tls),
         ("intake", old.intake != new.intake),
+        ("loops", old.loops != new.loops),
         ("log.level", old.log.level != new.log.level),
     ];
     let restart = [

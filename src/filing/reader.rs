@@ -20,9 +20,23 @@ pub struct Read {
     pub spooled: Arc<Spooled>,
     /// What it says; of a mail that could not be read only what its header section tells at a glance.
     pub summary: Summary,
+    /// What only mail that leaves is asked for.
+    pub look: Look,
     /// Why it could not be read.
     pub fault: Option<Reason>,
 }
+
+/// What is read of a mail that leaves beside its summary.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    /// It has attachments beside its text.
+    pub attachments: bool,
+    /// The field by which a program names the ticket.
+    pub ticket_field: Option<String>,
+}
+
+/// The field by which a program that hands in mail names the ticket that it belongs to.
+const TICKET_FIELD: &str = "X-Ticketgate-Ticket";
 
 /// How many process starts may fail on one mail before it is stepped over.
 const ATTEMPTS: u32 = 3;
@@ -39,7 +53,7 @@ pub struct Reader {
 struct Line {
     /// `None` once no more mails will come.
     jobs: Option<Sender<Arc<Spooled>>>,
-    results: Receiver<Result<Summary, Reason>>,
+    results: Receiver<Result<(Summary, Look), Reason>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -67,11 +81,11 @@ impl Reader {
                     })
                 }
             };
-            let (summary, fault) = match summary {
-                Ok(summary) => (summary, None),
-                Err(reason) => (outline(&self.limits, spooled), Some(reason)),
+            let (summary, look, fault) = match summary {
+                Ok((summary, look)) => (summary, look, None),
+                Err(reason) => (outline(&self.limits, spooled), Look::default(), Some(reason)),
             };
-            read.push(Read { spooled: Arc::clone(spooled), summary, fault });
+            read.push(Read { spooled: Arc::clone(spooled), summary, look, fault });
         }
         read
     }
@@ -122,7 +136,7 @@ fn start_thread(store: &Store, limits: &Limits) -> std::io::Result<Line> {
     Ok(Line { jobs: Some(jobs), results, thread: Some(thread) })
 }
 
-fn read_one(store: &Store, limits: &Limits, spooled: &Spooled) -> Result<Summary, Reason> {
+fn read_one(store: &Store, limits: &Limits, spooled: &Spooled) -> Result<(Summary, Look), Reason> {
     if store.attempt(spooled.position) >= ATTEMPTS {
         tracing::error!(mail = %spooled.id, "parsing this mail took the process down before; it goes to quarantine");
         return Err(Reason::ParserCrashed);
@@ -132,14 +146,14 @@ fn read_one(store: &Store, limits: &Limits, spooled: &Spooled) -> Result<Summary
     read
 }
 
-fn read_bytes(limits: &Limits, spooled: &Spooled) -> Result<Summary, Reason> {
+fn read_bytes(limits: &Limits, spooled: &Spooled) -> Result<(Summary, Look), Reason> {
     let bytes = spooled.body.read().map_err(|trouble| {
         tracing::error!(mail = %spooled.id, %trouble, "the bytes of a mail cannot be read");
         Reason::Malformed
     })?;
     // Of a refused mail only the header section was kept, which reads like a mail without a body.
-    let look = || parse(&bytes, limits).map(|parsed| summary(&parsed, spooled));
-    catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(|_| {
+    let read = || parse(&bytes, limits).map(|parsed| (summary(&parsed, spooled), look(&parsed, spooled)));
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
         tracing::error!(mail = %spooled.id, "the parser panicked; the mail goes to quarantine");
         Err(Reason::ParserCrashed)
     })
@@ -152,6 +166,13 @@ fn summary(parsed: &Parsed<'_>, spooled: &Spooled) -> Summary {
         summary.automatic = summary.automatic.with_null_sender();
     }
     summary
+}
+
+fn look(parsed: &Parsed<'_>, spooled: &Spooled) -> Look {
+    if spooled.outgoing.is_none() {
+        return Look::default();
+    }
+    Look { attachments: parsed.has_attachments(), ticket_field: parsed.headers().text(TICKET_FIELD) }
 }
 
 /// What finds a mail again that could not be read: Message-ID, subject and author, by a plain look at its header lines.

@@ -37,6 +37,7 @@ impl Rooms {
         self.shared.intake.store(new.intake.clone().into());
         self.shared.letters.store(letters.into());
         self.shared.replies.store(new.replies.clone().into());
+        self.shared.loops.store(new.loops.loops().into());
         level.set(&new.log.level);
         for name in &changes.live {
             tracing::info!(section = name, "reloaded");

@@ -17,7 +17,7 @@ use crate::admin::{self, About, Admin, AdminListener, metrics_http};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::desk::{Desk, Replies, reply};
-use crate::filing::Worker;
+use crate::filing::{Loops, Worker};
 use crate::intake::{self, Intake};
 use crate::metrics::Metrics;
 use crate::net::connect::Connectors;
@@ -43,6 +43,7 @@ const STILL_OPENING: Duration = Duration::from_secs(10);
 pub struct Shared {
     pub directory: Arc<ArcSwap<Directory>>,
     pub intake: Arc<ArcSwap<intake::Config>>,
+    pub loops: Arc<ArcSwap<Loops>>,
     pub smtp: Arc<ArcSwap<smtp::Live>>,
     pub sources: watch::Sender<Vec<Source>>,
     pub accounts: Accounts,
@@ -133,6 +134,7 @@ impl Rooms {
             replies: Arc::new(ArcSwap::from_pointee(config.replies.clone())),
             directory: Arc::new(ArcSwap::from_pointee(config.directory())),
             intake: Arc::new(ArcSwap::from_pointee(config.intake.clone())),
+            loops: Arc::new(ArcSwap::from_pointee(config.loops.loops())),
             smtp: Arc::new(ArcSwap::from_pointee(live)),
         };
         for listener in &config.smtp.listeners {
@@ -200,6 +202,7 @@ impl Rooms {
             store: self.store.clone(),
             directory: Arc::clone(&self.shared.directory),
             keys,
+            loops: Arc::clone(&self.shared.loops),
             config: self.config.filing.clone(),
             header_limit: self.config.intake.header_limit(),
             clock: self.clock.clone(),

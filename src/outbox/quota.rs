@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::schedule::later;
+use crate::relay::QuotaRules;
 use crate::ticket::window::{Slots, Sums};
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
@@ -24,43 +25,8 @@ const SAID: usize = 200;
 const SHORT_WAIT: Duration = Duration::from_secs(60);
 const LONG_WAIT: Duration = Duration::from_secs(3600);
 
-/// The limits of an account; `None` is no limit.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Rules {
-    pub messages_per_minute: Option<u64>,
-    pub bytes_per_five_minutes: Option<u64>,
-    pub recipients_per_day: Option<u64>,
-    pub messages_per_day: Option<u64>,
-    /// Near the end of a day's window mail goes by the default relay, until the window allows (R21).
-    pub falls_back: bool,
-    /// Which share of a day's window is near its end, from 0 to 1.
-    pub near: f64,
-}
-
-/// The share of a window from which on it is nearly full.
-pub const NEAR: f64 = 0.9;
-
-impl Rules {
-    /// Exchange and Microsoft 365, for each mailbox (R20).
-    pub fn exchange() -> Self {
-        Self {
-            messages_per_minute: Some(10),
-            bytes_per_five_minutes: Some(50_000_000),
-            recipients_per_day: Some(10_000),
-            near: NEAR,
-            ..Self::default()
-        }
-    }
-
-    /// Gmail for consumers, and Google Workspace (R21).
-    pub fn gmail() -> Self {
-        Self { messages_per_day: Some(500), falls_back: true, near: NEAR, ..Self::default() }
-    }
-
-    pub fn workspace() -> Self {
-        Self { messages_per_day: Some(2_000), ..Self::gmail() }
-    }
-}
+/// The share of a day's window, in percent, from which on it is nearly full, where the rules name none.
+const NEAR: u8 = 90;
 
 /// What of a mail counts.
 #[derive(Clone, Copy, Debug)]
@@ -148,7 +114,7 @@ impl Windows {
     }
 
     /// Whether a mail may be sent now.
-    pub fn may(&self, rules: &Rules, now: Timestamp, load: Load<'_>) -> May {
+    pub fn may(&self, rules: &QuotaRules, now: Timestamp, load: Load<'_>) -> May {
         let mut until = May::Yes;
         let mut wait = |at: Timestamp, window: &'static str| {
             let longer = !matches!(&until, May::Until(known, _) if *known >= at);
@@ -160,14 +126,14 @@ impl Windows {
             wait(*at, "what the provider said");
         }
         let one = Sums { count: 1, weight: 0 };
-        if let Some(count) = rules.messages_per_minute {
+        if let Some(count) = rules.mails_per_minute {
             wait(self.short.room_at(now, MINUTE, one, Sums { count, weight: u64::MAX }), "messages a minute");
         }
-        if let Some(weight) = rules.bytes_per_five_minutes {
+        if let Some(weight) = rules.bytes_per_5_minutes {
             let more = Sums { count: 0, weight: load.bytes };
             wait(self.short.room_at(now, FIVE_MINUTES, more, Sums { count: u64::MAX, weight }), "bytes in 5 minutes");
         }
-        if let Some(count) = rules.messages_per_day {
+        if let Some(count) = rules.mails_per_day {
             wait(self.day.room_at(now, DAY, one, Sums { count, weight: u64::MAX }), "messages in 24 hours");
         }
         if let Some(most) = rules.recipients_per_day {
@@ -224,22 +190,23 @@ impl Windows {
     }
 
     /// Whether a day's window is nearly full, or the provider says that it is.
-    pub fn is_near(&self, rules: &Rules, now: Timestamp) -> bool {
-        let near = |used: u64, most: Option<u64>| most.is_some_and(|most| used as f64 >= most as f64 * rules.near);
-        near(self.day.sums(now, DAY).count, rules.messages_per_day)
+    pub fn is_near(&self, rules: &QuotaRules, now: Timestamp) -> bool {
+        let percent = u64::from(rules.give_way_percent.unwrap_or(NEAR));
+        let near = |used: u64, most: Option<u64>| most.is_some_and(|most| used >= most.saturating_mul(percent) / 100);
+        near(self.day.sums(now, DAY).count, rules.mails_per_day)
             || near(self.recipients_now(now), rules.recipients_per_day)
             || self.full(now).is_some_and(|(_, said)| said.contains("5.4.5"))
     }
 
     /// What is left.
-    pub fn remaining(&self, rules: &Rules, now: Timestamp) -> Remaining {
+    pub fn remaining(&self, rules: &QuotaRules, now: Timestamp) -> Remaining {
         let full = self.full(now).is_some();
         let left = |used: u64, most: Option<u64>| most.map(|most| if full { 0 } else { most.saturating_sub(used) });
         Remaining {
-            messages_per_minute: left(self.short.sums(now, MINUTE).count, rules.messages_per_minute),
-            bytes_per_five_minutes: left(self.short.sums(now, FIVE_MINUTES).weight, rules.bytes_per_five_minutes),
+            messages_per_minute: left(self.short.sums(now, MINUTE).count, rules.mails_per_minute),
+            bytes_per_five_minutes: left(self.short.sums(now, FIVE_MINUTES).weight, rules.bytes_per_5_minutes),
             recipients_per_day: left(self.recipients_now(now), rules.recipients_per_day),
-            messages_per_day: left(self.day.sums(now, DAY).count, rules.messages_per_day),
+            messages_per_day: left(self.day.sums(now, DAY).count, rules.mails_per_day),
         }
     }
 
@@ -320,6 +287,11 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::relay::Preset;
+
+    fn of(preset: Preset) -> QuotaRules {
+        QuotaRules::of(preset).unwrap()
+    }
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_795_000_000 + seconds).unwrap()
@@ -341,12 +313,12 @@ mod tests {
 
     #[test]
     fn each_window_says_until_when() {
-        let rules = Rules {
-            messages_per_minute: Some(3),
-            bytes_per_five_minutes: Some(1000),
+        let rules = QuotaRules {
+            mails_per_minute: Some(3),
+            bytes_per_5_minutes: Some(1000),
             recipients_per_day: Some(4),
-            messages_per_day: Some(6),
-            ..Rules::exchange()
+            mails_per_day: Some(6),
+            ..of(Preset::Exchange)
         };
         let mut windows = Windows::default();
         let send = |windows: &mut Windows, second, bytes, recipients: &[u64]| {
@@ -394,7 +366,7 @@ mod tests {
             assert_eq!(windows.refused(at(0), said, asked), at(first), "{said}");
             let mut windows = restarted(&mut windows, &mut kept);
             let load = Load { bytes: 1, recipients: &[] };
-            let rules = Rules::workspace();
+            let rules = of(Preset::Workspace);
             assert_eq!(windows.may(&rules, at(1), load), May::Until(at(first), "what the provider said"));
             assert_eq!(windows.is_near(&rules, at(1)), said.contains("5.4.5"));
             assert_eq!(windows.remaining(&rules, at(1)).messages_per_day, Some(0));
@@ -411,9 +383,9 @@ mod tests {
     #[test]
     fn no_window_is_ever_over_its_limit_in_days_of_sending() {
         let presets = [
-            ("exchange", Rules { recipients_per_day: Some(700), ..Rules::exchange() }, 2),
-            ("gmail", Rules::gmail(), 3),
-            ("workspace", Rules::workspace(), 3),
+            ("exchange", QuotaRules { recipients_per_day: Some(700), ..of(Preset::Exchange) }, 2),
+            ("gmail", of(Preset::Gmail), 3),
+            ("workspace", of(Preset::Workspace), 3),
         ];
         for (name, rules, days) in presets {
             let (mut windows, mut kept) = (Windows::default(), BTreeMap::new());
@@ -445,25 +417,25 @@ mod tests {
         }
     }
 
-    fn check(name: &str, rules: &Rules, sent: &[(Timestamp, u64, u64)]) {
+    fn check(name: &str, rules: &QuotaRules, sent: &[(Timestamp, u64, u64)]) {
         let within = |from: usize, window: SignedDuration| {
             let start = sent[from].0;
             sent[from..].iter().take_while(move |(at, ..)| at.duration_since(start) < window)
         };
         for from in 0..sent.len() {
             let minute = within(from, MINUTE).count() as u64;
-            assert!(rules.messages_per_minute.is_none_or(|most| minute <= most), "{name}: {minute} in a minute");
+            assert!(rules.mails_per_minute.is_none_or(|most| minute <= most), "{name}: {minute} in a minute");
             let bytes: u64 = within(from, FIVE_MINUTES).map(|(_, bytes, _)| bytes).sum();
-            assert!(rules.bytes_per_five_minutes.is_none_or(|most| bytes <= most), "{name}: {bytes} bytes");
+            assert!(rules.bytes_per_5_minutes.is_none_or(|most| bytes <= most), "{name}: {bytes} bytes");
         }
         for from in (0..sent.len()).step_by(41) {
             let day = within(from, DAY).count() as u64;
-            assert!(rules.messages_per_day.is_none_or(|most| day <= most), "{name}: {day} in a day");
+            assert!(rules.mails_per_day.is_none_or(|most| day <= most), "{name}: {day} in a day");
             let who: BTreeSet<u64> = within(from, DAY).map(|(.., who)| *who).collect();
             assert!(rules.recipients_per_day.is_none_or(|most| who.len() as u64 <= most), "{name}: {} who", who.len());
         }
         // What the narrowest window allows is used: nothing is lost but the width of a slot.
-        if let Some(most) = rules.messages_per_day {
+        if let Some(most) = rules.mails_per_day {
             let days = sent[sent.len() - 1].0.duration_since(sent[0].0).as_hours() as u64 / 24 + 1;
             assert!(sent.len() as u64 >= most * days * 98 / 100, "{name}: {} in {days} days", sent.len());
         }

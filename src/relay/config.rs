@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::quota::{QuotaConfig, QuotaRules};
 use crate::mail::Address;
-use crate::net::connect::ConnectConfig;
+use crate::net::connect::{ConnectConfig, ProxyAddress};
 
 /// How a relay hands mail on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -91,7 +91,7 @@ pub struct RelayConfig {
     /// The channel whose mailbox's credentials are used; with a preset, the sending channel's unless it is named.
     pub account: Option<String>,
     pub ca_file: Option<PathBuf>,
-    pub proxy: Option<String>,
+    pub proxy: Option<ProxyAddress>,
     /// Connections at the same time: to the server, and for `direct` to one destination.
     pub concurrency: usize,
     /// Mails on one connection, and how long it is kept open without any.
@@ -214,11 +214,7 @@ impl RelayConfig {
 
     /// What a connection needs to know.
     pub fn connect(&self) -> ConnectConfig {
-        ConnectConfig {
-            ca_file: self.ca_file.clone(),
-            proxy: self.proxy.as_deref().map(Into::into),
-            timeout: self.connect_timeout,
-        }
+        ConnectConfig { ca_file: self.ca_file.clone(), proxy: self.proxy.clone(), timeout: self.connect_timeout }
     }
 }
 
