@@ -12,10 +12,11 @@ use ticketgate::filing::Worker;
 use ticketgate::mail::auth::AuthResults;
 use ticketgate::mail::compose::{Body, Enclosure, Words};
 use ticketgate::mail::message::{self, Limits};
-use ticketgate::mail::origin::OriginKind;
-use ticketgate::mail::{Address, Envelope, MailId, Origin};
+use ticketgate::mail::origin::{OriginKind, RemoteMessage};
+use ticketgate::mail::{Address, Class, Envelope, MailId, Origin};
 use ticketgate::metrics::Metrics;
 use ticketgate::shutdown;
+use ticketgate::store::rows::EntryKind;
 use ticketgate::store::{Delivery, Incoming, Store};
 use ticketgate::ticket::token::TokenKeys;
 
@@ -70,6 +71,11 @@ impl Bed {
 
     /// A mail comes in; returns once it is filed.
     async fn receive(&self, raw: &str, from: Option<&str>) -> String {
+        self.receive_as(raw, from, None).await
+    }
+
+    /// A mail that may have been pulled from a mailbox.
+    async fn receive_as(&self, raw: &str, from: Option<&str>, remote: Option<RemoteMessage>) -> String {
         let now = Clock::system().now();
         let id = MailId::fresh(now);
         let mut body = self.store.body(id, 1 << 20);
@@ -89,7 +95,7 @@ impl Bed {
                 tls: None,
                 client_certificate: None,
                 auth: AuthResults::default(),
-                remote: None,
+                remote,
             },
             deliveries: vec![Delivery { channel: address.clone(), rcpt_to: vec![address] }],
             review: false,
@@ -255,4 +261,74 @@ async fn merged_and_closed_tickets_are_answered() {
     // A word after the end does not begin the case anew; only the customer's does.
     bed.reply(Order { ticket: 2, ..order("One more thing.") }).await.unwrap();
     assert_eq!(format!("{:?}", state(2)), "Closed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_are_acknowledged_once_and_machines_never() {
+    let bed = Bed::new(|config| config.channels[0].acknowledge = true);
+    let (trigger, shutdown) = shutdown::channel();
+    let worker = tokio::spawn(bed.replies.clone().run_acknowledgements(shutdown));
+    let backfill =
+        RemoteMessage { channel: Address::parse("support@localhost").unwrap(), validity: 1, uid: 1, backfill: true };
+    let mail = |id: &str, more: &str| {
+        format!(
+            "From: Ada <ada{id}@example.org>\r\nTo: support@localhost\r\nSubject: Re: q{id}\r\n\
+             Message-ID: <{id}@example.org>\r\n{more}\r\nx\r\n"
+        )
+    };
+    let table = [
+        (mail("0", "References: <a@x> <b@x>\r\n"), Some("ada@example.org"), None, true),
+        (mail("1", "Auto-Submitted: auto-replied\r\n"), Some("ada@example.org"), None, false),
+        (mail("2", "Precedence: bulk\r\n"), Some("ada@example.org"), None, false),
+        (mail("3", "List-Id: <users.x>\r\n"), Some("ada@example.org"), None, false),
+        (mail("4", "X-Auto-Response-Suppress: All\r\n"), Some("ada@example.org"), None, false),
+        (mail("5", ""), None, None, false),
+        (mail("6", ""), Some("ada@example.org"), Some(backfill), false),
+        (mail("7", "").replace("ada7@example.org", "support@localhost"), Some("ada@example.org"), None, false),
+        // A follow-up, which opens no ticket.
+        (mail("8", "In-Reply-To: <0@example.org>\r\n").replace("ada8@", "ada0@"), Some("ada@example.org"), None, false),
+        (mail("9", ""), Some("ada@example.org"), None, true),
+    ];
+    let mut wanted = Vec::new();
+    for (raw, from, remote, answered) in table {
+        let id = bed.receive_as(&raw, from, remote).await;
+        if answered {
+            wanted.push(id);
+        }
+    }
+    let acks = || {
+        let rows = bed.store.entries(0, 100).unwrap().into_iter();
+        rows.filter(|row| row.kind == EntryKind::Outbound).collect::<Vec<_>>()
+    };
+    bed.until(|| acks().len() >= wanted.len() && bed.store.acknowledgements(9).unwrap().is_empty()).await;
+    let rows = acks();
+    let views: Vec<EntryView> = rows.iter().map(|row| bed.desk.entry(&row.id).unwrap()).collect();
+    let answers = |view: &EntryView| view.mail.as_ref().unwrap().meta.outgoing.as_ref().unwrap().answers.clone();
+    assert_eq!(views.iter().filter_map(answers).collect::<Vec<_>>(), wanted);
+    let mail = views[0].mail.as_ref().unwrap();
+    let meta = mail.meta.outgoing.as_ref().unwrap();
+    assert_eq!((meta.class, meta.key.clone()), (Class::Automatic, Some(format!("ack-{}", wanted[0]))));
+    assert_eq!((rows[0].ticket, rows[0].filing.as_str()), (Some(1), "appended"));
+    assert_eq!(bed.keys.verify_address(mail.meta.envelope.mail_from.as_ref().unwrap()), Some(1));
+    let raw = bed.raw(&rows[0].id);
+    let want = [
+        ("To", "\"Ada\" <ada0@example.org>"),
+        ("Subject", "Re: q0"),
+        ("In-Reply-To", "<0@example.org>"),
+        ("References", "<a@x> <b@x> <0@example.org>"),
+        ("Auto-Submitted", "auto-generated"),
+        ("X-Auto-Response-Suppress", "All"),
+    ];
+    for (name, want) in want {
+        assert_eq!(field(&raw, name).as_deref(), Some(want), "{name} of\n{raw}");
+    }
+    assert!(mail.content.text.contains("Its number is 1."), "{}", mail.content.text);
+    // Another worker, as after a crash before the word was taken back, changes nothing.
+    bed.store
+        .step(|step| step.owe_acknowledgement(&bed.store.entry(&wanted[0]).unwrap().unwrap(), Clock::system().now()))
+        .unwrap();
+    bed.until(|| bed.store.acknowledgements(9).unwrap().is_empty()).await;
+    assert_eq!(acks().len(), wanted.len());
+    trigger.shut_down();
+    worker.await.unwrap();
 }

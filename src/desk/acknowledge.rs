@@ -104,6 +104,10 @@ impl Replies {
             Err(DeskError::NotFound(_)) => return Ok(Due::Waive("its entry is gone")),
             Err(trouble) => return Err(trouble),
         };
+        let key = format!("ack-{}", owed.entry);
+        if self.desk.store.ordered(&key)?.is_some() {
+            return Ok(Due::Waive("it was written before"));
+        }
         if let Some(why) = unanswerable(&view) {
             return Ok(Due::Waive(why));
         }
@@ -142,7 +146,7 @@ impl Replies {
             class: Class::Automatic,
             ticket: Some(ticket.number),
             author: AUTHOR.into(),
-            key: Some(format!("ack-{}", owed.entry)),
+            key: Some(key),
             recipients: envelope_recipients(&draft),
             answers: Some(owed.entry.clone()),
             smtputf8: composed.smtputf8,
