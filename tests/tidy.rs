@@ -51,10 +51,11 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("mail_parser::", &["mail"], "what a parsed mail is, mail says"),
     ("mail_builder::", &["mail"], "how mail of ours is written, mail says"),
     ("pulldown_cmark::", &["mail"], "how mail of ours is written, mail says"),
-    ("smtp_proto::", &["smtp"], "protocol code stays at its door"),
+    ("smtp_proto::", &["smtp", "relay"], "protocol code stays at its door"),
     ("axum::", &["admin"], "HTTP stays at the admin socket"),
     ("anyhow::", &["main"], "a room has an error of its own"),
     ("async_imap::", &["pull"], "IMAP stays at its door"),
+    ("mail_send::", &["relay"], "how mail leaves, relay says"),
     ("chacha20poly1305::", &["store"], "secrets at rest are the store's"),
     ("rustls_platform_verifier::", &["net"], "which servers to believe, net says"),
 ];

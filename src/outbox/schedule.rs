@@ -5,25 +5,19 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::Deserialize;
 
 use crate::mail::Class;
 
 /// The waits between attempts, and the ends.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
     /// The waits after the first, second, third … failed attempt; the last one is repeated.
-    #[serde(with = "waits")]
     pub waits: Vec<Duration>,
     /// A person's mail that is still not delivered after this time is given up.
-    #[serde(with = "crate::units::duration")]
     pub give_up: Duration,
     /// The same for automatic mail, which is worth less the later it comes.
-    #[serde(with = "crate::units::duration")]
     pub give_up_automatic: Duration,
     /// After this time the ticket is told that a mail is late.
-    #[serde(with = "crate::units::duration")]
     pub delayed_notice: Duration,
 }
 
@@ -81,18 +75,6 @@ impl Schedule {
 pub fn later(at: Timestamp, by: Duration) -> Timestamp {
     let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
     at.checked_add(by).unwrap_or(Timestamp::MAX)
-}
-
-/// A list of durations such as `["1m", "5m"]`.
-mod waits {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, de::Error};
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Duration>, D::Error> {
-        let texts = Vec::<String>::deserialize(deserializer)?;
-        texts.iter().map(|text| crate::units::parse_duration(text).map_err(D::Error::custom)).collect()
-    }
 }
 
 #[cfg(test)]

@@ -4,15 +4,27 @@
 //! our own; nothing here is an `Err` once the relays are built. Must not know: the store's rows, tickets, when to try
 //! again, how much may be sent.
 
+mod answer;
+mod body;
+mod build;
+mod client;
+mod command;
 pub mod config;
+pub mod dkim;
 pub mod job;
+mod lines;
+mod login;
+mod maildir;
+mod pool;
 pub mod quota;
+mod server;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::time::Instant;
 
 pub use config::{Algorithm, DkimConfig, Kind, Mechanism, Preset, RelayConfig, Security};
 pub use job::{Job, JobRecipient, Outcome, RecipientOutcome, Reply, Throttled};
@@ -24,6 +36,10 @@ use crate::mail::Address;
 use crate::metrics::Metrics;
 use crate::net::connect::Connectors;
 use crate::net::dns;
+
+use dkim::Signers;
+use maildir::Maildir;
+use server::{Parcel, Sent, Server};
 
 /// Why the relays could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -75,9 +91,13 @@ impl Relays {
     /// Builds them anew for a changed configuration. Attempts that are under way end on the relays that they began on;
     /// on an error the old ones stay.
     pub fn configure(&self, configs: &[RelayConfig], dkim: &[DkimConfig]) -> Result<(), RelayError> {
-        let _ = (dkim, &self.0.shared);
-        let relays = configs.iter().map(|config| (config.name.clone(), Arc::new(Relay { config: config.clone() })));
-        self.0.relays.store(Arc::new(relays.collect()));
+        let signers = Signers::load(dkim)?;
+        let mut relays = BTreeMap::new();
+        for config in configs {
+            let relay = Relay::new(config, &signers, &self.0.shared)?;
+            relays.insert(config.name.clone(), Arc::new(relay));
+        }
+        self.0.relays.store(Arc::new(relays));
         Ok(())
     }
 
@@ -94,9 +114,31 @@ impl Relays {
 /// One way out.
 pub struct Relay {
     config: RelayConfig,
+    transport: Transport,
+    signers: Signers,
+    metrics: Metrics,
+}
+
+/// The code that speaks to where mail goes.
+enum Transport {
+    Smtp(Server),
+    Maildir(Maildir),
 }
 
 impl Relay {
+    fn new(config: &RelayConfig, signers: &Signers, shared: &Shared) -> Result<Self, RelayError> {
+        shared.metrics.relay(&config.name);
+        let transport = match config.kind {
+            Kind::Smtp | Kind::Direct => Transport::Smtp(build::server(config, shared)?),
+            Kind::Maildir => {
+                let path = config.path.clone().unwrap_or_else(|| config.name.clone().into());
+                Transport::Maildir(Maildir::new(shared.data_dir.join(path), shared.clock.clone()))
+            }
+        };
+        let signers = if config.signs() { signers.clone() } else { Signers::default() };
+        Ok(Self { config: config.clone(), transport, signers, metrics: shared.metrics.clone() })
+    }
+
     pub fn name(&self) -> &str {
         &self.config.name
     }
@@ -132,7 +174,36 @@ impl Relay {
     /// Makes one attempt. Takes as long as the time-outs of the relay allow, and never fails: trouble of our own is a
     /// delay that says so.
     pub async fn deliver(&self, job: Job) -> Outcome {
-        let reply = Reply::trouble("4.3.0", "this kind of relay is not built yet");
-        Outcome::all(job.recipients.len(), RecipientOutcome::Delayed(reply))
+        let began = Instant::now();
+        let sent = self.attempt(&job).await;
+        self.metrics.relay_attempt_took(&self.config.name, began.elapsed());
+        for (recipient, outcome) in job.recipients.iter().zip(&sent.recipients) {
+            self.metrics.relay_settled(&self.config.name, outcome.as_str());
+            let (relay, reply) = (self.name(), outcome.reply());
+            tracing::debug!(id = %job.id, relay, to = %recipient.address, outcome = outcome.as_str(), %reply, "attempt");
+        }
+        let throttled = answer::throttled(&sent.recipients);
+        Outcome { recipients: sent.recipients, throttled, transport: sent.transport }
+    }
+
+    async fn attempt(&self, job: &Job) -> Sent {
+        let nature = body::nature(&job.bytes);
+        // Lines that have no proper end are changed on the way sooner or later, and the signature broken.
+        let front = if nature.bare { Ok(Vec::new()) } else { self.signers.sign(&job.bytes).await };
+        let parcel = Parcel { job, front: front.as_deref().unwrap_or_default(), nature };
+        if let Err(said) = &front {
+            return Sent::delayed(parcel, Reply::trouble("4.3.0", said));
+        }
+        match &self.transport {
+            Transport::Smtp(server) => server.deliver(parcel).await,
+            Transport::Maildir(maildir) => maildir.deliver(parcel).await,
+        }
     }
 }
+
+#[cfg(test)]
+#[allow(dead_code)]
+#[path = "../../tests/support/dns.rs"]
+mod stub;
+#[cfg(test)]
+mod tests;

@@ -251,7 +251,7 @@ impl Step<'_> {
             None => "",
         };
         if !kind.is_empty() {
-            let said = settled.recipients.iter().find_map(|one| one.reply.clone());
+            let said = settled.recipients.iter().find_map(|one| one.reply.clone()).or(settled.notes.first().cloned());
             self.outbox_event(kind, row, None, said, settled.at)?;
         }
         if let Some(ticket) = row.ticket {
