@@ -404,8 +404,10 @@ async fn a_busy_peer_is_tried_again_and_a_refusal_is_told_to_the_ticket() {
     assert!(notes.iter().any(|row| row.note.as_deref().is_some_and(|note| note.contains("bad@example.net: 550"))));
     // Late: four hours pass, and the next attempt fails as well.
     house.pass(4 * 3600);
-    let late = async || while !house.kinds().contains(&"mail_delayed".to_owned()) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    let late = async || {
+        while !house.kinds().contains(&"mail_delayed".to_owned()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     };
     tokio::time::timeout(Duration::from_secs(15), late()).await.expect("a late mail is told of");
     peer.busy.lock().unwrap().clear();

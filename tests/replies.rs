@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use ticketgate::accounts::Accounts;
 use ticketgate::clock::Clock;
 use ticketgate::config::Config;
 use ticketgate::desk::reply::{Order, Replied};
@@ -15,9 +16,14 @@ use ticketgate::mail::message::{self, Limits};
 use ticketgate::mail::origin::{OriginKind, RemoteMessage};
 use ticketgate::mail::{Address, Class, Envelope, MailId, Origin};
 use ticketgate::metrics::Metrics;
+use ticketgate::outbox::{self, Board};
+use ticketgate::relay::{self, Kind, RelayConfig, Relays};
 use ticketgate::shutdown;
+use ticketgate::store::Suppress;
 use ticketgate::store::rows::EntryKind;
+use ticketgate::store::vault::Vault;
 use ticketgate::store::{Delivery, Incoming, Store};
+use ticketgate::ticket::Directory;
 use ticketgate::ticket::token::TokenKeys;
 
 const QUESTION: &str = "From: Ada <ada@example.org>\r\nTo: support@localhost\r\nCc: Bob <bob@example.org>\r\n\
@@ -30,9 +36,10 @@ struct Bed {
     desk: Desk,
     replies: Replies,
     keys: TokenKeys,
+    directory: Arc<ArcSwap<Directory>>,
     trigger: Option<shutdown::Trigger>,
     filing: Option<std::thread::JoinHandle<()>>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Bed {
@@ -55,7 +62,7 @@ impl Bed {
         );
         let worker = Worker {
             store: store.clone(),
-            directory,
+            directory: Arc::clone(&directory),
             keys: keys.clone(),
             header_limit: config.intake.header_limit(),
             loops: Arc::new(ArcSwap::from_pointee(config.loops.loops())),
@@ -66,7 +73,7 @@ impl Bed {
         let (trigger, shutdown) = shutdown::channel();
         let runtime = tokio::runtime::Handle::current();
         let filing = std::thread::spawn(move || worker.run(&runtime, shutdown).unwrap());
-        Self { store, desk, replies, keys, trigger: Some(trigger), filing: Some(filing), _dir: dir }
+        Self { store, desk, replies, keys, directory, trigger: Some(trigger), filing: Some(filing), dir }
     }
 
     /// A mail comes in; returns once it is filed.
@@ -126,6 +133,40 @@ impl Bed {
         match self.replies.reply(order).await? {
             Replied::Filed(view) => Ok(*view),
             Replied::Accepted(id) => panic!("{id} was not filed in time"),
+        }
+    }
+
+    /// An outbox whose only relay is the sandbox.
+    fn outbox(&self) -> outbox::Worker {
+        let (clock, metrics) = (Clock::system(), Metrics::new());
+        let vault = Vault::open(self.dir.path(), &Default::default()).unwrap();
+        let probe: ticketgate::accounts::Probe = Arc::new(|_, _| Box::pin(async { Ok(()) }));
+        let accounts = Accounts::new(self.store.clone(), vault, probe, clock.clone(), metrics.clone());
+        let shared = relay::Shared {
+            accounts: accounts.clone(),
+            connectors: Default::default(),
+            dns: Default::default(),
+            hostname: "localhost".into(),
+            data_dir: self.dir.path().into(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        };
+        let sandbox = RelayConfig {
+            name: "sandbox".into(),
+            kind: Kind::Maildir,
+            path: Some("outbound".into()),
+            ..RelayConfig::default()
+        };
+        outbox::Worker {
+            store: self.store.clone(),
+            relays: Relays::new(&[sandbox], &[], shared).unwrap(),
+            accounts,
+            directory: Arc::clone(&self.directory),
+            config: Arc::new(ArcSwap::from_pointee(outbox::Config::default())),
+            suppress: Arc::new(ArcSwap::from_pointee(Suppress { after: 0, within: jiff::SignedDuration::ZERO })),
+            board: Board::default(),
+            clock,
+            metrics,
         }
     }
 
@@ -331,4 +372,24 @@ async fn people_are_acknowledged_once_and_machines_never() {
     assert_eq!(acks().len(), wanted.len());
     trigger.shut_down();
     worker.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_leaves_by_its_relay_as_it_was_written() {
+    let bed = Bed::new(|_| {});
+    bed.receive(QUESTION, Some("ada@example.org")).await;
+    let (trigger, shutdown) = shutdown::channel();
+    let worker = tokio::spawn(bed.outbox().run(shutdown));
+    let words = Words { body: Body::Markdown("Grüße, *Eve*\n\n.\n..\n".into()), html: None };
+    let view = bed.reply(Order { words, quote: true, ..order("") }).await.unwrap();
+    bed.until(|| bed.store.outbox_row(view.row.seq).unwrap().is_some_and(|row| row.state.as_str() == "done")).await;
+    let mut files = std::fs::read_dir(bed.dir.path().join("outbound/new")).unwrap();
+    let file = std::fs::read_to_string(files.next().unwrap().unwrap().path()).unwrap();
+    let (trace, left) = file.split_once("Date: ").unwrap();
+    assert_eq!(format!("Date: {left}"), bed.raw(&view.row.id));
+    let back = view.mail.as_ref().unwrap().meta.envelope.mail_from.clone().unwrap();
+    assert!(trace.contains(&format!("Return-Path: <{back}>")) && trace.contains("ada@example.org"), "{trace}");
+    assert_eq!(bed.store.recipients(view.row.seq, 0, 9).unwrap()[0].state.as_str(), "relayed");
+    trigger.shut_down();
+    worker.await.unwrap().unwrap();
 }

@@ -192,7 +192,9 @@ impl Windows {
     /// Whether a day's window is nearly full, or the provider says that it is.
     pub fn is_near(&self, rules: &QuotaRules, now: Timestamp) -> bool {
         let percent = u64::from(rules.give_way_percent.unwrap_or(NEAR));
-        let near = |used: u64, most: Option<u64>| most.is_some_and(|most| used.saturating_mul(100) >= most.saturating_mul(percent));
+        let near = |used: u64, most: Option<u64>| {
+            most.is_some_and(|most| used.saturating_mul(100) >= most.saturating_mul(percent))
+        };
         near(self.day.sums(now, DAY).count, rules.mails_per_day)
             || near(self.recipients_now(now), rules.recipients_per_day)
             || self.full(now).is_some_and(|(_, said)| said.contains("5.4.5"))
