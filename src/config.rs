@@ -4,10 +4,12 @@
 //! structs of the sections live beside their users. All faults of a file are found at once, each with its line.
 
 mod check;
+mod check_letters;
 mod check_mailboxes;
 mod check_outbox;
 mod check_relays;
 mod fault;
+mod letters;
 mod places;
 mod read;
 pub mod reload;
@@ -17,8 +19,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 pub use fault::{Fault, Faults};
+pub use letters::{Brand, Templates};
 
 use crate::accounts::{self, Account, Flow, OauthUse, Setup, Use};
+use crate::desk::reply;
 use crate::logging;
 use crate::mail::Address;
 use crate::net::oauth::ProviderConfig;
@@ -29,6 +33,7 @@ use crate::relay::{DkimConfig, RelayConfig};
 use crate::store;
 use crate::store::vault;
 use crate::ticket::channel::{AuthPolicy, Queue};
+use crate::ticket::letter::Letters;
 use crate::ticket::{Channel, Directory};
 use crate::{admin, filing, intake, outbox, smtp};
 
@@ -62,6 +67,10 @@ pub struct Config {
     /// Providers that grant access to mailboxes.
     #[serde(rename = "oauth")]
     pub providers: Vec<ProviderConfig>,
+    /// Limits of answers.
+    pub replies: reply::Config,
+    pub brand: Brand,
+    pub templates: Templates,
     #[serde(rename = "channel")]
     pub channels: Vec<ChannelConfig>,
     #[serde(rename = "queue")]
@@ -116,6 +125,9 @@ pub struct ChannelConfig {
     pub attachments_relay: Option<String>,
     /// Whether a new ticket is acknowledged to its requester.
     pub acknowledge: bool,
+    /// Template files; those of `[templates]` unless they are named.
+    pub acknowledgement: Option<PathBuf>,
+    pub signature: Option<PathBuf>,
     /// The mailbox that its mail is pulled from, beside what is forwarded.
     pub source: Option<SourceConfig>,
 }
@@ -163,6 +175,9 @@ impl Default for Config {
             people: People::default(),
             accounts: accounts::Config::default(),
             providers: Vec::new(),
+            replies: reply::Config::default(),
+            brand: Brand::default(),
+            templates: Templates::default(),
             channels: vec![support],
             queues: vec![QueueConfig { name: "Support".into(), ..QueueConfig::default() }],
             relays: vec![RelayConfig::sandbox()],
@@ -195,6 +210,8 @@ impl Default for ChannelConfig {
             relay: None,
             attachments_relay: None,
             acknowledge: false,
+            acknowledgement: None,
+            signature: None,
             source: None,
         }
     }
@@ -232,6 +249,14 @@ impl Config {
         let intake = self.server.intake_addresses.iter().filter_map(address).collect();
         let default = self.server.default_channel.as_ref().and_then(address);
         Directory::new(channels, queues.collect(), intake, default.as_ref())
+    }
+
+    /// What our mail looks like. Reads the template files, which may have changed since the configuration was checked.
+    pub fn letters(&self) -> Result<Letters, String> {
+        letters::letters(self).map_err(|faults| {
+            let said = faults.into_iter().map(|fault| format!("{}; {}", fault.wrong, fault.advice));
+            said.collect::<Vec<_>>().join("\n")
+        })
     }
 
     /// The mailboxes that are pulled.

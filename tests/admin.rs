@@ -15,7 +15,7 @@ use ticketgate::accounts::{Account, Accounts, Cause, Flow, Login, OauthUse, Prob
 use ticketgate::admin::{self, About, Admin, AdminListener};
 use ticketgate::clock::Clock;
 use ticketgate::config::Config;
-use ticketgate::desk::Desk;
+use ticketgate::desk::{Desk, Replies, reply};
 use ticketgate::mail::auth::AuthResults;
 use ticketgate::mail::message::Limits;
 use ticketgate::mail::origin::OriginKind;
@@ -54,6 +54,8 @@ impl Bed {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = Config::default();
+        let replies =
+            reply::Config { wait: Duration::from_millis(50), max_request_bytes: 1 << 20, ..reply::Config::default() };
         let clock = Clock::system();
         let (store, _) = Store::open(&dir.path().join("data"), &config.store, clock.clone()).unwrap();
         let (trigger, shutdown) = shutdown::channel();
@@ -76,6 +78,13 @@ impl Bed {
         let admin = Admin {
             board: Board::default(),
             relays: Relays::new(&[RelayConfig::sandbox()], &[], shared).unwrap(),
+            replies: Replies::new(
+                Desk::new(store.clone(), clock.clone(), Limits::default()),
+                Arc::new(ArcSwap::from_pointee(config.directory())),
+                TokenKeys::new(vec![[7; 32]]),
+                Arc::new(ArcSwap::from_pointee(config.letters().unwrap())),
+                Arc::new(ArcSwap::from_pointee(replies)),
+            ),
             desk: Desk::new(store.clone(), clock.clone(), Limits::default()),
             store: store.clone(),
             directory: Arc::new(ArcSwap::from_pointee(config.directory())),
@@ -243,6 +252,45 @@ async fn refusals_are_problems_that_say_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn answers_are_accepted_or_told_what_is_wrong_with_them() {
+    let bed = Bed::new();
+    bed.file(MAIL, Filing::Open { related: None, needs_review: false }).await;
+    // Nobody files here, so that an answer is only accepted.
+    let answer = json!({
+        "markdown": "It is **out**.", "cc": ["Bob <bob@example.org>"], "quote": true, "author": "eve",
+        "attachments": [{"name": "a.txt", "content_type": "text/plain", "content_base64": "aGFsbG8="}],
+    });
+    let (status, said) = bed.post("/v1/tickets/1/replies", &answer).await;
+    assert_eq!(status, 202, "{said:#}");
+    assert_eq!(said["id"].as_str().unwrap().len(), 13);
+    let mail = bed.store.spooled(9, 1 << 20).unwrap().pop().unwrap();
+    let meta = mail.outgoing.as_ref().unwrap();
+    assert_eq!((meta.author.as_str(), meta.ticket, meta.recipients.len()), ("eve", Some(1), 2));
+    assert_eq!(mail.origin.kind, OriginKind::Api);
+    let table = [
+        ("/v1/tickets/7/replies", json!({"text": "x"}), 404, "there is no ticket 7"),
+        ("/v1/tickets/1/replies", json!({}), 400, "there is nothing to send"),
+        ("/v1/tickets/1/replies", json!({"txt": "x"}), 400, "unknown field `txt`"),
+        ("/v1/tickets/1/replies", json!({"text": "x", "markdown": "y"}), 400, "exclude each other"),
+        ("/v1/tickets/1/replies", json!({"text": "x", "to": ["nobody"]}), 400, "\"nobody\" is not an address"),
+        (
+            "/v1/tickets/1/replies",
+            json!({"text": "x", "attachments": [{"name": "f", "content_base64": "%"}]}),
+            400,
+            "content_base64 of the attachment \"f\" is not base64",
+        ),
+        ("/v1/tickets/1/replies", json!({"text": "x".repeat(2 << 20)}), 413, "replies.max_request_bytes, 1MiB"),
+        // More than other routes take.
+        ("/v1/tickets/1/replies", json!({"text": "x ".repeat(100_000)}), 202, ""),
+    ];
+    for (path, body, status, wanted) in table {
+        let (got, said) = bed.post(path, &body).await;
+        assert_eq!(got, status, "{wanted}: {said:#}");
+        assert!(said.to_string().replace("\\\"", "\"").contains(wanted), "{said:#}\n  should have {wanted}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rejects_are_listed_and_status_and_channels_answer() {
     let bed = Bed::new();
     bed.file(MAIL, Filing::Quarantine { reason: Reason::TooDeep }).await;
@@ -302,6 +350,12 @@ async fn commands_say_what_they_did_and_fail_with_one_line() {
         ("tickets note 1 hello", 0, "noted on ticket 1"),
         ("tickets show 1", 0, "   It is on fire."),
         ("tickets show 1", 0, " eve (noted, "),
+        ("tickets reply 1 --text Soon", 0, "follow it with: ticketgate outbox show "),
+        ("tickets reply 1 --text Soon --json", 0, "\"said\": \"it stands on disk"),
+        ("tickets reply 1 --text x --to nobody", 1, "ticketgate: to: \"nobody\" is not an address: no \"@\" between"),
+        ("tickets reply 1 --text x --attach /none/at/all", 1, "ticketgate: /none/at/all cannot be read ("),
+        ("tickets reply 1 --text x --file y", 2, "cannot be used with"),
+        ("tickets reply 9 --text x", 1, "ticketgate: there is no ticket 9; "),
         ("tickets close 1", 0, "ticket 1 is closed now"),
         ("tickets reopen 1", 0, "ticket 1 is open now"),
         ("tickets show 9", 1, "ticketgate: there is no ticket 9; look for it with the list commands"),

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use ticketgate::config::{Config, reload};
 use ticketgate::mail::Address;
+use ticketgate::ticket::template::Values;
 
 const EXAMPLE: &str = include_str!("../config/ticketgate.toml");
 
@@ -198,6 +199,20 @@ fn single_faults() {
             "[[dkim]]\ndomain = \"example.com\"\nselector = \"s\"\nkey_file = \"/nowhere\"",
             "t.toml:4: dkim.key_file: /nowhere: ",
         ),
+        ("[brand]\nfields = [\"X Y: z\"]", "t.toml:2: brand.fields: \"X Y\" cannot be a field here;"),
+        ("[brand]\nfields = [\"Bcc: z\"]", "t.toml:2: brand.fields: \"Bcc\" cannot be a field here;"),
+        (
+            "[brand]\nfields = [\"X-Y: {{mail.id}}\"]",
+            "t.toml:2: brand.fields: \"{{mail.id}}\" is no placeholder here; known",
+        ),
+        ("[brand]\nautomatic_fields = [\"X-Y\"]", "t.toml:2: brand.automatic_fields: \"X-Y\" is not a header field;"),
+        ("[replies]\nwait = \"30s\"", "t.toml:2: replies.wait: 30s is not below admin.request_timeout, 30s;"),
+        ("[replies]\nmax_mail_bytes = \"1GB\"", "t.toml:2: replies.max_mail_bytes: 1GB is out of range;"),
+        ("[replies]\nmax_recipients = 0", "t.toml:2: replies.max_recipients: 0 is out of range;"),
+        (
+            "[templates]\nsignature = \"/none/at/all.txt\"",
+            "t.toml:2: templates.signature: /none/at/all.txt cannot be read (",
+        ),
         ("channel = []", "t.toml:1: channel: there is no channel;"),
         (
             "[outbox]\ndefault_relay = \"sandbx\"",
@@ -278,6 +293,41 @@ fn faults_of_oauth() {
     let used =
         parse(&(source("oauth = \"idp\"\nuser = \"shared@b.example\"\nconsent_as = \"c@b.example\"") + oauth)).unwrap();
     assert_eq!(used.setup().accounts[0].consenting(), ["c@b.example", "shared@b.example"]);
+}
+
+#[test]
+fn templates_are_checked_with_their_own_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let bad = write("bad.txt", "Hello {{requester.nam}},\n\n{{ticket.number}} {{zzz}}\n{{open\n");
+    let text = format!("[[channel]]\naddress = \"a@b.example\"\nsignature = \"{bad}\"");
+    let faults = parse(&text).unwrap_err();
+    let wanted = [
+        format!(
+            "t.toml:3: channel.signature: {bad}:1: there is no placeholder {{{{requester.nam}}}}; did you mean {{{{requester.name}}}}?"
+        ),
+        format!("t.toml:3: channel.signature: {bad}:3: there is no placeholder {{{{zzz}}}}; known are ticket.number, "),
+        format!("t.toml:3: channel.signature: {bad}:4: \"{{{{\" has no \"}}}}\" on its line; "),
+    ];
+    assert_eq!(faults.len(), wanted.len(), "{faults:#?}");
+    for (fault, want) in faults.iter().zip(&wanted) {
+        assert!(fault.starts_with(want), "{fault}\n  should begin with\n{want}");
+    }
+    let long = write("long.txt", &"x".repeat(70_000));
+    let faults = parse(&format!("[templates]\nacknowledgement = \"{long}\"")).unwrap_err();
+    assert!(faults[0].contains(":1: it is longer than 65536 bytes; shorten it"), "{faults:?}");
+
+    let good = write("good.txt", "{{author.name}}\n{{channel.name}}\n");
+    let config = parse(&format!("[templates]\nsignature = \"{good}\"")).unwrap();
+    let values = Values { author_name: "Eve".into(), channel_name: "Help".into(), ..Values::default() };
+    let channel = Address::parse("support@localhost").unwrap();
+    let letters = config.letters().unwrap();
+    assert_eq!(letters.signature(&channel, &values).as_deref(), Some("Eve\nHelp\n"));
+    assert!(letters.acknowledgement(&channel, &values).unwrap().subject.is_some());
 }
 
 #[test]

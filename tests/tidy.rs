@@ -49,6 +49,8 @@ const MAY: &[(&str, &str)] = &[("println!(", "cli"), ("println!(", "main")];
 const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("sled::", &["store"], "only the store knows the engine"),
     ("mail_parser::", &["mail"], "what a parsed mail is, mail says"),
+    ("mail_builder::", &["mail"], "how mail of ours is written, mail says"),
+    ("pulldown_cmark::", &["mail"], "how mail of ours is written, mail says"),
     ("smtp_proto::", &["smtp", "relay"], "protocol code stays at its door"),
     ("axum::", &["admin"], "HTTP stays at the admin socket"),
     ("anyhow::", &["main"], "a room has an error of its own"),

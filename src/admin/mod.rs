@@ -14,6 +14,7 @@ pub mod outbox;
 mod outbox_status;
 pub mod problem;
 mod read;
+pub mod replies;
 mod routes;
 pub mod secrets;
 mod status;
@@ -33,7 +34,7 @@ pub use routes::openapi;
 
 use crate::accounts::Accounts;
 use crate::clock::Clock;
-use crate::desk::Desk;
+use crate::desk::{Desk, Replies};
 use crate::outbox::Board;
 use crate::relay::Relays;
 use crate::shutdown::Shutdown;
@@ -46,6 +47,7 @@ use problem::Problem;
 #[derive(Clone, Debug)]
 pub struct Admin {
     pub desk: Desk,
+    pub replies: Replies,
     pub store: Store,
     pub directory: Arc<ArcSwap<Directory>>,
     pub accounts: Accounts,

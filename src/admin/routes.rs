@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::Method;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Router};
 use utoipa::OpenApi;
 
 use super::problem::Problem;
-use super::{Admin, Peer, Role, act, connections, events, outbox, read, secrets, status};
+use super::{Admin, Peer, Role, act, connections, events, outbox, read, replies, secrets, status};
 
-/// The largest body of a request.
+/// The largest body of a request, but for an answer with its attachments, which has a limit of its own.
 const MAX_BODY: usize = 64 << 10;
 
 #[derive(OpenApi)]
@@ -39,6 +39,7 @@ const MAX_BODY: usize = 64 << 10;
         secrets::secrets,
         secrets::rotate,
         act::note,
+        replies::reply,
         act::close,
         act::reopen,
         act::merge,
@@ -75,6 +76,7 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Admin>)> {
         ("/v1/tickets", get(read::tickets)),
         ("/v1/tickets/{number}", get(read::ticket)),
         ("/v1/tickets/{number}/notes", post(act::note)),
+        ("/v1/tickets/{number}/replies", post(replies::reply)),
         ("/v1/tickets/{number}/close", post(act::close)),
         ("/v1/tickets/{number}/reopen", post(act::reopen)),
         ("/v1/tickets/{number}/merge", post(act::merge)),
@@ -107,6 +109,7 @@ pub(super) fn router(admin: Admin, timeout: Duration) -> Router {
         .layer(middleware::from_fn_with_state(timeout, in_time))
         .layer(middleware::from_fn(allowed))
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(Extension(replies::Memory::default()))
         .with_state(admin)
 }
 

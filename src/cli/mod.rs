@@ -14,6 +14,7 @@ mod outbox;
 mod output;
 mod paper;
 mod rejects;
+mod reply;
 mod secrets;
 mod status;
 mod table;
@@ -98,6 +99,7 @@ fn execute_tickets(command: TicketCommand, client: &Client, out: &mut Output) ->
     match command {
         TicketCommand::List(filter) => tickets::list(client, out, &filter),
         TicketCommand::Show { number } => tickets::show(client, out, number),
+        TicketCommand::Reply(order) => reply::reply(client, out, order),
         TicketCommand::Note { number, text } => tickets::note(client, out, number, &text),
         TicketCommand::Close { number } => tickets::change(client, out, number, "close"),
         TicketCommand::Reopen { number } => tickets::change(client, out, number, "reopen"),

@@ -26,6 +26,8 @@ pub(super) fn check(config: &Config, places: &Places, faults: &mut Vec<Fault>) {
     checker.relays(config);
     checker.dkim(config);
     checker.providers(config);
+    checker.letters(config);
+    checker.replies(config);
     checker.smtp(config);
     checker.tls(config);
     checker.ports(config);

@@ -16,7 +16,7 @@ use crate::accounts::{Accounts, Probe};
 use crate::admin::{self, About, Admin, AdminListener, metrics_http};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::desk::Desk;
+use crate::desk::{Desk, Replies, reply};
 use crate::filing::{Loops, Worker};
 use crate::intake::{self, Intake};
 use crate::metrics::Metrics;
@@ -32,6 +32,7 @@ use crate::smtp;
 use crate::store::vault::Vault;
 use crate::store::{OpenReport, Store, Suppress, secret};
 use crate::ticket::Directory;
+use crate::ticket::letter::Letters;
 use crate::ticket::token::TokenKeys;
 
 /// While the store is being opened, systemd and the log hear of it this often.
@@ -48,6 +49,8 @@ pub struct Shared {
     pub sources: watch::Sender<Vec<Source>>,
     pub accounts: Accounts,
     pub relays: Relays,
+    pub letters: Arc<ArcSwap<Letters>>,
+    pub replies: Arc<ArcSwap<reply::Config>>,
 }
 
 /// A running daemon.
@@ -146,6 +149,8 @@ impl Rooms {
             sources,
             accounts,
             relays,
+            letters: Arc::new(ArcSwap::from_pointee(config.letters().map_err(GatewayError::Broken)?)),
+            replies: Arc::new(ArcSwap::from_pointee(config.replies.clone())),
             directory: Arc::new(ArcSwap::from_pointee(config.directory())),
             intake: Arc::new(ArcSwap::from_pointee(config.intake.clone())),
             loops: Arc::new(ArcSwap::from_pointee(config.loops.loops())),
@@ -177,6 +182,7 @@ impl Rooms {
         rooms.start_filing(keys.clone(), failed.clone())?;
         rooms.start_outbox(failed);
         rooms.start_tidying();
+        rooms.start_acknowledgements(keys.clone());
         rooms.start_desk(keys).await?;
         rooms.start_smtp(listeners);
         rooms.start_accounts().await?;
@@ -242,6 +248,12 @@ impl Rooms {
         Ok(())
     }
 
+    /// Writes the acknowledgements that filing leaves word of.
+    fn start_acknowledgements(&mut self, keys: TokenKeys) {
+        let run = self.replies(keys).run_acknowledgements(self.workers.shutdown.clone());
+        self.workers.tasks.push(tokio::spawn(run));
+    }
+
     async fn start_desk(&mut self, keys: TokenKeys) -> Result<(), GatewayError> {
         let config = self.config.admin.clone();
         let listener = AdminListener::bind(&self.socket, &config)?;
@@ -270,10 +282,10 @@ impl Rooms {
     }
 
     fn admin(&self, keys: TokenKeys) -> Admin {
-        let limits = self.config.filing.limits(self.config.intake.header_limit());
         let names = self.config.smtp.listeners.iter().map(|listener| listener.name.clone());
         Admin {
-            desk: Desk::new(self.store.clone(), self.clock.clone(), limits),
+            replies: self.replies(keys.clone()),
+            desk: self.desk(),
             store: self.store.clone(),
             directory: Arc::clone(&self.shared.directory),
             accounts: self.shared.accounts.clone(),
@@ -289,6 +301,16 @@ impl Rooms {
                 low_water_bytes: self.config.store.low_water_bytes,
             }),
         }
+    }
+
+    fn desk(&self) -> Desk {
+        let limits = self.config.filing.limits(self.config.intake.header_limit());
+        Desk::new(self.store.clone(), self.clock.clone(), limits)
+    }
+
+    fn replies(&self, keys: TokenKeys) -> Replies {
+        let (letters, config) = (Arc::clone(&self.shared.letters), Arc::clone(&self.shared.replies));
+        Replies::new(self.desk(), Arc::clone(&self.shared.directory), keys, letters, config)
     }
 
     fn intake(&self) -> Intake {

@@ -5,8 +5,10 @@
 pub mod channel;
 pub mod decide;
 pub mod duplicate;
+pub mod letter;
 pub mod loops;
 pub mod recipient;
+pub mod template;
 pub mod token;
 pub mod window;
 
