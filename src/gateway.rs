@@ -3,6 +3,7 @@
 //! `main` and `demo` read as: settings, start, wait, stop. Must not know: what the rooms do.
 
 mod accounts;
+mod default;
 mod reload;
 mod rooms;
 mod signals;

@@ -35,7 +35,7 @@
 //! | [`outbox`] | due mail → quota → relay → settle | header fields, how a relay speaks, what lies on disk |
 //! | [`desk`] | what people do with tickets | how mail came, how the admin socket speaks |
 //! | [`smtp`] | the SMTP door | tickets, filing, the index |
-//! | [`pull`] | mailboxes over IMAP: look, fetch, label | tickets, filing, how the admin socket speaks |
+//! | [`pull`] | mailboxes over IMAP: lease, look, fetch, label | tickets, filing, how the admin socket speaks |
 //! | [`relay`] | one attempt to hand a mail on: a server, the servers of domains, a Maildir | the store's rows, tickets, when to try again |
 //! | [`accounts`] | credentials of mailboxes, authorisations, states of connections, orders | IMAP, tickets, HTTP |
 //! | [`admin`] | HTTP on the admin socket, metrics and health | what lies on disk, how a decision is made |
@@ -71,6 +71,7 @@
 //! | bad bytes with records behind them | the disk lost something that was acknowledged | skipped, reported, kept for a person |
 //! | record of a pulled mail, not filed | it is imported, its label is owed | never fetched again; filed, then labelled |
 //! | label intent | the label may stand on the server or not | set again, which changes nothing |
+//! | lease on a mailbox's server | we read that mailbox | taken again at once; another gateway waits until it ran out |
 //! | cursor behind the ledger | rows were written, the cursor was not | listed again; what has a row is left alone |
 //! | credential that notes a refresh | its answer may be lost: the provider may have dropped the old token | refreshed; if refused, a problem that says so |
 //! | note of an attempt, mail not filed | parsing it took the process down | after the second time: quarantine |

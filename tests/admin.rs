@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 use ticketgate::accounts::{Account, Accounts, Cause, Flow, Login, OauthUse, Probe, Problem, Setup};
 use ticketgate::admin::{self, About, Admin, AdminListener};
 use ticketgate::clock::Clock;
-use ticketgate::config::Config;
+use ticketgate::config::{ChannelConfig, Config};
 use ticketgate::desk::{Desk, Replies, reply};
 use ticketgate::mail::auth::AuthResults;
 use ticketgate::mail::message::Limits;
-use ticketgate::mail::origin::OriginKind;
+use ticketgate::mail::origin::{OriginKind, RemoteMessage};
 use ticketgate::mail::{Address, Envelope, MailId, Origin, Reason};
 use ticketgate::metrics::Metrics;
 use ticketgate::net::connect::Connectors;
@@ -27,7 +27,7 @@ use ticketgate::net::oauth::ProviderConfig;
 use ticketgate::outbox::Board;
 use ticketgate::relay::{self, RelayConfig, Relays};
 use ticketgate::shutdown;
-use ticketgate::store::rows::{DeliveryState, PersonRow};
+use ticketgate::store::rows::{DeliveryState, LedgerRow, LedgerState, PersonRow, SourceRow};
 use ticketgate::store::vault::Vault;
 use ticketgate::store::{
     Bounced, Delivery, Incoming, NewEntry, NewOutgoing, NewRecipient, OutgoingMeta, Store, StoreError, Suppress,
@@ -53,7 +53,9 @@ struct Bed {
 impl Bed {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let config = Config::default();
+        let mut config = Config::default();
+        let sales = ChannelConfig { address: "sales@localhost".into(), ..ChannelConfig::default() };
+        config.channels.push(sales);
         let replies =
             reply::Config { wait: Duration::from_millis(50), max_request_bytes: 1 << 20, ..reply::Config::default() };
         let clock = Clock::system();
@@ -105,19 +107,25 @@ impl Bed {
 
     /// Takes up a mail and files it.
     async fn file(&self, raw: &[u8], filing: Filing) -> String {
+        self.file_from(None, raw, filing).await
+    }
+
+    /// The same of a mail that came with a uid from the mailbox.
+    async fn file_from(&self, uid: Option<u32>, raw: &[u8], filing: Filing) -> String {
         let now = ticketgate::clock::Clock::system().now();
         let id = MailId::fresh(now);
         let mut body = self.store.body(id, 1 << 20);
         body.push(raw).await.unwrap();
         let address = Address::parse("support@localhost").unwrap();
+        let remote = |uid| RemoteMessage { channel: address.clone(), validity: 7, uid, backfill: false };
         let origin = Origin {
-            kind: OriginKind::Smtp,
+            kind: if uid.is_some() { OriginKind::Imap } else { OriginKind::Smtp },
             peer: "127.0.0.1".into(),
             helo: Some("localhost".into()),
             tls: None,
             client_certificate: None,
             auth: AuthResults::default(),
-            remote: None,
+            remote: uid.map(remote),
         };
         let incoming = Incoming {
             id,
@@ -345,6 +353,16 @@ async fn commands_say_what_they_did_and_fail_with_one_line() {
     let table = [
         ("status", 0, "accepts mail"),
         ("channels list", 0, "support@localhost *"),
+        ("channels show support@localhost", 0, "Largest mail   50MiB"),
+        ("channels show other@localhost", 1, "see `ticketgate channels list`"),
+        ("channels ledger support@localhost --state gone", 0, "UID"),
+        ("channels parity support@localhost --since 30d", 0, "keep forwarding: the channel has no mailbox"),
+        ("channels parity support@localhost --since 1y", 1, "at most 92d"),
+        ("disconnect support@localhost", 1, "make another one the default first"),
+        ("channels default sales@localhost", 0, "sales@localhost is the default channel now"),
+        ("channels list", 0, "sales@localhost *"),
+        ("status", 0, "2, the default is sales@localhost"),
+        ("disconnect support@localhost", 0, "goes on where it stopped"),
         ("tickets list", 0, "ada@example.org"),
         ("tickets list --json --state open", 0, "\"number\": 1"),
         ("tickets note 1 hello", 0, "noted on ticket 1"),
@@ -409,6 +427,9 @@ async fn a_mailbox_is_connected_only_with_what_works() {
     assert_eq!(bed.post(connect, &json!({})).await.0, 409);
     assert_eq!(bed.post(connect, &json!({"password": "right"})).await.0, 200);
     assert_eq!(bed.post(connect, &json!({})).await.0, 200);
+    let (status, said) = bed.post("/v1/channels/support@localhost/disconnect", &json!({})).await;
+    assert_eq!((status.as_u16(), &said["type"]), (409, &json!("urn:ticketgate:problem:default-channel")));
+    assert_eq!(bed.post("/v1/channels/sales@localhost/default", &json!({})).await.1["default"], true);
     for (order, status) in
         [("pause", 200), ("resume", 200), ("disconnect", 200), ("look", 200), ("sweep", 200), ("x", 404)]
     {
@@ -629,4 +650,105 @@ async fn the_outbox_is_listed_and_steered() {
     assert_eq!(bed.post(clear, &json!({})).await.0, StatusCode::OK);
     assert_eq!(bed.post(clear, &json!({})).await.0, StatusCode::CONFLICT);
     assert_eq!(bed.get("/v1/suppressions?all=true").await.1, json!({"suppressions": []}));
+}
+
+#[tokio::test]
+async fn a_chosen_default_channel_is_used_at_once_and_told() {
+    let bed = Bed::new();
+    let default = async || bed.get("/v1/status").await.1["default_channel"].clone();
+    assert_eq!(default().await, "support@localhost");
+    for _ in 0..2 {
+        let (status, said) = bed.post("/v1/channels/sales@localhost/default", &json!({"author": "eve"})).await;
+        assert_eq!((status.as_u16(), &said["default"]), (200, &json!(true)));
+    }
+    assert_eq!(default().await, "sales@localhost");
+    assert_eq!(bed.store.default_channel().unwrap().as_deref(), Some("sales@localhost"));
+    let told: Vec<String> = bed.store.events(0, 10).unwrap().into_iter().map(|event| event.kind).collect();
+    assert_eq!(told, ["default_channel_changed"], "once, however often it is asked for");
+    assert_eq!(bed.post("/v1/channels/other@localhost/default", &json!({})).await.0, 404);
+    // One that has left the configuration is named as a problem.
+    let gone = Address::parse("gone@localhost").unwrap();
+    bed.store.step(|step| step.set_default_channel(&gone, "eve", Clock::system().now())).unwrap();
+    let (_, status) = bed.get("/v1/status").await;
+    assert_eq!(status["problems"][0]["code"], "default_channel_gone");
+}
+
+#[tokio::test]
+async fn a_mailbox_is_shown_with_its_ledger_and_its_two_ways() {
+    let bed = Bed::new();
+    let (channel, now) = (Address::parse("support@localhost").unwrap(), Clock::system().now());
+    let source = SourceRow {
+        channel: channel.to_string(),
+        connected_at: Some(now - Duration::from_secs(60)),
+        validity: 7,
+        cursor: 12,
+        unaccounted: 2,
+        ..SourceRow::default()
+    };
+    let seen = LedgerRow {
+        uid: 12,
+        validity: 7,
+        state: LedgerState::ReadElsewhere,
+        reason: None,
+        mail: None,
+        at: now,
+        labelled: true,
+        label_refused: false,
+        rejected_before: false,
+    };
+    let written = bed.store.step(|step| {
+        step.put_source(&channel, &source)?;
+        step.ledger(&channel, &[seen])
+    });
+    written.unwrap();
+    bed.file(MAIL, Filing::Open { related: None, needs_review: false }).await;
+    let repeat = Filing::Duplicate { of: 1, reason: Reason::DuplicateMessageId };
+    let pulled = bed.file_from(Some(11), MAIL, repeat).await;
+    let (_, shown) = bed.get("/v1/channels/support@localhost").await;
+    let wanted = [
+        ("/address", json!("support@localhost")),
+        ("/mailbox/cursor", json!(12)),
+        ("/mailbox/unaccounted", json!(2)),
+        ("/mailbox/ledger", json!({"imported": 1, "read_elsewhere": 1})),
+        ("/mailbox/labels_owed", json!(1)),
+        ("/mailbox/unfiled", json!(0)),
+    ];
+    for (path, want) in wanted {
+        assert_eq!(shown.pointer(path), Some(&want), "{path} of {shown:#}");
+    }
+    let ledger = "/v1/channels/support@localhost/ledger";
+    let table = [
+        ("", vec![(11, "imported", "owed"), (12, "read_elsewhere", "none")], Value::Null),
+        ("?limit=1", vec![(11, "imported", "owed")], json!(11)),
+        ("?limit=1&after=11", vec![(12, "read_elsewhere", "none")], json!(12)),
+        ("?after=12", vec![], Value::Null),
+        ("?state=read_elsewhere", vec![(12, "read_elsewhere", "none")], Value::Null),
+    ];
+    for (query, rows, next) in table {
+        let (_, page) = bed.get(&format!("{ledger}{query}")).await;
+        let got: Vec<(u64, &str, &str)> = page["rows"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| (row["uid"].as_u64().unwrap(), row["state"].as_str().unwrap(), row["label"].as_str().unwrap()))
+            .collect();
+        assert_eq!((got, &page["next"]), (rows, &next), "{query}");
+    }
+    assert_eq!(bed.get(&format!("{ledger}?state=lost")).await.0, 400);
+    let (_, told) = bed.get(&format!("/v1/explain?message_id={pulled}")).await;
+    let mailbox = &told["entries"][0]["mailbox"];
+    assert_eq!(
+        (&mailbox["uid"], &mailbox["state"], &mailbox["label"]),
+        (&json!(11), &json!("imported"), &json!("owed"))
+    );
+    bed.store.step(|step| step.labelled(&channel, &[(7, 11)])).unwrap();
+    assert!(
+        command(&bed, &format!("explain {pulled}")).await.1.contains("uid 11 of UIDVALIDITY 7: imported, label set")
+    );
+    let (_, parity) = bed.get("/v1/channels/support@localhost/parity?since=1h").await;
+    assert_eq!(
+        (&parity["both"], &parity["only_forwarded"], &parity["can_switch_off"]),
+        (&json!(1), &json!(0), &json!(false))
+    );
+    assert!(parity["verdict"].as_str().unwrap().contains("7 days are needed"), "{parity:#}");
 }

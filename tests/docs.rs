@@ -41,6 +41,7 @@ fn every_metric_that_is_named_exists() {
     metrics.swept("support@localhost", 0);
     // As those of an account with a quota do once it sends.
     metrics.quota_left("smarthost", "support@localhost", "messages_day", 1);
+    metrics.pulled("support@localhost", "unfetchable", 1);
     metrics.oauth_refreshed("support@localhost", "refreshed");
     metrics.credential_expires("support@localhost", Some(jiff::Timestamp::UNIX_EPOCH));
     let exposition = metrics.render();

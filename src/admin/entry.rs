@@ -238,6 +238,8 @@ impl From<EntryRow> for RowJson {
             from: row.from,
             subject: row.subject,
             size: row.size,
+            door: row.door,
+            mailbox: None,
             trace: trace.collect(),
         }
     }

@@ -3,6 +3,7 @@
 //! Owns the protocol and its types. Must not know: SMTP, how mail is filed, the engine under the store.
 
 mod act;
+pub mod channels;
 mod config;
 mod connections;
 pub mod credential;

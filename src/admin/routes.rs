@@ -11,7 +11,7 @@ use axum::{Extension, Router};
 use utoipa::OpenApi;
 
 use super::problem::Problem;
-use super::{Admin, Peer, Role, act, connections, events, outbox, read, replies, secrets, status};
+use super::{Admin, Peer, Role, act, channels, connections, events, outbox, read, replies, secrets, status};
 
 /// The largest body of a request, but for an answer with its attachments, which has a limit of its own.
 const MAX_BODY: usize = 64 << 10;
@@ -31,6 +31,10 @@ const MAX_BODY: usize = 64 << 10;
         read::rejects,
         read::explain,
         events::events,
+        channels::show,
+        channels::ledger,
+        channels::parity,
+        channels::make_default,
         connections::connect,
         connections::order,
         connections::authorisation,
@@ -67,6 +71,10 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Admin>)> {
     vec![
         ("/v1/status", get(status::status)),
         ("/v1/channels", get(status::channels)),
+        ("/v1/channels/{address}", get(channels::show)),
+        ("/v1/channels/{address}/ledger", get(channels::ledger)),
+        ("/v1/channels/{address}/parity", get(channels::parity)),
+        ("/v1/channels/{address}/default", post(channels::make_default)),
         ("/v1/channels/{address}/connect", post(connections::connect)),
         ("/v1/channels/{address}/{order}", post(connections::order)),
         ("/v1/channels/{address}/authorisations/{id}", get(connections::authorisation).delete(connections::cancel)),

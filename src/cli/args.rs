@@ -138,8 +138,23 @@ pub enum Command {
 pub enum ChannelCommand {
     /// All support addresses, with the state of their mailboxes
     List,
-    /// One support address with its mailbox and its credential
+    /// One of them with everything that is known of its mailbox
     Show { address: String },
+    /// What became of every mail that was seen in a mailbox
+    Ledger {
+        address: String,
+        #[command(flatten)]
+        filter: LedgerFilter,
+    },
+    /// What came by forwarding and what by the mailbox, and whether forwarding can be switched off
+    Parity {
+        address: String,
+        /// The period up to now, such as 12h or 7d, at most 92d
+        #[arg(long, value_name = "PERIOD", default_value = "7d")]
+        since: String,
+    },
+    /// Make it the one that takes mail for the postmaster, whatever the configuration says
+    Default { address: String },
     /// Stop fetching for a while
     Pause { address: String },
     /// Go on fetching where it stopped
@@ -148,6 +163,19 @@ pub enum ChannelCommand {
     Look { address: String },
     /// Compare the mailbox with the ledger now
     Sweep { address: String },
+}
+
+#[derive(Debug, Args)]
+pub struct LedgerFilter {
+    /// Only these
+    #[arg(long, value_parser = ["waiting", "imported", "rejected", "read_elsewhere", "gone", "known"])]
+    pub state: Option<String>,
+    /// Only mails with a higher UID
+    #[arg(long, value_name = "UID", default_value_t = 0)]
+    pub after: u32,
+    /// At most this many
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub limit: u64,
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,6 +4,7 @@
 
 pub mod args;
 mod authorise;
+mod channels;
 mod client;
 mod connect;
 pub mod demo;
@@ -87,7 +88,10 @@ pub fn execute(command: Command, reach: &Reach) -> Result<(), CliError> {
 fn execute_channels(command: ChannelCommand, client: &Client, out: &mut Output) -> Result<(), CliError> {
     match command {
         ChannelCommand::List => status::channels(client, out),
-        ChannelCommand::Show { address } => status::channel(client, out, &address),
+        ChannelCommand::Show { address } => channels::show(client, out, &address),
+        ChannelCommand::Ledger { address, filter } => channels::ledger(client, out, &address, &filter),
+        ChannelCommand::Parity { address, since } => channels::parity(client, out, &address, &since),
+        ChannelCommand::Default { address } => channels::make_default(client, out, &address),
         ChannelCommand::Pause { address } => connect::order(client, out, &address, "pause"),
         ChannelCommand::Resume { address } => connect::order(client, out, &address, "resume"),
         ChannelCommand::Look { address } => connect::order(client, out, &address, "look"),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::default;
 use super::rooms::Rooms;
 use crate::config::{Config, reload};
 use crate::logging::LevelHandle;
@@ -32,7 +33,7 @@ impl Rooms {
         self.shared.relays.configure(&new.relays, &new.dkim).map_err(|trouble| vec![trouble.to_string()])?;
         let changes = reload::changes(&self.config, &new);
         self.shared.smtp.store(live.into());
-        self.shared.directory.store(new.directory().into());
+        default::exchange(&self.shared.directory, new.directory(), &self.store);
         self.shared.accounts.configure(new.setup());
         self.shared.sources.send_replace(new.sources());
         self.shared.intake.store(new.intake.clone().into());

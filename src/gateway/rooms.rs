@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{GatewayError, ROOM_PATIENCE, signals};
+use super::{GatewayError, ROOM_PATIENCE, default, signals};
 use crate::accounts::{Accounts, Probe};
 use crate::admin::{self, About, Admin, AdminListener, metrics_http};
 use crate::clock::Clock;
@@ -151,7 +151,7 @@ impl Rooms {
             relays,
             letters: Arc::new(ArcSwap::from_pointee(config.letters().map_err(GatewayError::Broken)?)),
             replies: Arc::new(ArcSwap::from_pointee(config.replies.clone())),
-            directory: Arc::new(ArcSwap::from_pointee(config.directory())),
+            directory: Arc::new(ArcSwap::from_pointee(default::adopted(config.directory(), &store))),
             intake: Arc::new(ArcSwap::from_pointee(config.intake.clone())),
             loops: Arc::new(ArcSwap::from_pointee(config.loops.loops())),
             outbox: Arc::new(ArcSwap::from_pointee(config.outbox.clone())),
@@ -326,6 +326,7 @@ impl Rooms {
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
             connectors: Connectors::default(),
+            host: self.config.server.hostname.clone(),
         };
         let run = pull.run(self.shared.sources.subscribe(), self.doors.shutdown.clone());
         self.doors.tasks.push(tokio::spawn(run));

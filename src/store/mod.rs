@@ -17,6 +17,7 @@ mod cut;
 pub mod error;
 mod format;
 pub mod fsck;
+mod fsck_ledger;
 mod index;
 mod keys;
 mod ledger;
@@ -216,6 +217,11 @@ impl Store {
     /// Entries with a higher `seq` than `after`, in order; at most 1,000.
     pub fn entries(&self, after: u64, limit: usize) -> Result<Vec<EntryRow>, StoreError> {
         self.0.entries(after, limit)
+    }
+
+    /// Entries with a lower `seq` than `before`, the newest first; at most 1,000.
+    pub fn entries_before(&self, before: u64, limit: usize) -> Result<Vec<EntryRow>, StoreError> {
+        self.0.entries_before(before, limit)
     }
 
     /// The entry with this public id.

@@ -227,6 +227,17 @@ pub enum LedgerState {
 }
 
 impl LedgerState {
+    /// Every state, for programs and tests.
+    pub const ALL: [Self; 7] = [
+        Self::Waiting,
+        Self::Imported,
+        Self::Rejected,
+        Self::ReadElsewhere,
+        Self::Gone,
+        Self::Known,
+        Self::Unfetchable,
+    ];
+
     /// The word that programs see.
     pub fn as_str(self) -> &'static str {
         match self {
