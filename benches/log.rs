@@ -28,7 +28,8 @@ async fn accept(store: &Store, bytes: &[u8], clock: &Clock) -> Result<(), String
         remote: None,
     };
     let deliveries = vec![Delivery { channel: to.clone(), rcpt_to: vec![to] }];
-    let mail = Incoming { id, received_at: clock.now(), envelope, origin, deliveries, review: false, body };
+    let mail =
+        Incoming { id, received_at: clock.now(), envelope, origin, deliveries, review: false, outgoing: None, body };
     store.spool(mail).await.map(drop).map_err(|error| error.to_string())
 }
 

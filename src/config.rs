@@ -4,8 +4,12 @@
 //! structs of the sections live beside their users. All faults of a file are found at once, each with its line.
 
 mod check;
+mod check_letters;
 mod check_mailboxes;
+mod check_outbox;
+mod check_relays;
 mod fault;
+mod letters;
 mod places;
 mod read;
 pub mod reload;
@@ -15,19 +19,23 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 pub use fault::{Fault, Faults};
+pub use letters::{Brand, Templates};
 
 use crate::accounts::{self, Account, Flow, OauthUse, Setup, Use};
+use crate::desk::reply;
 use crate::logging;
 use crate::mail::Address;
 use crate::net::oauth::ProviderConfig;
 use crate::net::{tls, verify};
 use crate::pull::Source;
 use crate::pull::config::SourceConfig;
+use crate::relay::{DkimConfig, RelayConfig};
 use crate::store;
 use crate::store::vault;
 use crate::ticket::channel::{AuthPolicy, Queue};
+use crate::ticket::letter::Letters;
 use crate::ticket::{Channel, Directory};
-use crate::{admin, filing, intake, smtp};
+use crate::{admin, filing, intake, outbox, smtp};
 
 /// Where the packaged service keeps its file; client commands look there for the socket's path.
 pub const DEFAULT_FILE: &str = "/etc/ticketgate/ticketgate.toml";
@@ -44,6 +52,10 @@ pub struct Config {
     pub tls: Option<tls::Config>,
     pub intake: intake::Config,
     pub filing: filing::Config,
+    /// When mail that leaves is tried, and how much at the same time.
+    pub outbox: outbox::Config,
+    /// What keeps mail from going in circles.
+    pub loops: filing::LoopsConfig,
     pub verify: verify::Config,
     pub admin: admin::Config,
     pub metrics: admin::MetricsConfig,
@@ -55,10 +67,19 @@ pub struct Config {
     /// Providers that grant access to mailboxes.
     #[serde(rename = "oauth")]
     pub providers: Vec<ProviderConfig>,
+    /// Limits of answers.
+    pub replies: reply::Config,
+    pub brand: Brand,
+    pub templates: Templates,
     #[serde(rename = "channel")]
     pub channels: Vec<ChannelConfig>,
     #[serde(rename = "queue")]
     pub queues: Vec<QueueConfig>,
+    /// The ways out.
+    #[serde(rename = "relay")]
+    pub relays: Vec<RelayConfig>,
+    /// The keys that outgoing mail is signed with.
+    pub dkim: Vec<DkimConfig>,
 }
 
 /// `[server]`: who we are and where our data lies.
@@ -98,6 +119,15 @@ pub struct ChannelConfig {
     pub auth_policy: AuthPolicy,
     #[serde(with = "crate::units::bytes")]
     pub max_mail_bytes: u64,
+    /// The relay that its replies leave by; the default relay of `[outbox]` unless it is named.
+    pub relay: Option<String>,
+    /// The relay for mail with attachments.
+    pub attachments_relay: Option<String>,
+    /// Whether a new ticket is acknowledged to its requester.
+    pub acknowledge: bool,
+    /// Template files; those of `[templates]` unless they are named.
+    pub acknowledgement: Option<PathBuf>,
+    pub signature: Option<PathBuf>,
     /// The mailbox that its mail is pulled from, beside what is forwarded.
     pub source: Option<SourceConfig>,
 }
@@ -136,6 +166,8 @@ impl Default for Config {
             tls: None,
             intake: intake::Config::default(),
             filing: filing::Config::default(),
+            outbox: outbox::Config::default(),
+            loops: filing::LoopsConfig::default(),
             verify: verify::Config::default(),
             admin: admin::Config::default(),
             metrics: admin::MetricsConfig::default(),
@@ -143,8 +175,13 @@ impl Default for Config {
             people: People::default(),
             accounts: accounts::Config::default(),
             providers: Vec::new(),
+            replies: reply::Config::default(),
+            brand: Brand::default(),
+            templates: Templates::default(),
             channels: vec![support],
             queues: vec![QueueConfig { name: "Support".into(), ..QueueConfig::default() }],
+            relays: vec![RelayConfig::sandbox()],
+            dkim: Vec::new(),
         }
     }
 }
@@ -170,6 +207,11 @@ impl Default for ChannelConfig {
             queue: None,
             auth_policy: AuthPolicy::Record,
             max_mail_bytes: 50 << 20,
+            relay: None,
+            attachments_relay: None,
+            acknowledge: false,
+            acknowledgement: None,
+            signature: None,
             source: None,
         }
     }
@@ -207,6 +249,14 @@ impl Config {
         let intake = self.server.intake_addresses.iter().filter_map(address).collect();
         let default = self.server.default_channel.as_ref().and_then(address);
         Directory::new(channels, queues.collect(), intake, default.as_ref())
+    }
+
+    /// What our mail looks like. Reads the template files, which may have changed since the configuration was checked.
+    pub fn letters(&self) -> Result<Letters, String> {
+        letters::letters(self).map_err(|faults| {
+            let said = faults.into_iter().map(|fault| format!("{}; {}", fault.wrong, fault.advice));
+            said.collect::<Vec<_>>().join("\n")
+        })
     }
 
     /// The mailboxes that are pulled.
@@ -278,6 +328,9 @@ impl Config {
             queue,
             auth_policy: config.auth_policy,
             max_mail_bytes: config.max_mail_bytes,
+            relay: config.relay.clone(),
+            attachments_relay: config.attachments_relay.clone(),
+            acknowledge: config.acknowledge,
         })
     }
 }

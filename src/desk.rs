@@ -3,9 +3,15 @@
 //! Owns the reading of entries: a row of the store together with what its original bytes say. Must not know: sockets,
 //! JSON, who is allowed to do what. Everything here may block on the disk.
 
+mod acknowledge;
+mod outbox;
+mod outgoing;
 pub mod parity;
+pub mod reply;
 mod view;
 
+pub use outbox::OutboxView;
+pub use reply::Replies;
 pub use view::{EntryView, MailView};
 
 use crate::clock::Clock;

@@ -7,6 +7,7 @@ mod default;
 mod reload;
 mod rooms;
 mod signals;
+mod workers;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,8 @@ pub enum GatewayError {
     Tls(#[from] crate::net::tls::TlsError),
     #[error(transparent)]
     Admin(#[from] crate::admin::BindError),
+    #[error(transparent)]
+    Relay(#[from] crate::relay::RelayError),
     #[error("the operating system refuses: {0}")]
     System(#[from] std::io::Error),
     #[error("{0}")]

@@ -183,7 +183,7 @@ impl Intake {
         let Arrival { id, received_at, envelope, origin, body } = arrival;
         let peer = origin.peer.clone();
         let from = envelope.mail_from.as_ref().map_or_else(|| "<>".to_owned(), Address::to_string);
-        let incoming = Incoming { id, received_at, envelope, origin, deliveries, review, body };
+        let incoming = Incoming { id, received_at, envelope, origin, deliveries, review, outgoing: None, body };
         let appending = self.store.hand_over(incoming).await.map_err(refusal)?;
         let taken = Taken { id, kind, peer, from, size, started };
         Ok(Accepting { appending, metrics: self.metrics.clone(), end: End::Taken(taken) })

@@ -15,17 +15,24 @@ use ticketgate::accounts::{Account, Accounts, Cause, Flow, Login, OauthUse, Prob
 use ticketgate::admin::{self, About, Admin, AdminListener};
 use ticketgate::clock::Clock;
 use ticketgate::config::{ChannelConfig, Config};
-use ticketgate::desk::Desk;
+use ticketgate::desk::{Desk, Replies, reply};
 use ticketgate::mail::auth::AuthResults;
 use ticketgate::mail::message::Limits;
 use ticketgate::mail::origin::{OriginKind, RemoteMessage};
 use ticketgate::mail::{Address, Envelope, MailId, Origin, Reason};
 use ticketgate::metrics::Metrics;
+use ticketgate::net::connect::Connectors;
+use ticketgate::net::dns;
 use ticketgate::net::oauth::ProviderConfig;
+use ticketgate::outbox::Board;
+use ticketgate::relay::{self, RelayConfig, Relays};
 use ticketgate::shutdown;
-use ticketgate::store::rows::{LedgerRow, LedgerState, PersonRow, SourceRow};
+use ticketgate::store::rows::{DeliveryState, LedgerRow, LedgerState, PersonRow, SourceRow};
 use ticketgate::store::vault::Vault;
-use ticketgate::store::{Delivery, Incoming, NewEntry, Store, StoreError};
+use ticketgate::store::{
+    Bounced, Delivery, Incoming, NewEntry, NewOutgoing, NewRecipient, OutgoingMeta, Store, StoreError, Suppress,
+};
+use ticketgate::ticket::loops::{Limit, Scope};
 use ticketgate::ticket::token::TokenKeys;
 use ticketgate::ticket::{Decision, Filing, TraceStep};
 use tokio::io::AsyncReadExt;
@@ -49,6 +56,8 @@ impl Bed {
         let mut config = Config::default();
         let sales = ChannelConfig { address: "sales@localhost".into(), ..ChannelConfig::default() };
         config.channels.push(sales);
+        let replies =
+            reply::Config { wait: Duration::from_millis(50), max_request_bytes: 1 << 20, ..reply::Config::default() };
         let clock = Clock::system();
         let (store, _) = Store::open(&dir.path().join("data"), &config.store, clock.clone()).unwrap();
         let (trigger, shutdown) = shutdown::channel();
@@ -59,7 +68,25 @@ impl Bed {
             low_water_bytes: 0,
         };
         let accounts = accounts(&store, dir.path(), &clock);
+        let shared = relay::Shared {
+            accounts: accounts.clone(),
+            connectors: Connectors::default(),
+            dns: dns::Config::default(),
+            hostname: "localhost".into(),
+            data_dir: dir.path().to_owned(),
+            clock: clock.clone(),
+            metrics: Metrics::new(),
+        };
         let admin = Admin {
+            board: Board::default(),
+            relays: Relays::new(&[RelayConfig::sandbox()], &[], shared).unwrap(),
+            replies: Replies::new(
+                Desk::new(store.clone(), clock.clone(), Limits::default()),
+                Arc::new(ArcSwap::from_pointee(config.directory())),
+                TokenKeys::new(vec![[7; 32]]),
+                Arc::new(ArcSwap::from_pointee(config.letters().unwrap())),
+                Arc::new(ArcSwap::from_pointee(replies)),
+            ),
             desk: Desk::new(store.clone(), clock.clone(), Limits::default()),
             store: store.clone(),
             directory: Arc::new(ArcSwap::from_pointee(config.directory())),
@@ -107,6 +134,7 @@ impl Bed {
             origin,
             deliveries: vec![Delivery { channel: address.clone(), rcpt_to: vec![address] }],
             review: false,
+            outgoing: None,
             body: body.finish().await.unwrap(),
         };
         self.store.spool(incoming).await.unwrap();
@@ -232,6 +260,45 @@ async fn refusals_are_problems_that_say_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn answers_are_accepted_or_told_what_is_wrong_with_them() {
+    let bed = Bed::new();
+    bed.file(MAIL, Filing::Open { related: None, needs_review: false }).await;
+    // Nobody files here, so that an answer is only accepted.
+    let answer = json!({
+        "markdown": "It is **out**.", "cc": ["Bob <bob@example.org>"], "quote": true, "author": "eve",
+        "attachments": [{"name": "a.txt", "content_type": "text/plain", "content_base64": "aGFsbG8="}],
+    });
+    let (status, said) = bed.post("/v1/tickets/1/replies", &answer).await;
+    assert_eq!(status, 202, "{said:#}");
+    assert_eq!(said["id"].as_str().unwrap().len(), 13);
+    let mail = bed.store.spooled(9, 1 << 20).unwrap().pop().unwrap();
+    let meta = mail.outgoing.as_ref().unwrap();
+    assert_eq!((meta.author.as_str(), meta.ticket, meta.recipients.len()), ("eve", Some(1), 2));
+    assert_eq!(mail.origin.kind, OriginKind::Api);
+    let table = [
+        ("/v1/tickets/7/replies", json!({"text": "x"}), 404, "there is no ticket 7"),
+        ("/v1/tickets/1/replies", json!({}), 400, "there is nothing to send"),
+        ("/v1/tickets/1/replies", json!({"txt": "x"}), 400, "unknown field `txt`"),
+        ("/v1/tickets/1/replies", json!({"text": "x", "markdown": "y"}), 400, "exclude each other"),
+        ("/v1/tickets/1/replies", json!({"text": "x", "to": ["nobody"]}), 400, "\"nobody\" is not an address"),
+        (
+            "/v1/tickets/1/replies",
+            json!({"text": "x", "attachments": [{"name": "f", "content_base64": "%"}]}),
+            400,
+            "content_base64 of the attachment \"f\" is not base64",
+        ),
+        ("/v1/tickets/1/replies", json!({"text": "x".repeat(2 << 20)}), 413, "replies.max_request_bytes, 1MiB"),
+        // More than other routes take.
+        ("/v1/tickets/1/replies", json!({"text": "x ".repeat(100_000)}), 202, ""),
+    ];
+    for (path, body, status, wanted) in table {
+        let (got, said) = bed.post(path, &body).await;
+        assert_eq!(got, status, "{wanted}: {said:#}");
+        assert!(said.to_string().replace("\\\"", "\"").contains(wanted), "{said:#}\n  should have {wanted}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rejects_are_listed_and_status_and_channels_answer() {
     let bed = Bed::new();
     bed.file(MAIL, Filing::Quarantine { reason: Reason::TooDeep }).await;
@@ -301,6 +368,12 @@ async fn commands_say_what_they_did_and_fail_with_one_line() {
         ("tickets note 1 hello", 0, "noted on ticket 1"),
         ("tickets show 1", 0, "   It is on fire."),
         ("tickets show 1", 0, " eve (noted, "),
+        ("tickets reply 1 --text Soon", 0, "follow it with: ticketgate outbox show "),
+        ("tickets reply 1 --text Soon --json", 0, "\"said\": \"it stands on disk"),
+        ("tickets reply 1 --text x --to nobody", 1, "ticketgate: to: \"nobody\" is not an address: no \"@\" between"),
+        ("tickets reply 1 --text x --attach /none/at/all", 1, "ticketgate: /none/at/all cannot be read ("),
+        ("tickets reply 1 --text x --file y", 2, "cannot be used with"),
+        ("tickets reply 9 --text x", 1, "ticketgate: there is no ticket 9; "),
         ("tickets close 1", 0, "ticket 1 is closed now"),
         ("tickets reopen 1", 0, "ticket 1 is open now"),
         ("tickets show 9", 1, "ticketgate: there is no ticket 9; look for it with the list commands"),
@@ -450,6 +523,133 @@ async fn an_authorisation_is_begun_shown_answered_and_cancelled() {
     assert!(code == Some(0) && said.contains("ABCD") && said.contains("/go"), "{said}");
     let (code, said) = command(&bed, "channels show support@localhost").await;
     assert!(code == Some(0) && said.contains("oauth, idp, code"), "{said}");
+}
+
+/// A recipient, its state, and the brake that holds it.
+type To<'a> = (&'a str, DeliveryState, Option<(Scope, Limit)>);
+
+/// A mail that leaves is taken up and filed, as the outbox would find it.
+async fn send(bed: &Bed, recipients: &[To<'_>]) -> String {
+    let now = ticketgate::clock::Clock::system().now();
+    let id = MailId::fresh(now);
+    let mut body = bed.store.body(id, 1 << 20);
+    body.push(b"From: support@localhost\r\nSubject: Re: Printer\r\n\r\nTry again\r\n").await.unwrap();
+    let channel = Address::parse("support@localhost").unwrap();
+    let to = |text: &str| Address::parse(text).unwrap();
+    let meta = OutgoingMeta { author: "bea".into(), ..OutgoingMeta::default() };
+    let incoming = Incoming {
+        id,
+        received_at: now,
+        envelope: Envelope {
+            mail_from: Some(channel.clone()),
+            rcpt_to: recipients.iter().map(|(who, ..)| to(who)).collect(),
+        },
+        origin: Origin {
+            kind: OriginKind::Api,
+            peer: "socket".into(),
+            helo: None,
+            tls: None,
+            client_certificate: None,
+            auth: AuthResults::default(),
+            remote: None,
+        },
+        deliveries: vec![Delivery { channel: channel.clone(), rcpt_to: Vec::new() }],
+        review: false,
+        outgoing: Some(meta.clone()),
+        body: body.finish().await.unwrap(),
+    };
+    bed.store.spool(incoming).await.unwrap();
+    let mail = bed.store.spooled(1, 1 << 20).unwrap().remove(0);
+    let recipient = |(who, state, brake): &To<'_>| NewRecipient {
+        address: to(who),
+        notify: None,
+        orcpt: None,
+        state: *state,
+        why: None,
+        brake: *brake,
+    };
+    let new = NewOutgoing {
+        mail: &mail,
+        meta: &meta,
+        channel: &channel,
+        queue: "Support",
+        message_id: Some("out@localhost"),
+        subject: "Re: Printer",
+        from: PersonRow { name: String::new(), address: "support@localhost".into() },
+        ticket: None,
+        matched_by: None,
+        recipients: recipients.iter().map(recipient).collect(),
+        attachments: false,
+        orders: Vec::new(),
+        repeats: None,
+        trace: Vec::new(),
+        now,
+    };
+    let filed = bed.store.step(|step| {
+        let row = step.file_outgoing(&new)?;
+        step.filed(mail.position);
+        Ok::<_, StoreError>(row)
+    });
+    filed.unwrap().id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_outbox_is_listed_and_steered() {
+    let bed = Bed::new();
+    let id = send(&bed, &[("ann@example.org", DeliveryState::Queued, None)]).await;
+    let held = [("bob@example.org", DeliveryState::Held, Some((Scope::Recipient, (10, 30))))];
+    let braked = send(&bed, &held).await;
+    let (_, page) = bed.get("/v1/outbox?state=waiting").await;
+    assert_eq!(page["mails"][0]["id"], json!(id));
+    assert_eq!(page["mails"][0]["delivery"][0]["address"], "ann@example.org");
+    assert_eq!(bed.get("/v1/outbox?limit=1").await.1["mails"][0]["id"], json!(braked));
+    let path = |order: &str| format!("/v1/outbox/{id}/{order}");
+    // Order, body, status, state afterwards.
+    let table = [
+        ("release", json!({}), StatusCode::CONFLICT, ""),
+        ("hold", json!({"author": "eve"}), StatusCode::OK, "held"),
+        ("release", json!({}), StatusCode::OK, "waiting"),
+        ("reroute", json!({"relay": "nowhere"}), StatusCode::BAD_REQUEST, ""),
+        ("reroute", json!({"relay": "sandbox"}), StatusCode::OK, "waiting"),
+        ("retry", json!({"relay": "sandbox"}), StatusCode::BAD_REQUEST, ""),
+        ("retry", json!({}), StatusCode::OK, "waiting"),
+        ("cancel", json!({}), StatusCode::OK, "cancelled"),
+        ("explode", json!({}), StatusCode::NOT_FOUND, ""),
+    ];
+    for (order, body, status, state) in table {
+        let (got, answer) = bed.post(&path(order), &body).await;
+        assert_eq!(got, status, "{order}: {answer}");
+        if status == StatusCode::OK {
+            assert_eq!(answer["state"], state, "{order}");
+        }
+    }
+    let (_, mail) = bed.get(&format!("/v1/outbox/{id}")).await;
+    assert_eq!((&mail["relay"], &mail["delivery"][0]["state"]), (&json!("sandbox"), &json!("cancelled")));
+    let (_, entry) = bed.get(&format!("/v1/entries/{id}")).await;
+    assert_eq!((&entry["direction"], &entry["filing"]), (&json!("outbound"), &json!("relayed")));
+    assert_eq!(entry["delivery"][0]["state"], "cancelled");
+    assert_eq!(bed.get("/v1/outbox/nothing").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(bed.get("/v1/outbox?state=lost").await.0, StatusCode::BAD_REQUEST);
+
+    let (_, loops) = bed.get("/v1/loops").await;
+    let brake = loops["brakes"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!((&loops["brakes"][0]["held"], &loops["brakes"][0]["mails"]), (&json!(1), &json!(30)));
+    let (_, status) = bed.get("/v1/status").await;
+    assert!(status["problems"].to_string().contains("loop_brakes"), "{status}");
+    assert_eq!(bed.post(&format!("/v1/loops/{brake}/release"), &json!({})).await.0, StatusCode::OK);
+    assert_eq!(bed.post(&format!("/v1/loops/{brake}/release"), &json!({})).await.0, StatusCode::CONFLICT);
+    assert_eq!(bed.get(&format!("/v1/outbox/{braked}")).await.1["state"], "waiting");
+
+    let report = |word| Bounced { addresses: vec!["bob@example.org".into()], word, said: "spam".into(), hard: false };
+    let seq = bed.store.entry(&braked).unwrap().unwrap().seq;
+    let suppress = Suppress { after: 3, within: jiff::SignedDuration::from_hours(1) };
+    let now = ticketgate::clock::Clock::system().now();
+    bed.store.step(|step| step.bounced(seq, &[report("complaint")], suppress, now)).unwrap();
+    assert_eq!(bed.get("/v1/suppressions").await.1["suppressions"][0]["address"], "bob@example.org");
+    let clear = "/v1/suppressions/bob@example.org/clear";
+    assert_eq!(bed.post(clear, &json!({})).await.0, StatusCode::OK);
+    assert_eq!(bed.post(clear, &json!({})).await.0, StatusCode::CONFLICT);
+    assert_eq!(bed.get("/v1/suppressions?all=true").await.1, json!({"suppressions": []}));
 }
 
 #[tokio::test]

@@ -116,6 +116,7 @@ impl House {
             store: self.store().clone(),
             directory: self.directory.clone(),
             keys: self.keys.clone(),
+            loops: Arc::default(),
             config: self.filing.clone(),
             header_limit: 1 << 18,
             clock: self.clock.clone(),
@@ -185,6 +186,9 @@ fn channel(address: &str) -> Channel {
         queue: "Support".into(),
         auth_policy: AuthPolicy::Record,
         max_mail_bytes: 50 << 20,
+        relay: None,
+        attachments_relay: None,
+        acknowledge: false,
     }
 }
 

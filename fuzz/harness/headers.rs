@@ -42,6 +42,9 @@ fn directory() -> &'static Directory {
             queue: String::new(),
             auth_policy: AuthPolicy::Record,
             max_mail_bytes: 1 << 20,
+            relay: None,
+            attachments_relay: None,
+            acknowledge: false,
         };
         Directory::new(vec![channel], Vec::new(), vec![address("in@gw.example")], None)
     })

@@ -124,6 +124,9 @@ fn directory() -> Directory {
         queue: "Support".into(),
         auth_policy: AuthPolicy::Record,
         max_mail_bytes: 1 << 20,
+        relay: None,
+        attachments_relay: None,
+        acknowledge: false,
     };
     Directory::new(vec![channel], Vec::new(), Vec::new(), None)
 }

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::Method;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Router};
 use utoipa::OpenApi;
 
 use super::problem::Problem;
-use super::{Admin, Peer, Role, act, channels, connections, events, read, secrets, status};
+use super::{Admin, Peer, Role, act, channels, connections, events, outbox, read, replies, secrets, status};
 
-/// The largest body of a request.
+/// The largest body of a request, but for an answer with its attachments, which has a limit of its own.
 const MAX_BODY: usize = 64 << 10;
 
 #[derive(OpenApi)]
@@ -43,11 +43,19 @@ const MAX_BODY: usize = 64 << 10;
         secrets::secrets,
         secrets::rotate,
         act::note,
+        replies::reply,
         act::close,
         act::reopen,
         act::merge,
         act::retry,
         act::erase,
+        outbox::list,
+        outbox::show,
+        outbox::order,
+        outbox::loops,
+        outbox::release,
+        outbox::suppressions,
+        outbox::clear,
         description
     )
 )]
@@ -76,6 +84,7 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Admin>)> {
         ("/v1/tickets", get(read::tickets)),
         ("/v1/tickets/{number}", get(read::ticket)),
         ("/v1/tickets/{number}/notes", post(act::note)),
+        ("/v1/tickets/{number}/replies", post(replies::reply)),
         ("/v1/tickets/{number}/close", post(act::close)),
         ("/v1/tickets/{number}/reopen", post(act::reopen)),
         ("/v1/tickets/{number}/merge", post(act::merge)),
@@ -85,6 +94,13 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Admin>)> {
         ("/v1/entries/{id}/attachments/{n}", get(read::attachment)),
         ("/v1/entries/{id}/retry", post(act::retry)),
         ("/v1/entries/{id}/erase", post(act::erase)),
+        ("/v1/outbox", get(outbox::list)),
+        ("/v1/outbox/{id}", get(outbox::show)),
+        ("/v1/outbox/{id}/{order}", post(outbox::order)),
+        ("/v1/loops", get(outbox::loops)),
+        ("/v1/loops/{id}/release", post(outbox::release)),
+        ("/v1/suppressions", get(outbox::suppressions)),
+        ("/v1/suppressions/{address}/clear", post(outbox::clear)),
         ("/v1/rejects", get(read::rejects)),
         ("/v1/explain", get(read::explain)),
         ("/v1/events", get(events::events)),
@@ -101,6 +117,7 @@ pub(super) fn router(admin: Admin, timeout: Duration) -> Router {
         .layer(middleware::from_fn_with_state(timeout, in_time))
         .layer(middleware::from_fn(allowed))
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(Extension(replies::Memory::default()))
         .with_state(admin)
 }
 

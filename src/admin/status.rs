@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::credential::warning;
 use super::problem::Problem;
 use super::types::{ChannelJson, ChannelList, ListenerJson, ProblemJson, SpoolJson, Status, StoreJson};
-use super::{Admin, blocking};
+use super::{Admin, blocking, outbox_status};
 use crate::accounts::{Connection, State as Condition};
 use crate::mail::Address;
 use crate::store::Stats;
@@ -19,11 +19,14 @@ const LATE: std::time::Duration = std::time::Duration::from_secs(300);
 
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
 pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Status>, Problem> {
-    let store = admin.store.clone();
-    let (stats, chosen) = blocking(move || Ok((store.stats(), store.default_channel()?))).await?;
+    let (store, desk) = (admin.store.clone(), admin.desk.clone());
+    let read = move || Ok((store.stats(), desk.brakes()?, store.default_channel()?));
+    let (stats, brakes, chosen) = blocking(read).await?;
+    let board = admin.board.now();
     let directory = admin.directory.load();
     let mut problems = problems(&stats, room(&admin), admin.about.low_water_bytes, admin.clock.now());
     problems.extend(connection_problems(admin.accounts.connections()));
+    problems.extend(outbox_status::problems(&board, &brakes, admin.clock.now()));
     problems.extend(credential_warnings(&admin));
     problems.extend(chosen.and_then(|chosen| default_gone(&chosen, &directory)));
     let listeners = admin.about.listeners.iter();
@@ -43,6 +46,7 @@ pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Status>, P
             bytes: stats.spool.bytes,
             oldest_received_at: stats.spool.oldest.map(|at| at.to_string()),
         },
+        outbox: outbox_status::status(&board, brakes.len()),
         store: StoreJson {
             tickets: stats.tickets,
             seq: stats.seq,

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use super::channels::LedgerJson;
 use super::credential::CredentialJson;
 use super::entry::EntryJson;
+pub use super::outbox_status::OutboxStatus;
 use crate::accounts::{Accounts, Connection, State};
 use crate::store::rows::{EventRow, TicketRow, TicketState};
 use crate::ticket::channel::AuthPolicy;
@@ -194,6 +195,8 @@ pub struct Status {
     /// Where the daemon listens, by name.
     pub listeners: Vec<ListenerJson>,
     pub spool: SpoolJson,
+    #[serde(default)]
+    pub outbox: OutboxStatus,
     pub store: StoreJson,
     /// What is wrong, and what to do.
     pub problems: Vec<ProblemJson>,

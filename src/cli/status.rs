@@ -5,7 +5,7 @@ use super::client::Client;
 use super::output::Output;
 use super::table::{Table, wrap};
 use super::tickets::{print, short_time};
-use crate::admin::types::{ChannelList, Status};
+use crate::admin::types::{ChannelList, OutboxStatus, Status};
 use crate::units::show_bytes;
 
 pub(super) fn status(client: &Client, out: &mut Output) -> Result<(), CliError> {
@@ -31,6 +31,7 @@ pub(super) fn status(client: &Client, out: &mut Output) -> Result<(), CliError> 
         ("Listens", if listening.is_empty() { "nowhere".into() } else { listening.join(", ") }),
         ("Channels", channels),
         ("Spool", waiting),
+        ("Outbox", outbox(&status.outbox)),
         ("Tickets", format!("{}, feed at {}", store.tickets, store.seq)),
         (
             "Store",
@@ -70,6 +71,13 @@ pub(super) fn channels(client: &Client, out: &mut Output) -> Result<(), CliError
     }
     print(out, &table)?;
     out.line("* takes mail for the postmaster as well")
+}
+
+fn outbox(outbox: &OutboxStatus) -> String {
+    match &outbox.oldest_created_at {
+        Some(oldest) => format!("{} mails, {} due, the oldest of {}", outbox.mails, outbox.due, short_time(oldest)),
+        None => "empty".into(),
+    }
 }
 
 /// A size for people, with three digits.

@@ -40,11 +40,18 @@ pub fn changes(old: &Config, new: &Config) -> Changes {
         ("oauth", old.providers != new.providers),
         ("accounts", without_place(&old.accounts) != without_place(&new.accounts)),
         ("people", old.people != new.people),
+        ("relay", old.relays != new.relays),
+        ("dkim", old.dkim != new.dkim),
+        ("replies", old.replies != new.replies),
+        ("brand", old.brand != new.brand),
+        ("templates", old.templates != new.templates),
         ("queue", old.queues != new.queues),
         ("server.intake_addresses, server.default_channel", names(&old.server) != names(&new.server)),
         ("smtp", without_listeners(&old.smtp) != without_listeners(&new.smtp)),
         ("tls", old.tls != new.tls),
         ("intake", old.intake != new.intake),
+        ("outbox", old.outbox != new.outbox),
+        ("loops", old.loops != new.loops),
         ("log.level", old.log.level != new.log.level),
     ];
     let restart = [

@@ -8,6 +8,8 @@ pub mod auth;
 mod automated;
 mod bounce;
 mod bounce_letter;
+pub mod class;
+pub mod compose;
 mod content;
 pub mod envelope;
 mod fields;
@@ -24,6 +26,7 @@ mod text;
 mod words;
 
 pub use address::Address;
+pub use class::Class;
 pub use envelope::Envelope;
 pub use fingerprint::Fingerprint;
 pub use headers::HeaderSection;

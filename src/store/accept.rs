@@ -70,9 +70,10 @@ impl Inner {
             self.shared.counters.full.fetch_add(1, Ordering::Relaxed);
             return Err(SpoolError::Full);
         }
-        let Incoming { id, received_at, envelope, origin, deliveries, review, body } = mail;
+        let Incoming { id, received_at, envelope, origin, deliveries, review, outgoing, body } = mail;
         let (size, sha256) = (body.size, body.sha256);
-        let meta = MailMeta { id, received_at, envelope, origin, deliveries, review, size, sha256, refused: None };
+        let refused = None;
+        let meta = MailMeta { id, received_at, envelope, origin, deliveries, review, size, sha256, refused, outgoing };
         let (place, bytes, file) = match body.bytes {
             Bytes::Memory(bytes) => (Place::Inline, bytes, None),
             Bytes::File { file, .. } => (Place::File, Vec::new(), Some(file)),
@@ -217,7 +218,7 @@ impl Inner {
             self.shared.counters.damaged.fetch_add(1, Ordering::Relaxed);
         }
         let Stored { meta, body, .. } = self.stored_from(record)?;
-        let MailMeta { id, received_at, envelope, origin, deliveries, review, size, sha256, refused } = meta;
+        let MailMeta { id, received_at, envelope, origin, deliveries, review, size, sha256, refused, outgoing } = meta;
         let retried = false;
         Ok(Spooled {
             position,
@@ -233,6 +234,7 @@ impl Inner {
             body,
             damaged,
             retried,
+            outgoing,
         })
     }
 
@@ -274,8 +276,8 @@ fn refused_record(refused: Refused) -> Result<(Draft, Waiting), String> {
     let head = header_section(&head).to_vec();
     let received = received_at.as_microsecond();
     let waiting = Waiting { position: Position(0), size: head.len() as u64, received };
-    let (review, sha256, refused) = (false, String::new(), Some(reason));
-    let meta = MailMeta { id, received_at, envelope, origin, deliveries, review, size, sha256, refused };
+    let (review, sha256, refused, outgoing) = (false, String::new(), Some(reason), None);
+    let meta = MailMeta { id, received_at, envelope, origin, deliveries, review, size, sha256, refused, outgoing };
     let meta = meta::encode(&meta, Place::Inline)?;
     Ok((Draft::new(Kind::Refused, meta, head), waiting))
 }

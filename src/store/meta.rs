@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::values::{Delivery, MailMeta};
+use super::values::{Delivery, MailMeta, OutgoingMeta, OutgoingRecipient};
 use crate::mail::auth::{AuthResults, DmarcPolicy, Verdict};
 use crate::mail::origin::{OriginKind, RemoteMessage};
-use crate::mail::{Address, Envelope, MailId, Origin, Reason};
+use crate::mail::{Address, Class, Envelope, MailId, Origin, Reason};
 
 #[derive(Serialize, Deserialize)]
 struct Meta {
@@ -29,6 +29,33 @@ struct Meta {
     /// Of a pulled mail: channel, UIDVALIDITY, UID, and whether it is from before the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     remote: Option<(String, u32, u32, bool)>,
+    /// Of a mail that leaves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    out: Option<OutMeta>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OutMeta {
+    class: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ticket: Option<u64>,
+    author: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    print: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    relay: Option<String>,
+    /// Address, NOTIFY, ORCPT.
+    to: Vec<(String, Option<String>, Option<String>)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    answers: Option<String>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    utf8: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ret: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    envid: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -92,6 +119,7 @@ pub fn encode(mail: &MailMeta, place: Place) -> Result<Vec<u8>, String> {
         refused: mail.refused.map(|reason| reason.code().to_owned()),
         file: place == Place::File,
         remote: mail.origin.remote.as_ref().map(|r| (r.channel.to_string(), r.validity, r.uid, r.backfill)),
+        out: mail.outgoing.as_ref().map(out_meta),
     };
     serde_json::to_vec(&meta).map_err(|error| error.to_string())
 }
@@ -115,6 +143,7 @@ pub fn decode(bytes: &[u8]) -> Result<(MailMeta, Place), String> {
         review: meta.review,
         size: meta.size,
         sha256: meta.sha256,
+        outgoing: meta.out.map(outgoing).transpose()?,
         refused: meta.refused.as_deref().map(|code| Reason::from_code(code).unwrap_or(Reason::Malformed)),
         origin: Origin {
             kind: OriginKind::from_word(&meta.origin.kind).ok_or("the kind of origin is unknown")?,
@@ -144,4 +173,89 @@ pub fn decode(bytes: &[u8]) -> Result<(MailMeta, Place), String> {
 fn remote((channel, validity, uid, backfill): &(String, u32, u32, bool)) -> Result<RemoteMessage, String> {
     let channel = Address::parse(channel).map_err(|error| format!("{channel:?}: {error}"))?;
     Ok(RemoteMessage { channel, validity: *validity, uid: *uid, backfill: *backfill })
+}
+
+fn out_meta(out: &OutgoingMeta) -> OutMeta {
+    let to = |one: &OutgoingRecipient| (one.address.to_string(), one.notify.clone(), one.orcpt.clone());
+    OutMeta {
+        class: out.class.as_str().to_owned(),
+        ticket: out.ticket,
+        author: out.author.clone(),
+        key: out.key.clone(),
+        print: out.fingerprint.clone(),
+        relay: out.relay.clone(),
+        to: out.recipients.iter().map(to).collect(),
+        answers: out.answers.clone(),
+        utf8: out.smtputf8,
+        ret: out.ret.clone(),
+        envid: out.envid.clone(),
+    }
+}
+
+fn outgoing(out: OutMeta) -> Result<OutgoingMeta, String> {
+    let recipient = |(address, notify, orcpt): (String, Option<String>, Option<String>)| {
+        let address = Address::parse(&address).map_err(|error| format!("{address:?}: {error}"))?;
+        Ok(OutgoingRecipient { address, notify, orcpt })
+    };
+    Ok(OutgoingMeta {
+        class: Class::from_word(&out.class).ok_or("the class is unknown")?,
+        ticket: out.ticket,
+        author: out.author,
+        key: out.key,
+        fingerprint: out.print,
+        relay: out.relay,
+        recipients: out.to.into_iter().map(recipient).collect::<Result<_, String>>()?,
+        answers: out.answers,
+        smtputf8: out.utf8,
+        ret: out.ret,
+        envid: out.envid,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tests::{address, delivery, now, origin};
+
+    fn mail(outgoing: Option<OutgoingMeta>) -> MailMeta {
+        MailMeta {
+            id: MailId::fresh(now()),
+            received_at: now(),
+            envelope: Envelope { mail_from: None, rcpt_to: vec![address("ann@example.net")] },
+            origin: origin(),
+            deliveries: vec![delivery("support@a.example")],
+            review: false,
+            size: 3,
+            sha256: "00".into(),
+            refused: None,
+            outgoing,
+        }
+    }
+
+    #[test]
+    fn mail_that_leaves_reads_back_and_mail_that_came_says_nothing_of_it() {
+        let full = OutgoingMeta {
+            class: Class::Automatic,
+            ticket: Some(12),
+            author: "Bea".into(),
+            key: Some("k".into()),
+            fingerprint: Some("f".into()),
+            relay: Some("smarthost".into()),
+            recipients: vec![OutgoingRecipient {
+                address: address("ann@example.net"),
+                notify: Some("NEVER".into()),
+                orcpt: Some("rfc822;ann@example.net".into()),
+            }],
+            answers: Some("0000000000000".into()),
+            smtputf8: true,
+            ret: Some("HDRS".into()),
+            envid: Some("e1".into()),
+        };
+        for outgoing in [None, Some(OutgoingMeta::default()), Some(full)] {
+            let meta = mail(outgoing);
+            let bytes = encode(&meta, Place::Inline).unwrap();
+            assert_eq!(String::from_utf8_lossy(&bytes).contains("\"out\""), meta.outgoing.is_some());
+            assert_eq!(decode(&bytes).unwrap(), (meta, Place::Inline));
+        }
+    }
 }

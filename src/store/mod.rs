@@ -24,6 +24,8 @@ mod ledger;
 mod lock;
 mod log;
 mod meta;
+mod outbox;
+pub mod outgoing;
 mod overlay;
 mod prints;
 mod read;
@@ -38,8 +40,11 @@ mod source;
 mod space;
 mod spool;
 mod step;
+mod step_brakes;
 mod step_desk;
 mod step_file;
+mod step_orders;
+mod step_outbox;
 #[cfg(test)]
 mod tests;
 pub mod values;
@@ -59,16 +64,23 @@ pub use accept::Appending;
 pub use body::{Body, BodyWriter, HEAD};
 pub use error::{BodyError, OpenError, SpoolError, StoreError};
 pub use fsck::{Depth, Finding, FsckReport};
+pub use outbox::Every;
+pub use outgoing::{
+    Bounced, NewOutgoing, NewRecipient, OutboxFilter, OutboxOrder, Settled, SettledRecipient, Suppress,
+};
 pub use rows::Position;
 pub use step::Step;
 pub use values::{
-    DamagedSpan, Delivery, Incoming, MailBytes, MailMeta, NewEntry, OpenReport, Progress, Question, Receipt, Refused,
-    SpoolState, Spooled, Stats, Stored, TicketFilter,
+    DamagedSpan, Delivery, Incoming, MailBytes, MailMeta, NewEntry, OpenReport, OutgoingMeta, OutgoingRecipient,
+    Progress, Question, Receipt, Refused, SpoolState, Spooled, Stats, Stored, TicketFilter,
 };
 
 use crate::clock::Clock;
 use crate::mail::{Address, MailId};
 use rows::{EntryRow, EventRow, Intent, LedgerRow, SourceRow, TicketRow};
+
+/// Who writes the notes of the daemon itself.
+pub const NOTED_BY: &str = "ticketgate";
 
 /// The store's section of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

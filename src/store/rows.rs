@@ -3,8 +3,14 @@
 //! Rows are small (at most 4 KiB each, a limit of the engine): texts, addresses and attachments are read from the
 //! original bytes in the log whenever somebody asks, so a row holds what was *decided*, not what was received.
 
+mod outbound;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use outbound::{
+    AcknowledgementRow, BrakeRow, DeliveryState, IdempotencyRow, OutboxRow, OutboxState, RecipientRow, SuppressionRow,
+};
 
 /// Where a record stands in the accept log. Opaque to everyone but `store`; grows with every record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
@@ -18,7 +24,8 @@ pub struct EntryRow {
     /// The public id: the mail's id, with `.2`, `.3` … behind it when one mail became entries of several channels.
     pub id: String,
     pub kind: EntryKind,
-    /// `opened`, `appended`, `reported`, `duplicate`, `dropped`, `rejected`, `quarantined`; `noted` for a note.
+    /// `opened`, `appended`, `reported`, `duplicate`, `dropped`, `rejected`, `quarantined`; `relayed` for mail that leaves
+    /// and belongs to no ticket; `noted` for a note.
     pub filing: String,
     /// The code of a `mail::Reason`.
     pub reason: Option<String>,
@@ -130,7 +137,8 @@ pub struct EventRow {
     pub seq: u64,
     pub at: Timestamp,
     /// `entry`, `ticket_closed`, `ticket_reopened`, `ticket_merged`, `entry_seen_again`, `entry_retried`, `entry_erased`,
-    /// `connection_changed`, `default_channel_changed`.
+    /// `connection_changed`, `default_channel_changed`; of mail that leaves `delivery_changed`, `mail_delayed`,
+    /// `mail_failed`, `mail_relayed`, `brake_tripped`, `brake_released`, `quota_near`, `address_suppressed`.
     pub kind: String,
     pub ticket: Option<u64>,
     /// The public id of the entry that it is about.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::body::Body;
 use super::rows::{PersonRow, Position, TicketState};
-use crate::mail::{Address, Envelope, Fingerprint, MailId, Origin, Reason};
+use crate::mail::{Address, Class, Envelope, Fingerprint, MailId, Origin, Reason};
 use crate::ticket::Decision;
 
 /// One channel that a mail is for, with the envelope recipients that led there.
@@ -17,6 +17,39 @@ use crate::ticket::Decision;
 pub struct Delivery {
     pub channel: Address,
     pub rcpt_to: Vec<Address>,
+}
+
+/// What is known of a mail that leaves beside its bytes and its envelope.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutgoingMeta {
+    pub class: Class,
+    /// The ticket that it belongs to, where whoever handed it in knows.
+    pub ticket: Option<u64>,
+    /// Who sends it: the name of an agent, of a submission account, or `ticketgate`.
+    pub author: String,
+    /// The idempotency key: a second mail with it is the first one.
+    pub key: Option<String>,
+    /// Stands for what was asked for under that key, so that other content under the same key is told apart.
+    pub fingerprint: Option<String>,
+    /// The relay that was asked for by name.
+    pub relay: Option<String>,
+    /// The recipients with what was asked about each, in the order of the envelope's.
+    pub recipients: Vec<OutgoingRecipient>,
+    /// The id of the entry that an acknowledgement answers.
+    pub answers: Option<String>,
+    /// Envelope or header fields are in UTF-8 (RFC 6531).
+    pub smtputf8: bool,
+    /// RET and ENVID of the transaction that brought it (RFC 3461 sections 4.3 and 4.4).
+    pub ret: Option<String>,
+    pub envid: Option<String>,
+}
+
+/// One recipient of a mail that leaves, with NOTIFY and ORCPT (RFC 3461 sections 4.1 and 4.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutgoingRecipient {
+    pub address: Address,
+    pub notify: Option<String>,
+    pub orcpt: Option<String>,
 }
 
 /// A mail that we are about to take responsibility for.
@@ -29,6 +62,8 @@ pub struct Incoming {
     pub deliveries: Vec<Delivery>,
     /// Whether a policy asks for a person to look at it.
     pub review: bool,
+    /// Set for a mail that leaves; its return path and its recipients are the envelope's.
+    pub outgoing: Option<OutgoingMeta>,
     pub body: Body,
 }
 
@@ -68,6 +103,8 @@ pub struct MailMeta {
     pub sha256: String,
     /// Why the door refused it, for a record of a refused mail.
     pub refused: Option<Reason>,
+    /// Set for a mail that leaves.
+    pub outgoing: Option<OutgoingMeta>,
 }
 
 /// A mail that was accepted and is not filed yet, or is to be filed again.
@@ -90,6 +127,8 @@ pub struct Spooled {
     pub damaged: bool,
     /// It was filed before, and a person asked for it to be filed again.
     pub retried: bool,
+    /// Set for a mail that leaves.
+    pub outgoing: Option<OutgoingMeta>,
 }
 
 /// A mail as its record has it.

@@ -40,6 +40,11 @@ pub struct Channel {
     pub auth_policy: AuthPolicy,
     /// The largest mail it takes, in bytes; the door's own limit holds as well.
     pub max_mail_bytes: u64,
+    /// The relay that its replies leave by, and the one for mail with attachments; the default one without (R24, R25).
+    pub relay: Option<String>,
+    pub attachments_relay: Option<String>,
+    /// Whether a new ticket is acknowledged to its requester.
+    pub acknowledge: bool,
 }
 
 /// All channels, queues and intake addresses, with the look-ups that doors and filing need. Built anew at a reload.
@@ -146,6 +151,9 @@ pub(crate) mod tests {
             queue: "Support".into(),
             auth_policy: AuthPolicy::Record,
             max_mail_bytes: 50 << 20,
+            relay: None,
+            attachments_relay: None,
+            acknowledge: false,
         }
     }
 

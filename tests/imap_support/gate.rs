@@ -104,6 +104,9 @@ impl Gate {
             queue: "Support".into(),
             auth_policy: AuthPolicy::Record,
             max_mail_bytes: source.max_mail_bytes,
+            relay: None,
+            attachments_relay: None,
+            acknowledge: false,
         });
         let directory = Arc::new(ArcSwap::from_pointee(Directory::new(channels.collect(), vec![], vec![], None)));
         let (trigger, shutdown) = shutdown::channel();
@@ -112,6 +115,7 @@ impl Gate {
                 store: store.clone(),
                 directory: directory.clone(),
                 keys: TokenKeys::new(vec![[7; 32]]),
+                loops: Arc::default(),
                 config: filing::Config { interval: Duration::ZERO, max_depth, ..filing::Config::default() },
                 header_limit: 1 << 18,
                 clock: clock.clone(),

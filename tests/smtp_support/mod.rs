@@ -275,6 +275,9 @@ fn directory_of_channels() -> Directory {
         queue: "Support".into(),
         auth_policy: AuthPolicy::Record,
         max_mail_bytes: 50 << 20,
+        relay: None,
+        attachments_relay: None,
+        acknowledge: false,
     };
     let channels = vec![
         channel("support@example.com", &["help@example.com", "hilfe@müller.example"]),

@@ -27,7 +27,10 @@ fn pull(store: &Store, uid: u32) {
         let deliveries = vec![delivery(CHANNEL)];
         let origin = pulled(uid);
         let review = false;
-        store.spool(Incoming { id, received_at: now(), envelope, origin, deliveries, review, body }).await.unwrap();
+        store
+            .spool(Incoming { id, received_at: now(), envelope, origin, deliveries, review, outgoing: None, body })
+            .await
+            .unwrap();
     });
 }
 

@@ -3,6 +3,7 @@
 mod crash;
 mod filing;
 mod ledger;
+mod outbox;
 mod random;
 mod space;
 
@@ -68,7 +69,18 @@ pub async fn spool(store: &Store, bytes: &[u8], channels: &[&str]) -> Result<Rec
     let envelope =
         Envelope { mail_from: Some(address("ann@example.net")), rcpt_to: vec![address("support@a.example")] };
     let deliveries = channels.iter().map(|channel| delivery(channel)).collect();
-    store.spool(Incoming { id, received_at: now(), envelope, origin: origin(), deliveries, review: false, body }).await
+    store
+        .spool(Incoming {
+            id,
+            received_at: now(),
+            envelope,
+            origin: origin(),
+            deliveries,
+            review: false,
+            outgoing: None,
+            body,
+        })
+        .await
 }
 
 /// Files one spooled mail in each of its channels.

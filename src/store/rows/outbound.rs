@@ -1,0 +1,224 @@
+//! Rows about mail that leaves: the outbox, its recipients, and what keeps mail from leaving.
+//!
+//! A mail has one row, and one for each recipient, so that thousands of recipients fit.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Position;
+use crate::mail::Class;
+
+/// What becomes of a mail in the outbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutboxState {
+    /// At least one recipient waits for the next attempt.
+    #[default]
+    Waiting,
+    /// A person holds it back.
+    Held,
+    /// Every recipient has its final state.
+    Done,
+    /// A person took it back.
+    Cancelled,
+}
+
+impl OutboxState {
+    /// The word that programs see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Held => "held",
+            Self::Done => "done",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state that a word names.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Waiting, Self::Held, Self::Done, Self::Cancelled].into_iter().find(|state| state.as_str() == word)
+    }
+}
+
+/// What became of a mail for one of its recipients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryState {
+    /// No attempt has ended yet.
+    #[default]
+    Queued,
+    /// An attempt failed for now; there will be another one.
+    Delayed,
+    /// A peer took responsibility for it.
+    Relayed,
+    /// It will not be delivered: a peer said so, or it was given up.
+    Failed,
+    /// A loop brake stopped it; a person can release it.
+    Held,
+    /// A person took it back.
+    Cancelled,
+    /// The address has failed before, and nothing is sent to it.
+    Suppressed,
+    /// The address is on the filter list: nothing automatic or human is ever sent to it.
+    Filtered,
+}
+
+impl DeliveryState {
+    /// The word that programs see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Delayed => "delayed",
+            Self::Relayed => "relayed",
+            Self::Failed => "failed",
+            Self::Held => "held",
+            Self::Cancelled => "cancelled",
+            Self::Suppressed => "suppressed",
+            Self::Filtered => "filtered",
+        }
+    }
+
+    /// Whether there will be another attempt.
+    pub fn waits(self) -> bool {
+        matches!(self, Self::Queued | Self::Delayed)
+    }
+}
+
+/// One mail that leaves or has left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboxRow {
+    /// The id of its entry.
+    pub id: String,
+    /// The `seq` of its entry.
+    pub seq: u64,
+    /// Where the mail's record lies in the log.
+    pub mail: Position,
+    pub size: u64,
+    /// The channel that sends it.
+    pub channel: String,
+    pub ticket: Option<u64>,
+    #[serde(with = "class_word")]
+    pub class: Class,
+    /// The return path; `None` is the null sender.
+    pub sender: Option<String>,
+    /// The relay that was asked for by name, or that a person has it go by.
+    pub relay: Option<String>,
+    pub created_at: Timestamp,
+    /// When the next attempt is due.
+    pub due: Timestamp,
+    pub attempts: u32,
+    pub state: OutboxState,
+    /// Why it is in this state, where a sentence is needed.
+    pub why: Option<String>,
+    /// What the next attempt waits for beside its time: a quota, an account, a relay.
+    pub waits_for: Option<String>,
+    /// Its ticket was told that it is late.
+    pub delayed_told: bool,
+    /// It has attachments that a reader would see, so that it may leave by another relay (R25).
+    #[serde(default)]
+    pub attachments: bool,
+    #[serde(default)]
+    pub smtputf8: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ret: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envid: Option<String>,
+    /// How many recipients it has, how many of them wait for an attempt, and how many a brake holds.
+    #[serde(default)]
+    pub recipients: u32,
+    #[serde(default)]
+    pub open: u32,
+    #[serde(default)]
+    pub braked: u32,
+    /// Since when it has had its time: when it was made, or when a person had it tried again.
+    #[serde(default)]
+    pub since: Timestamp,
+}
+
+/// One recipient of a mail that leaves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipientRow {
+    /// Its number in the mail, from 0.
+    pub n: u32,
+    pub address: String,
+    pub state: DeliveryState,
+    pub attempts: u32,
+    /// The relay of the last attempt.
+    pub relay: Option<String>,
+    /// What the peer said last: code, enhanced code and text, cut.
+    pub reply: Option<String>,
+    /// When its state changed last.
+    pub at: Timestamp,
+    pub notify: Option<String>,
+    pub orcpt: Option<String>,
+    /// The brake that holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brake: Option<String>,
+    /// What a report that came home says: `failed`, `delayed` or `complaint`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<String>,
+}
+
+/// A brake that has tripped, until a person releases it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrakeRow {
+    pub id: String,
+    /// `ticket_recipient`, `recipient` or `overall`.
+    pub scope: String,
+    pub ticket: Option<u64>,
+    pub recipient: Option<String>,
+    /// The limit that it tripped on: so many mails within so many minutes.
+    pub minutes: u32,
+    pub mails: u64,
+    pub at: Timestamp,
+    /// How many mails it has held since.
+    pub held: u64,
+}
+
+/// An address that has failed, and whether mail to it is suppressed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuppressionRow {
+    pub address: String,
+    /// Hard failures so far.
+    pub failures: u32,
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
+    pub suppressed: bool,
+    /// What was said about it last.
+    pub why: String,
+}
+
+/// A ticket that was opened and is owed an acknowledgement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcknowledgementRow {
+    /// The `seq` and the id of the entry that opened the ticket.
+    pub seq: u64,
+    pub entry: String,
+    pub ticket: u64,
+    pub channel: String,
+    pub at: Timestamp,
+}
+
+/// What a mail was handed in under, so that the same order is not carried out twice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdempotencyRow {
+    /// The id of the entry that it became.
+    pub entry: String,
+    pub fingerprint: Option<String>,
+    pub at: Timestamp,
+}
+
+mod class_word {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::mail::Class;
+
+    pub fn serialize<S: Serializer>(class: &Class, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(class.as_str())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Class, D::Error> {
+        let word = String::deserialize(from)?;
+        Class::from_word(&word).ok_or_else(|| serde::de::Error::custom("the class is unknown"))
+    }
+}
