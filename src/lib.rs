@@ -58,6 +58,16 @@
 //! filing: … → file: one commit with entry, ledger row, label intent → pull: label on the server → intent done
 //! ```
 //!
+//! # The trip of a reply out
+//!
+//! ```text
+//! admin → desk.reply → check → compose (pure) → [record in the log, synced] → 201 or 202
+//! filing: spool → which ticket, which recipients may get it (pure) → one commit with entry, outbox row, recipients
+//! ```
+//!
+//! An acknowledgement goes the same way: filing leaves word of the ticket that is owed one, the desk writes it, and
+//! the commit that files it takes the word back.
+//!
 //! # What a crash can leave, and what the next start does with it
 //!
 //! | on disk | means | at the next start |

@@ -23,6 +23,9 @@ use crate::units::show_bytes;
 /// The longest idempotency key, in bytes.
 const MAX_KEY: usize = 200;
 
+/// In front of every key that a person gives.
+const KEYS: &str = "api ";
+
 /// How many merges are followed from the ticket that was named.
 const MERGE_HOPS: usize = 16;
 
@@ -142,9 +145,10 @@ impl Replies {
     }
 
     /// Carries out an order. What comes back as `Ok` stands synced on disk.
-    pub async fn reply(&self, order: Order) -> Result<Replied, DeskError> {
-        let key = order.key.clone();
-        let _under_way = key.as_deref().map(|key| self.begin(key)).transpose()?;
+    pub async fn reply(&self, mut order: Order) -> Result<Replied, DeskError> {
+        let _under_way = order.key.as_deref().map(|key| self.begin(key)).transpose()?;
+        // Keys of people have a name space of their own among those of acknowledgements and submissions.
+        order.key = order.key.map(|key| format!("{KEYS}{key}"));
         let me = self.clone();
         let mail = match blocking(move || me.carry_out(order)).await? {
             Begun::Before(view) => return Ok(Replied::Filed(view)),
@@ -184,6 +188,7 @@ impl Replies {
         let Some(key) = key else { return Ok(None) };
         let Some(row) = self.desk.store.ordered(key)? else { return Ok(None) };
         if row.fingerprint.as_deref() != fingerprint {
+            let key = key.strip_prefix(KEYS).unwrap_or(key);
             let said = format!(
                 "the key \"{key}\" was used for another answer, entry {}; give a new order a new key",
                 row.entry

@@ -86,6 +86,24 @@ class AnswersAreReadable(Case):
                 shown = re.sub(r'[/\\:*?"<>|]', "_", " ".join(file.split()).replace("=?", "=_"))
                 self.assertTrue(shown.startswith(attached.get_filename()[:50]), (shown, attached.get_filename()))
 
+    def test_large_files_by_command(self):
+        data = random.Random(3).randbytes(15 << 20)
+        scan = self.place / "Scan für Ada.pdf"
+        scan.write_bytes(data)
+        before, _ = self.ticketgate.memory()
+        done = self.ticketgate.command("tickets", "reply", self.number, "--text", "See the scan.", "--attach", scan, "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        mail = email.message_from_bytes(self.ticketgate.admin.raw(json.loads(done.stdout)), policy=email.policy.default)
+        attached = list(mail.iter_attachments())[0]
+        self.assertEqual((attached.get_filename(), attached.get_content_type()), ("Scan für Ada.pdf", "application/pdf"))
+        self.assertEqual(attached.get_content(), data)
+        _, peak = self.ticketgate.memory()
+        self.report(f"15 MiB attached: {before >> 20} MiB before, {peak >> 20} MiB at the highest")
+        scan.write_bytes(data + data)
+        refused = self.ticketgate.command("tickets", "reply", self.number, "--text", "x", "--attach", scan)
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("replies.max_", refused.stderr)
+
     def test_nothing_is_injected(self):
         evil = "x\r\nBcc: eve@evil.example\r\n\r\nbody"
         mail, _ = self.answer(subject=evil, from_name=evil, text=evil, attachments=[{"name": evil, "content_type": evil, "content_base64": ""}])
