@@ -4,9 +4,13 @@
 //! structs of the sections live beside their users. All faults of a file are found at once, each with its line.
 
 mod check;
+mod check_letters;
 mod check_mailboxes;
+mod check_outbox;
+mod check_relays;
 mod check_submission;
 mod fault;
+mod letters;
 mod places;
 mod read;
 pub mod reload;
@@ -16,20 +20,24 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 pub use fault::{Fault, Faults};
+pub use letters::{Brand, Templates};
 
 use crate::accounts::{self, Account, Flow, OauthUse, Setup, Use};
+use crate::desk::reply;
 use crate::logging;
 use crate::mail::Address;
 use crate::net::oauth::ProviderConfig;
 use crate::net::{tls, verify};
 use crate::pull::Source;
 use crate::pull::config::SourceConfig;
+use crate::relay::{DkimConfig, RelayConfig};
 use crate::smtp::submission;
 use crate::store;
 use crate::store::vault;
 use crate::ticket::channel::{AuthPolicy, Queue};
+use crate::ticket::letter::Letters;
 use crate::ticket::{Channel, Directory};
-use crate::{admin, filing, intake, smtp};
+use crate::{admin, filing, intake, outbox, smtp};
 
 /// Where the packaged service keeps its file; client commands look there for the socket's path.
 pub const DEFAULT_FILE: &str = "/etc/ticketgate/ticketgate.toml";
@@ -48,6 +56,10 @@ pub struct Config {
     pub tls: Option<tls::Config>,
     pub intake: intake::Config,
     pub filing: filing::Config,
+    /// When mail that leaves is tried, and how much at the same time.
+    pub outbox: outbox::Config,
+    /// What keeps mail from going in circles.
+    pub loops: filing::LoopsConfig,
     pub verify: verify::Config,
     pub admin: admin::Config,
     pub metrics: admin::MetricsConfig,
@@ -59,10 +71,19 @@ pub struct Config {
     /// Providers that grant access to mailboxes.
     #[serde(rename = "oauth")]
     pub providers: Vec<ProviderConfig>,
+    /// Limits of answers.
+    pub replies: reply::Config,
+    pub brand: Brand,
+    pub templates: Templates,
     #[serde(rename = "channel")]
     pub channels: Vec<ChannelConfig>,
     #[serde(rename = "queue")]
     pub queues: Vec<QueueConfig>,
+    /// The ways out.
+    #[serde(rename = "relay")]
+    pub relays: Vec<RelayConfig>,
+    /// The keys that outgoing mail is signed with.
+    pub dkim: Vec<DkimConfig>,
 }
 
 /// `[server]`: who we are and where our data lies.
@@ -108,6 +129,9 @@ pub struct ChannelConfig {
     pub attachments_relay: Option<String>,
     /// Whether a new ticket is acknowledged to its requester.
     pub acknowledge: bool,
+    /// Template files; those of `[templates]` unless they are named.
+    pub acknowledgement: Option<PathBuf>,
+    pub signature: Option<PathBuf>,
     /// The mailbox that its mail is pulled from, beside what is forwarded.
     pub source: Option<SourceConfig>,
 }
@@ -147,6 +171,8 @@ impl Default for Config {
             tls: None,
             intake: intake::Config::default(),
             filing: filing::Config::default(),
+            outbox: outbox::Config::default(),
+            loops: filing::LoopsConfig::default(),
             verify: verify::Config::default(),
             admin: admin::Config::default(),
             metrics: admin::MetricsConfig::default(),
@@ -154,8 +180,13 @@ impl Default for Config {
             people: People::default(),
             accounts: accounts::Config::default(),
             providers: Vec::new(),
+            replies: reply::Config::default(),
+            brand: Brand::default(),
+            templates: Templates::default(),
             channels: vec![support],
             queues: vec![QueueConfig { name: "Support".into(), ..QueueConfig::default() }],
+            relays: vec![RelayConfig::sandbox()],
+            dkim: Vec::new(),
         }
     }
 }
@@ -184,6 +215,8 @@ impl Default for ChannelConfig {
             relay: None,
             attachments_relay: None,
             acknowledge: false,
+            acknowledgement: None,
+            signature: None,
             source: None,
         }
     }
@@ -226,6 +259,14 @@ impl Config {
         let intake = self.server.intake_addresses.iter().filter_map(address).collect();
         let default = self.server.default_channel.as_ref().and_then(address);
         Directory::new(channels, queues.collect(), intake, default.as_ref())
+    }
+
+    /// What our mail looks like. Reads the template files, which may have changed since the configuration was checked.
+    pub fn letters(&self) -> Result<Letters, String> {
+        letters::letters(self).map_err(|faults| {
+            let said = faults.into_iter().map(|fault| format!("{}; {}", fault.wrong, fault.advice));
+            said.collect::<Vec<_>>().join("\n")
+        })
     }
 
     /// The mailboxes that are pulled.
@@ -287,7 +328,7 @@ impl Config {
 
     /// The names of the relays.
     pub(crate) fn relay_names(&self) -> Vec<&str> {
-        Vec::new()
+        self.relays.iter().map(|relay| relay.name.as_str()).collect()
     }
 
     /// Where the admin socket lies: in the data directory, unless the configuration says where.

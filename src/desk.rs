@@ -3,13 +3,20 @@
 //! Owns the reading of entries: a row of the store together with what its original bytes say. Must not know: sockets,
 //! JSON, who is allowed to do what. Everything here may block on the disk.
 
+mod acknowledge;
+mod outbox;
+mod outgoing;
+pub mod parity;
+pub mod reply;
 mod view;
 
+pub use outbox::OutboxView;
+pub use reply::Replies;
 pub use view::{EntryView, MailView};
 
 use crate::clock::Clock;
 use crate::mail::message::{self, Limits};
-use crate::store::rows::{EntryKind, EntryRow, EventRow, TicketRow};
+use crate::store::rows::{EntryKind, EntryRow, EventRow, LedgerRow, TicketRow};
 use crate::store::{MailBytes, Store, StoreError, TicketFilter};
 
 /// At most this many rows are looked at for one answer.
@@ -186,6 +193,14 @@ impl Desk {
             Some(row) => Ok(vec![row]),
             None => Err(DeskError::NotFound(format!("mail with the Message-ID <{bare}>"))),
         }
+    }
+
+    /// The row that a pulled mail has in the ledger of its mailbox; `None` for other mail, and where its record is gone.
+    pub fn ledger_row(&self, row: &EntryRow) -> Result<Option<LedgerRow>, DeskError> {
+        let Some(position) = row.mail.filter(|_| row.door == "imap") else { return Ok(None) };
+        let Ok(stored) = self.store.mail(position) else { return Ok(None) };
+        let Some(remote) = stored.meta.origin.remote else { return Ok(None) };
+        Ok(self.store.ledger_rows(&remote.channel, remote.validity, &[remote.uid])?.pop())
     }
 
     /// Changes after a place in the feed.

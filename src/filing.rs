@@ -5,7 +5,10 @@
 //! goes to quarantine and the next one goes on; trouble of the store stops the worker until the store is well again.
 
 mod candidate;
+mod loops;
+mod outgoing;
 mod reader;
+mod report;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +26,7 @@ use crate::store::{SpoolState, Step, Store, StoreError};
 use crate::ticket::Directory;
 use crate::ticket::token::TokenKeys;
 use candidate::{Context, file_mail};
+pub use loops::{Loops, LoopsConfig};
 use reader::Read;
 pub use reader::Reader;
 
@@ -90,6 +94,7 @@ pub struct Worker {
     pub store: Store,
     pub directory: Arc<ArcSwap<Directory>>,
     pub keys: TokenKeys,
+    pub loops: Arc<ArcSwap<Loops>>,
     pub config: Config,
     pub header_limit: usize,
     pub clock: Clock,
@@ -179,7 +184,8 @@ impl Worker {
         let read = reader.read(mails);
         let directory = self.directory.load_full();
         let now = self.clock.now();
-        let context = Context { directory: &directory, keys: &self.keys, now };
+        let loops = self.loops.load();
+        let context = Context { directory: &directory, keys: &self.keys, loops: &loops, now };
         let rows = self.store.step(|step| file_all(step, &context, &read))?;
         self.report(&rows, &read, now);
         Ok(read.len())
@@ -191,12 +197,17 @@ impl Worker {
         for mail in read {
             let spooled = &mail.spooled;
             let waited = Duration::try_from(now.duration_since(spooled.received_at)).unwrap_or_default();
-            for row in rows.by_ref().take(spooled.deliveries.len()) {
+            // A mail that leaves has one entry, as it has one channel that sends it.
+            let entries = if spooled.outgoing.is_some() { 1 } else { spooled.deliveries.len() };
+            for row in rows.by_ref().take(entries.min(spooled.deliveries.len())) {
                 // A refused mail was counted when it was refused.
                 if spooled.refused.is_none() {
                     let door = spooled.origin.kind.as_str();
                     self.metrics.mail_filed(door, &row.filing, row.reason.as_deref(), waited);
                 }
+                let held =
+                    row.trace.iter().filter(|step| step.step == outgoing::LOOPS && step.said.contains(": held,"));
+                self.metrics.brake_held(held.count() as u64);
                 tracing::info!(
                     mail = %row.id, entry = row.seq, filing = %row.filing, reason = row.reason.as_deref(),
                     ticket = row.ticket, channel = %row.channel, "filed"

@@ -3,10 +3,12 @@
 //! `main` and `demo` read as: settings, start, wait, stop. Must not know: what the rooms do.
 
 mod accounts;
+mod default;
 mod doors;
 mod reload;
 mod rooms;
 mod signals;
+mod workers;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -36,6 +38,8 @@ pub enum GatewayError {
     Login(#[from] crate::smtp::submission::logins::LoginError),
     #[error(transparent)]
     Admin(#[from] crate::admin::BindError),
+    #[error(transparent)]
+    Relay(#[from] crate::relay::RelayError),
     #[error("the operating system refuses: {0}")]
     System(#[from] std::io::Error),
     #[error("{0}")]

@@ -21,7 +21,7 @@
 //! A room imports only from rooms to the right of it; a test reads the imports and fails otherwise.
 //!
 //! ```text
-//! main → cli → gateway → config → smtp pull admin → intake filing desk → accounts → store → net → ticket → mail → clock …
+//! main → cli → gateway → config → smtp pull admin → intake filing desk → relay → accounts → store → net → ticket → mail → clock …
 //! ```
 //!
 //! | room | does | must not know |
@@ -32,10 +32,12 @@
 //! | [`net`] | TLS, PROXY protocol, DNS, sender verification, HTTP, OAuth | tickets, the store |
 //! | [`intake`] | the instant at which we take responsibility for a mail | which protocol brought it, what it becomes |
 //! | [`filing`] | spool → parse → facts → decide → file | doors, readers, what lies on disk |
+//! | [`outbox`] | due mail → quota → relay → settle | header fields, how a relay speaks, what lies on disk |
 //! | [`desk`] | what people do with tickets | how mail came, how the admin socket speaks |
 //! | [`smtp`] | the SMTP door | tickets, filing, the index |
-//! | [`pull`] | mailboxes over IMAP: look, fetch, label | tickets, filing, how the admin socket speaks |
-//! | [`accounts`] | credentials of mailboxes, states of connections, orders | IMAP, tickets, HTTP |
+//! | [`pull`] | mailboxes over IMAP: lease, look, fetch, label | tickets, filing, how the admin socket speaks |
+//! | [`relay`] | one attempt to hand a mail on: a server, the servers of domains, a Maildir | the store's rows, tickets, when to try again |
+//! | [`accounts`] | credentials of mailboxes, authorisations, states of connections, orders | IMAP, tickets, HTTP |
 //! | [`admin`] | HTTP on the admin socket, metrics and health | what lies on disk, how a decision is made |
 //! | [`config`] | one file, all faults at once | what the settings are used for |
 //! | [`gateway`] | builds the rooms, starts, reloads, drains | what the rooms do |
@@ -56,6 +58,16 @@
 //! filing: … → file: one commit with entry, ledger row, label intent → pull: label on the server → intent done
 //! ```
 //!
+//! # The trip of a reply out
+//!
+//! ```text
+//! admin → desk.reply → check → compose (pure) → [record in the log, synced] → 201 or 202
+//! filing: spool → which ticket, which recipients may get it (pure) → one commit with entry, outbox row, recipients
+//! ```
+//!
+//! An acknowledgement goes the same way: filing leaves word of the ticket that is owed one, the desk writes it, and
+//! the commit that files it takes the word back.
+//!
 //! # What a crash can leave, and what the next start does with it
 //!
 //! | on disk | means | at the next start |
@@ -69,8 +81,13 @@
 //! | bad bytes with records behind them | the disk lost something that was acknowledged | skipped, reported, kept for a person |
 //! | record of a pulled mail, not filed | it is imported, its label is owed | never fetched again; filed, then labelled |
 //! | label intent | the label may stand on the server or not | set again, which changes nothing |
+//! | lease on a mailbox's server | we read that mailbox | taken again at once; another gateway waits until it ran out |
 //! | cursor behind the ledger | rows were written, the cursor was not | listed again; what has a row is left alone |
+//! | credential that notes a refresh | its answer may be lost: the provider may have dropped the old token | refreshed; if refused, a problem that says so |
 //! | note of an attempt, mail not filed | parsing it took the process down | after the second time: quarantine |
+//! | mail in the outbox that waits | it was not sent, or the peer's answer was not settled | sent, perhaps again |
+//! | quota page newer than what was sent | it was counted before it was sent | counted too much, never too little |
+//! | acknowledgement that is owed | a ticket was opened, nothing was written | written now, once |
 //!
 //! What is told to the outside is always behind a sync: the 250 behind the record, an entry in the feed behind its
 //! commit. A mail that was answered 250 is filed exactly once; one whose 250 got lost on the way is sent again by its
@@ -90,7 +107,9 @@ pub mod mail;
 pub mod memory;
 pub mod metrics;
 pub mod net;
+pub mod outbox;
 pub mod pull;
+pub mod relay;
 pub mod shutdown;
 pub mod smtp;
 pub mod store;

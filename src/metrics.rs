@@ -8,7 +8,9 @@
 
 mod handles;
 mod mailboxes;
+mod outbox;
 mod process;
+mod relays;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +25,7 @@ pub const DOORS: &[&str] = &["smtp", "imap", "graph", "submission", "api"];
 
 /// What becomes of a mail: the words of `filing`, and `refused` for mail that was never accepted.
 pub const OUTCOMES: &[&str] =
-    &["opened", "appended", "reported", "duplicate", "dropped", "rejected", "quarantined", "refused"];
+    &["opened", "appended", "reported", "duplicate", "dropped", "rejected", "quarantined", "relayed", "refused"];
 
 /// The codes of all typed reasons.
 pub const REASONS: &[&str] = &[
@@ -88,6 +90,12 @@ pub const PULLED: &[&str] = &["imported", "rejected", "waiting", "read_elsewhere
 
 /// How a request for an access token ends.
 pub const REFRESHES: &[&str] = &["refreshed", "kept", "failed", "dead"];
+
+/// What becomes of a recipient in one attempt of a relay.
+pub const RELAYED: &[&str] = &["relayed", "delayed", "failed", "ambiguous"];
+
+/// How a connection of a relay is protected: TLS with the certificate checked, TLS without, none; or it was not made.
+pub const RELAY_PROTECTIONS: &[&str] = &["verified", "unverified", "clear", "failed"];
 
 /// The methods of sender verification.
 pub const AUTH_METHODS: &[&str] = &["spf", "dkim", "dmarc", "arc"];

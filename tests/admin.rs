@@ -11,20 +11,28 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use ticketgate::accounts::{Account, Accounts, Cause, Login, Probe, Problem, Setup};
+use ticketgate::accounts::{Account, Accounts, Cause, Flow, Login, OauthUse, Probe, Problem, Setup};
 use ticketgate::admin::{self, About, Admin, AdminListener};
 use ticketgate::clock::Clock;
-use ticketgate::config::Config;
-use ticketgate::desk::Desk;
+use ticketgate::config::{ChannelConfig, Config};
+use ticketgate::desk::{Desk, Replies, reply};
 use ticketgate::mail::auth::AuthResults;
 use ticketgate::mail::message::Limits;
-use ticketgate::mail::origin::OriginKind;
+use ticketgate::mail::origin::{OriginKind, RemoteMessage};
 use ticketgate::mail::{Address, Envelope, MailId, Origin, Reason};
 use ticketgate::metrics::Metrics;
+use ticketgate::net::connect::Connectors;
+use ticketgate::net::dns;
+use ticketgate::net::oauth::ProviderConfig;
+use ticketgate::outbox::Board;
+use ticketgate::relay::{self, RelayConfig, Relays};
 use ticketgate::shutdown;
-use ticketgate::store::rows::PersonRow;
+use ticketgate::store::rows::{DeliveryState, LedgerRow, LedgerState, PersonRow, SourceRow};
 use ticketgate::store::vault::Vault;
-use ticketgate::store::{Delivery, Incoming, NewEntry, Store, StoreError};
+use ticketgate::store::{
+    Bounced, Delivery, Incoming, NewEntry, NewOutgoing, NewRecipient, OutgoingMeta, Store, StoreError, Suppress,
+};
+use ticketgate::ticket::loops::{Limit, Scope};
 use ticketgate::ticket::token::TokenKeys;
 use ticketgate::ticket::{Decision, Filing, TraceStep};
 use tokio::io::AsyncReadExt;
@@ -37,6 +45,7 @@ const MAIL: &[u8] = b"From: Ada <ada@example.org>\r\nTo: support@localhost\r\nSu
 struct Bed {
     dir: tempfile::TempDir,
     store: Store,
+    accounts: Accounts,
     trigger: shutdown::Trigger,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
 }
@@ -44,7 +53,11 @@ struct Bed {
 impl Bed {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let config = Config::default();
+        let mut config = Config::default();
+        let sales = ChannelConfig { address: "sales@localhost".into(), ..ChannelConfig::default() };
+        config.channels.push(sales);
+        let replies =
+            reply::Config { wait: Duration::from_millis(50), max_request_bytes: 1 << 20, ..reply::Config::default() };
         let clock = Clock::system();
         let (store, _) = Store::open(&dir.path().join("data"), &config.store, clock.clone()).unwrap();
         let (trigger, shutdown) = shutdown::channel();
@@ -54,11 +67,30 @@ impl Bed {
             listeners: vec![("smtp".into(), "127.0.0.1:2525".parse().unwrap())],
             low_water_bytes: 0,
         };
+        let accounts = accounts(&store, dir.path(), &clock);
+        let shared = relay::Shared {
+            accounts: accounts.clone(),
+            connectors: Connectors::default(),
+            dns: dns::Config::default(),
+            hostname: "localhost".into(),
+            data_dir: dir.path().to_owned(),
+            clock: clock.clone(),
+            metrics: Metrics::new(),
+        };
         let admin = Admin {
+            board: Board::default(),
+            relays: Relays::new(&[RelayConfig::sandbox()], &[], shared).unwrap(),
+            replies: Replies::new(
+                Desk::new(store.clone(), clock.clone(), Limits::default()),
+                Arc::new(ArcSwap::from_pointee(config.directory())),
+                TokenKeys::new(vec![[7; 32]]),
+                Arc::new(ArcSwap::from_pointee(config.letters().unwrap())),
+                Arc::new(ArcSwap::from_pointee(replies)),
+            ),
             desk: Desk::new(store.clone(), clock.clone(), Limits::default()),
             store: store.clone(),
             directory: Arc::new(ArcSwap::from_pointee(config.directory())),
-            accounts: accounts(&store, dir.path(), &clock),
+            accounts: accounts.clone(),
             keys: TokenKeys::new(vec![[7; 32]]),
             clock: clock.clone(),
             shutdown,
@@ -66,7 +98,7 @@ impl Bed {
         };
         let listener = AdminListener::bind(&dir.path().join("admin.sock"), &config.admin).unwrap();
         let server = tokio::spawn(async move { admin::serve(listener, admin, &config.admin).await });
-        Self { dir, store, trigger, server }
+        Self { dir, store, accounts, trigger, server }
     }
 
     fn socket(&self) -> std::path::PathBuf {
@@ -75,19 +107,25 @@ impl Bed {
 
     /// Takes up a mail and files it.
     async fn file(&self, raw: &[u8], filing: Filing) -> String {
+        self.file_from(None, raw, filing).await
+    }
+
+    /// The same of a mail that came with a uid from the mailbox.
+    async fn file_from(&self, uid: Option<u32>, raw: &[u8], filing: Filing) -> String {
         let now = ticketgate::clock::Clock::system().now();
         let id = MailId::fresh(now);
         let mut body = self.store.body(id, 1 << 20);
         body.push(raw).await.unwrap();
         let address = Address::parse("support@localhost").unwrap();
+        let remote = |uid| RemoteMessage { channel: address.clone(), validity: 7, uid, backfill: false };
         let origin = Origin {
-            kind: OriginKind::Smtp,
+            kind: if uid.is_some() { OriginKind::Imap } else { OriginKind::Smtp },
             peer: "127.0.0.1".into(),
             helo: Some("localhost".into()),
             tls: None,
             client_certificate: None,
             auth: AuthResults::default(),
-            remote: None,
+            remote: uid.map(remote),
         };
         let incoming = Incoming {
             id,
@@ -222,6 +260,45 @@ async fn refusals_are_problems_that_say_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn answers_are_accepted_or_told_what_is_wrong_with_them() {
+    let bed = Bed::new();
+    bed.file(MAIL, Filing::Open { related: None, needs_review: false }).await;
+    // Nobody files here, so that an answer is only accepted.
+    let answer = json!({
+        "markdown": "It is **out**.", "cc": ["Bob <bob@example.org>"], "quote": true, "author": "eve",
+        "attachments": [{"name": "a.txt", "content_type": "text/plain", "content_base64": "aGFsbG8="}],
+    });
+    let (status, said) = bed.post("/v1/tickets/1/replies", &answer).await;
+    assert_eq!(status, 202, "{said:#}");
+    assert_eq!(said["id"].as_str().unwrap().len(), 13);
+    let mail = bed.store.spooled(9, 1 << 20).unwrap().pop().unwrap();
+    let meta = mail.outgoing.as_ref().unwrap();
+    assert_eq!((meta.author.as_str(), meta.ticket, meta.recipients.len()), ("eve", Some(1), 2));
+    assert_eq!(mail.origin.kind, OriginKind::Api);
+    let table = [
+        ("/v1/tickets/7/replies", json!({"text": "x"}), 404, "there is no ticket 7"),
+        ("/v1/tickets/1/replies", json!({}), 400, "there is nothing to send"),
+        ("/v1/tickets/1/replies", json!({"txt": "x"}), 400, "unknown field `txt`"),
+        ("/v1/tickets/1/replies", json!({"text": "x", "markdown": "y"}), 400, "exclude each other"),
+        ("/v1/tickets/1/replies", json!({"text": "x", "to": ["nobody"]}), 400, "\"nobody\" is not an address"),
+        (
+            "/v1/tickets/1/replies",
+            json!({"text": "x", "attachments": [{"name": "f", "content_base64": "%"}]}),
+            400,
+            "content_base64 of the attachment \"f\" is not base64",
+        ),
+        ("/v1/tickets/1/replies", json!({"text": "x".repeat(2 << 20)}), 413, "replies.max_request_bytes, 1MiB"),
+        // More than other routes take.
+        ("/v1/tickets/1/replies", json!({"text": "x ".repeat(100_000)}), 202, ""),
+    ];
+    for (path, body, status, wanted) in table {
+        let (got, said) = bed.post(path, &body).await;
+        assert_eq!(got, status, "{wanted}: {said:#}");
+        assert!(said.to_string().replace("\\\"", "\"").contains(wanted), "{said:#}\n  should have {wanted}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rejects_are_listed_and_status_and_channels_answer() {
     let bed = Bed::new();
     bed.file(MAIL, Filing::Quarantine { reason: Reason::TooDeep }).await;
@@ -276,11 +353,27 @@ async fn commands_say_what_they_did_and_fail_with_one_line() {
     let table = [
         ("status", 0, "accepts mail"),
         ("channels list", 0, "support@localhost *"),
+        ("channels show support@localhost", 0, "Largest mail   50MiB"),
+        ("channels show other@localhost", 1, "see `ticketgate channels list`"),
+        ("channels ledger support@localhost --state gone", 0, "UID"),
+        ("channels parity support@localhost --since 30d", 0, "keep forwarding: the channel has no mailbox"),
+        ("channels parity support@localhost --since 1y", 1, "at most 92d"),
+        ("disconnect support@localhost", 1, "make another one the default first"),
+        ("channels default sales@localhost", 0, "sales@localhost is the default channel now"),
+        ("channels list", 0, "sales@localhost *"),
+        ("status", 0, "2, the default is sales@localhost"),
+        ("disconnect support@localhost", 0, "goes on where it stopped"),
         ("tickets list", 0, "ada@example.org"),
         ("tickets list --json --state open", 0, "\"number\": 1"),
         ("tickets note 1 hello", 0, "noted on ticket 1"),
         ("tickets show 1", 0, "   It is on fire."),
         ("tickets show 1", 0, " eve (noted, "),
+        ("tickets reply 1 --text Soon", 0, "follow it with: ticketgate outbox show "),
+        ("tickets reply 1 --text Soon --json", 0, "\"said\": \"it stands on disk"),
+        ("tickets reply 1 --text x --to nobody", 1, "ticketgate: to: \"nobody\" is not an address: no \"@\" between"),
+        ("tickets reply 1 --text x --attach /none/at/all", 1, "ticketgate: /none/at/all cannot be read ("),
+        ("tickets reply 1 --text x --file y", 2, "cannot be used with"),
+        ("tickets reply 9 --text x", 1, "ticketgate: there is no ticket 9; "),
         ("tickets close 1", 0, "ticket 1 is closed now"),
         ("tickets reopen 1", 0, "ticket 1 is open now"),
         ("tickets show 9", 1, "ticketgate: there is no ticket 9; look for it with the list commands"),
@@ -334,6 +427,9 @@ async fn a_mailbox_is_connected_only_with_what_works() {
     assert_eq!(bed.post(connect, &json!({})).await.0, 409);
     assert_eq!(bed.post(connect, &json!({"password": "right"})).await.0, 200);
     assert_eq!(bed.post(connect, &json!({})).await.0, 200);
+    let (status, said) = bed.post("/v1/channels/support@localhost/disconnect", &json!({})).await;
+    assert_eq!((status.as_u16(), &said["type"]), (409, &json!("urn:ticketgate:problem:default-channel")));
+    assert_eq!(bed.post("/v1/channels/sales@localhost/default", &json!({})).await.1["default"], true);
     for (order, status) in
         [("pause", 200), ("resume", 200), ("disconnect", 200), ("look", 200), ("sweep", 200), ("x", 404)]
     {
@@ -342,4 +438,317 @@ async fn a_mailbox_is_connected_only_with_what_works() {
     }
     assert_eq!(bed.post("/v1/channels/other@localhost/pause", &json!({})).await.0, 404);
     assert_eq!(bed.store.sources().unwrap().remove(0).wanted.as_str(), "disconnected");
+}
+
+/// A provider that hands out device codes nobody uses, and nothing else.
+async fn provider() -> String {
+    use tokio::io::AsyncWriteExt;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let place = url.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 4096];
+            let read = stream.read(&mut head).await.unwrap();
+            let device = String::from_utf8_lossy(&head[..read]).contains("/device");
+            let (status, body) = match device {
+                true => (
+                    200,
+                    format!(
+                        r#"{{"device_code":"d","user_code":"ABCD","verification_uri":"{place}/go","expires_in":300,"interval":5}}"#
+                    ),
+                ),
+                false => (400, r#"{"error":"authorization_pending"}"#.to_owned()),
+            };
+            let kind = "Content-Type: application/json\r\nConnection: close";
+            let answer = format!("HTTP/1.1 {status} X\r\n{kind}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authorisation_is_begun_shown_answered_and_cancelled() {
+    let bed = Bed::new();
+    let place = provider().await;
+    let url = |path: &str| Some(format!("{place}/{path}"));
+    let idp = ProviderConfig {
+        name: "idp".into(),
+        client_id: "gateway".into(),
+        authorization_url: url("auth"),
+        token_url: url("token"),
+        device_url: url("device"),
+        ..ProviderConfig::default()
+    };
+    let channel = Address::parse("support@localhost").unwrap();
+    let oauth = Some(OauthUse { provider: "idp".into(), flow: Flow::Code, consent_as: None });
+    let account = Account { oauth, ..Account::with_password(channel, "support@localhost", "imap.example") };
+    bed.accounts.configure(Setup { accounts: vec![account], providers: vec![idp], ..Setup::default() });
+    let base = "/v1/channels/support@localhost";
+    assert_eq!(bed.post(&format!("{base}/connect"), &json!({"password": "x"})).await.0, 409);
+    assert_eq!(bed.post(&format!("{base}/connect"), &json!({"flow": "magic"})).await.0, 400);
+
+    let (status, begun) = bed.post(&format!("{base}/connect"), &json!({})).await;
+    let shown = &begun["authorisation"];
+    assert_eq!((status.as_u16(), &shown["flow"], &shown["state"]), (200, &json!("code"), &json!("waiting")), "{begun}");
+    let address = shown["url"].as_str().unwrap();
+    assert!(
+        address.starts_with(&format!("{place}/auth?")) && address.contains("login_hint=support%40localhost"),
+        "{address}"
+    );
+    let at = format!("{base}/authorisations/{}", shown["id"].as_str().unwrap());
+    assert_eq!(bed.get(&at).await.1["state"], "waiting");
+    let (status, said) =
+        bed.post(&format!("{at}/answer"), &json!({"redirected_to": "http://x/?code=hush&state=x"})).await;
+    assert!(status == 409 && !said.to_string().contains("hush"), "{said}");
+    let state = address.split(['?', '&']).find_map(|part| part.strip_prefix("state=")).unwrap();
+    let declined = json!({"redirected_to": format!("http://127.0.0.1/?error=access_denied&state={state}")});
+    let (_, ended) = bed.post(&format!("{at}/answer"), &declined).await;
+    assert_eq!((&ended["state"], &ended["code"]), (&json!("refused"), &json!("consent_declined")), "{ended}");
+    assert!(ended["action"].as_str().unwrap().contains("ticketgate connect support@localhost"), "{ended}");
+
+    let (_, begun) = bed.post(&format!("{base}/connect"), &json!({"flow": "device"})).await;
+    let shown = &begun["authorisation"];
+    assert_eq!((&shown["user_code"], &shown["url"]), (&json!("ABCD"), &Value::Null), "{begun}");
+    let at = format!("{base}/authorisations/{}", shown["id"].as_str().unwrap());
+    let (status, ended) = request(&bed.socket(), "DELETE", &at, "").await;
+    assert_eq!((status.as_u16(), &ended["state"]), (200, &json!("refused")), "{ended}");
+    assert_eq!(bed.get(&format!("{base}/authorisations/none")).await.0, 404);
+    let (_, channels) = bed.get("/v1/channels").await;
+    let credential = &channels["channels"][0]["connection"]["credential"];
+    assert_eq!((&credential["kind"], &credential["provider"]), (&json!("oauth"), &json!("idp")), "{channels}");
+    let (code, said) = command(&bed, "connect support@localhost --flow device --no-wait").await;
+    assert!(code == Some(0) && said.contains("ABCD") && said.contains("/go"), "{said}");
+    let (code, said) = command(&bed, "channels show support@localhost").await;
+    assert!(code == Some(0) && said.contains("oauth, idp, code"), "{said}");
+}
+
+/// A recipient, its state, and the brake that holds it.
+type To<'a> = (&'a str, DeliveryState, Option<(Scope, Limit)>);
+
+/// A mail that leaves is taken up and filed, as the outbox would find it.
+async fn send(bed: &Bed, recipients: &[To<'_>]) -> String {
+    let now = ticketgate::clock::Clock::system().now();
+    let id = MailId::fresh(now);
+    let mut body = bed.store.body(id, 1 << 20);
+    body.push(b"From: support@localhost\r\nSubject: Re: Printer\r\n\r\nTry again\r\n").await.unwrap();
+    let channel = Address::parse("support@localhost").unwrap();
+    let to = |text: &str| Address::parse(text).unwrap();
+    let meta = OutgoingMeta { author: "bea".into(), ..OutgoingMeta::default() };
+    let incoming = Incoming {
+        id,
+        received_at: now,
+        envelope: Envelope {
+            mail_from: Some(channel.clone()),
+            rcpt_to: recipients.iter().map(|(who, ..)| to(who)).collect(),
+        },
+        origin: Origin {
+            kind: OriginKind::Api,
+            peer: "socket".into(),
+            helo: None,
+            tls: None,
+            client_certificate: None,
+            auth: AuthResults::default(),
+            remote: None,
+        },
+        deliveries: vec![Delivery { channel: channel.clone(), rcpt_to: Vec::new() }],
+        review: false,
+        outgoing: Some(meta.clone()),
+        body: body.finish().await.unwrap(),
+    };
+    bed.store.spool(incoming).await.unwrap();
+    let mail = bed.store.spooled(1, 1 << 20).unwrap().remove(0);
+    let recipient = |(who, state, brake): &To<'_>| NewRecipient {
+        address: to(who),
+        notify: None,
+        orcpt: None,
+        state: *state,
+        why: None,
+        brake: *brake,
+    };
+    let new = NewOutgoing {
+        mail: &mail,
+        meta: &meta,
+        channel: &channel,
+        queue: "Support",
+        message_id: Some("out@localhost"),
+        subject: "Re: Printer",
+        from: PersonRow { name: String::new(), address: "support@localhost".into() },
+        ticket: None,
+        matched_by: None,
+        recipients: recipients.iter().map(recipient).collect(),
+        attachments: false,
+        orders: Vec::new(),
+        repeats: None,
+        trace: Vec::new(),
+        now,
+    };
+    let filed = bed.store.step(|step| {
+        let row = step.file_outgoing(&new)?;
+        step.filed(mail.position);
+        Ok::<_, StoreError>(row)
+    });
+    filed.unwrap().id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_outbox_is_listed_and_steered() {
+    let bed = Bed::new();
+    let id = send(&bed, &[("ann@example.org", DeliveryState::Queued, None)]).await;
+    let held = [("bob@example.org", DeliveryState::Held, Some((Scope::Recipient, (10, 30))))];
+    let braked = send(&bed, &held).await;
+    let (_, page) = bed.get("/v1/outbox?state=waiting").await;
+    assert_eq!(page["mails"][0]["id"], json!(id));
+    assert_eq!(page["mails"][0]["delivery"][0]["address"], "ann@example.org");
+    assert_eq!(bed.get("/v1/outbox?limit=1").await.1["mails"][0]["id"], json!(braked));
+    let path = |order: &str| format!("/v1/outbox/{id}/{order}");
+    // Order, body, status, state afterwards.
+    let table = [
+        ("release", json!({}), StatusCode::CONFLICT, ""),
+        ("hold", json!({"author": "eve"}), StatusCode::OK, "held"),
+        ("release", json!({}), StatusCode::OK, "waiting"),
+        ("reroute", json!({"relay": "nowhere"}), StatusCode::BAD_REQUEST, ""),
+        ("reroute", json!({"relay": "sandbox"}), StatusCode::OK, "waiting"),
+        ("retry", json!({"relay": "sandbox"}), StatusCode::BAD_REQUEST, ""),
+        ("retry", json!({}), StatusCode::OK, "waiting"),
+        ("cancel", json!({}), StatusCode::OK, "cancelled"),
+        ("explode", json!({}), StatusCode::NOT_FOUND, ""),
+    ];
+    for (order, body, status, state) in table {
+        let (got, answer) = bed.post(&path(order), &body).await;
+        assert_eq!(got, status, "{order}: {answer}");
+        if status == StatusCode::OK {
+            assert_eq!(answer["state"], state, "{order}");
+        }
+    }
+    let (_, mail) = bed.get(&format!("/v1/outbox/{id}")).await;
+    assert_eq!((&mail["relay"], &mail["delivery"][0]["state"]), (&json!("sandbox"), &json!("cancelled")));
+    let (_, entry) = bed.get(&format!("/v1/entries/{id}")).await;
+    assert_eq!((&entry["direction"], &entry["filing"]), (&json!("outbound"), &json!("relayed")));
+    assert_eq!(entry["delivery"][0]["state"], "cancelled");
+    assert_eq!(bed.get("/v1/outbox/nothing").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(bed.get("/v1/outbox?state=lost").await.0, StatusCode::BAD_REQUEST);
+
+    let (_, loops) = bed.get("/v1/loops").await;
+    let brake = loops["brakes"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!((&loops["brakes"][0]["held"], &loops["brakes"][0]["mails"]), (&json!(1), &json!(30)));
+    let (_, status) = bed.get("/v1/status").await;
+    assert!(status["problems"].to_string().contains("loop_brakes"), "{status}");
+    assert_eq!(bed.post(&format!("/v1/loops/{brake}/release"), &json!({})).await.0, StatusCode::OK);
+    assert_eq!(bed.post(&format!("/v1/loops/{brake}/release"), &json!({})).await.0, StatusCode::CONFLICT);
+    assert_eq!(bed.get(&format!("/v1/outbox/{braked}")).await.1["state"], "waiting");
+
+    let report = |word| Bounced { addresses: vec!["bob@example.org".into()], word, said: "spam".into(), hard: false };
+    let seq = bed.store.entry(&braked).unwrap().unwrap().seq;
+    let suppress = Suppress { after: 3, within: jiff::SignedDuration::from_hours(1) };
+    let now = ticketgate::clock::Clock::system().now();
+    bed.store.step(|step| step.bounced(seq, &[report("complaint")], suppress, now)).unwrap();
+    assert_eq!(bed.get("/v1/suppressions").await.1["suppressions"][0]["address"], "bob@example.org");
+    let clear = "/v1/suppressions/bob@example.org/clear";
+    assert_eq!(bed.post(clear, &json!({})).await.0, StatusCode::OK);
+    assert_eq!(bed.post(clear, &json!({})).await.0, StatusCode::CONFLICT);
+    assert_eq!(bed.get("/v1/suppressions?all=true").await.1, json!({"suppressions": []}));
+}
+
+#[tokio::test]
+async fn a_chosen_default_channel_is_used_at_once_and_told() {
+    let bed = Bed::new();
+    let default = async || bed.get("/v1/status").await.1["default_channel"].clone();
+    assert_eq!(default().await, "support@localhost");
+    for _ in 0..2 {
+        let (status, said) = bed.post("/v1/channels/sales@localhost/default", &json!({"author": "eve"})).await;
+        assert_eq!((status.as_u16(), &said["default"]), (200, &json!(true)));
+    }
+    assert_eq!(default().await, "sales@localhost");
+    assert_eq!(bed.store.default_channel().unwrap().as_deref(), Some("sales@localhost"));
+    let told: Vec<String> = bed.store.events(0, 10).unwrap().into_iter().map(|event| event.kind).collect();
+    assert_eq!(told, ["default_channel_changed"], "once, however often it is asked for");
+    assert_eq!(bed.post("/v1/channels/other@localhost/default", &json!({})).await.0, 404);
+    // One that has left the configuration is named as a problem.
+    let gone = Address::parse("gone@localhost").unwrap();
+    bed.store.step(|step| step.set_default_channel(&gone, "eve", Clock::system().now())).unwrap();
+    let (_, status) = bed.get("/v1/status").await;
+    assert_eq!(status["problems"][0]["code"], "default_channel_gone");
+}
+
+#[tokio::test]
+async fn a_mailbox_is_shown_with_its_ledger_and_its_two_ways() {
+    let bed = Bed::new();
+    let (channel, now) = (Address::parse("support@localhost").unwrap(), Clock::system().now());
+    let source = SourceRow {
+        channel: channel.to_string(),
+        connected_at: Some(now - Duration::from_secs(60)),
+        validity: 7,
+        cursor: 12,
+        unaccounted: 2,
+        ..SourceRow::default()
+    };
+    let seen = LedgerRow {
+        uid: 12,
+        validity: 7,
+        state: LedgerState::ReadElsewhere,
+        reason: None,
+        mail: None,
+        at: now,
+        labelled: true,
+        label_refused: false,
+        rejected_before: false,
+    };
+    let written = bed.store.step(|step| {
+        step.put_source(&channel, &source)?;
+        step.ledger(&channel, &[seen])
+    });
+    written.unwrap();
+    bed.file(MAIL, Filing::Open { related: None, needs_review: false }).await;
+    let repeat = Filing::Duplicate { of: 1, reason: Reason::DuplicateMessageId };
+    let pulled = bed.file_from(Some(11), MAIL, repeat).await;
+    let (_, shown) = bed.get("/v1/channels/support@localhost").await;
+    let wanted = [
+        ("/address", json!("support@localhost")),
+        ("/mailbox/cursor", json!(12)),
+        ("/mailbox/unaccounted", json!(2)),
+        ("/mailbox/ledger", json!({"imported": 1, "read_elsewhere": 1})),
+        ("/mailbox/labels_owed", json!(1)),
+        ("/mailbox/unfiled", json!(0)),
+    ];
+    for (path, want) in wanted {
+        assert_eq!(shown.pointer(path), Some(&want), "{path} of {shown:#}");
+    }
+    let ledger = "/v1/channels/support@localhost/ledger";
+    let table = [
+        ("", vec![(11, "imported", "owed"), (12, "read_elsewhere", "none")], Value::Null),
+        ("?limit=1", vec![(11, "imported", "owed")], json!(11)),
+        ("?limit=1&after=11", vec![(12, "read_elsewhere", "none")], json!(12)),
+        ("?after=12", vec![], Value::Null),
+        ("?state=read_elsewhere", vec![(12, "read_elsewhere", "none")], Value::Null),
+    ];
+    for (query, rows, next) in table {
+        let (_, page) = bed.get(&format!("{ledger}{query}")).await;
+        let got: Vec<(u64, &str, &str)> = page["rows"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| (row["uid"].as_u64().unwrap(), row["state"].as_str().unwrap(), row["label"].as_str().unwrap()))
+            .collect();
+        assert_eq!((got, &page["next"]), (rows, &next), "{query}");
+    }
+    assert_eq!(bed.get(&format!("{ledger}?state=lost")).await.0, 400);
+    let (_, told) = bed.get(&format!("/v1/explain?message_id={pulled}")).await;
+    let mailbox = &told["entries"][0]["mailbox"];
+    assert_eq!(
+        (&mailbox["uid"], &mailbox["state"], &mailbox["label"]),
+        (&json!(11), &json!("imported"), &json!("owed"))
+    );
+    bed.store.step(|step| step.labelled(&channel, &[(7, 11)])).unwrap();
+    assert!(
+        command(&bed, &format!("explain {pulled}")).await.1.contains("uid 11 of UIDVALIDITY 7: imported, label set")
+    );
+    let (_, parity) = bed.get("/v1/channels/support@localhost/parity?since=1h").await;
+    assert_eq!(
+        (&parity["both"], &parity["only_forwarded"], &parity["can_switch_off"]),
+        (&json!(1), &json!(0), &json!(false))
+    );
+    assert!(parity["verdict"].as_str().unwrap().contains("7 days are needed"), "{parity:#}");
 }

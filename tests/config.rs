@@ -5,6 +5,7 @@ use std::path::Path;
 
 use ticketgate::config::{Config, reload};
 use ticketgate::mail::Address;
+use ticketgate::ticket::template::Values;
 
 const EXAMPLE: &str = include_str!("../config/ticketgate.toml");
 
@@ -14,7 +15,9 @@ fn parse(text: &str) -> Result<Config, Vec<String>> {
 
 /// The example with the keys that it shows as comments: `# key = value`.
 fn example_with_optional_keys() -> String {
-    let is_key = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let is_key = |word: &str| {
+        !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
     let shown = |line: &str| match line.strip_prefix("# ").and_then(|rest| rest.split_once(" = ")) {
         Some((key, value)) if is_key(key) => format!("{key} = {value}"),
         _ if line.starts_with("# [") && line.ends_with(']') => line[2..].to_owned(),
@@ -51,8 +54,11 @@ fn the_example_shows_every_key() {
 fn collect_sections(table: &toml::Table, path: &str, sections: &mut Vec<(String, BTreeSet<String>)>) {
     let header = match path {
         "" => String::new(),
-        "channel" | "queue" | "oauth" | "smtp.listeners" | "submission.accounts" => format!("[[{path}]]"),
+        "channel" | "queue" | "oauth" | "relay" | "dkim" | "smtp.listeners" | "submission.accounts" => {
+            format!("[[{path}]]")
+        }
         "channel.source" => "[[channel]]\n[channel.source]".into(),
+        "relay.quota" => "[[relay]]\n[relay.quota]".into(),
         other => format!("[{other}]"),
     };
     sections.push((header, table.keys().cloned().collect()));
@@ -152,12 +158,178 @@ fn single_faults() {
         ),
         ("[smtp]\nallow_from = [\"10.0.0.0/40\"]", "t.toml:2: smtp.allow_from: "),
         ("[smtp]\nallow_certificates = [\"a b\"]", "t.toml:2: smtp.allow_certificates: "),
+        ("[[relay]]\nname = \"a b\"\nkind = \"maildir\"", "t.toml:2: relay.name: \"a b\" is no name for a relay;"),
+        ("[[relay]]\nname = \"r\"", "t.toml:1: relay.host: the server is not named; add host"),
+        (
+            "[[relay]]\nname = \"r\"\npreset = \"gmail\"\nsecurity = \"none\"",
+            "t.toml:4: relay.security: \"none\" would send the credential to smtp.gmail.com in clear;",
+        ),
+        (
+            "[[relay]]\nname = \"r\"\npreset = \"exchange\"\nsecurity = \"opportunistic\"",
+            "t.toml:4: relay.security: \"opportunistic\" would send",
+        ),
+        ("[[relay]]\nname = \"r\"\nhost = \"h\"\nuser = \"u\"", "t.toml:4: relay.user: it has no password; add"),
+        (
+            "[[relay]]\nname = \"r\"\nhost = \"h\"\nuser = \"u\"\npassword_file = \"/nowhere\"",
+            "t.toml:5: relay.password_file: /nowhere: ",
+        ),
+        (
+            "[[relay]]\nname = \"r\"\nhost = \"h\"\naccount = \"support@localhost\"",
+            "t.toml:4: relay.account: \"support@localhost\" is not a channel with a mailbox;",
+        ),
+        ("[[relay]]\nname = \"r\"\nhost = \"h\"\nproxy = \"x\"", "t.toml:4: relay.proxy: "),
+        ("[[relay]]\nname = \"r\"\nhost = \"h\"\nca_file = \"/nowhere\"", "t.toml:4: relay.ca_file: "),
+        ("[[relay]]\nname = \"r\"\nkind = \"direct\"\ndane = true", "t.toml:4: relay.dane: DANE needs a name server"),
+        (
+            "[[relay]]\nname = \"r\"\nkind = \"direct\"\nhost = \"h\"",
+            "t.toml:4: relay.host: a relay of kind \"direct\" has no use for it; take it out",
+        ),
+        ("[[relay]]\nname = \"r\"\nhost = \"h\"\nconcurrency = 0", "t.toml:4: relay.concurrency: 0 is out of range;"),
+        (
+            "[[relay]]\nname = \"r\"\nhost = \"h\"\ncommand_timeout = \"2h\"",
+            "t.toml:4: relay.command_timeout: 2h is out of range; write 1s to 1h",
+        ),
+        (
+            "[[relay]]\nname = \"r\"\nkind = \"direct\"\ndkim = true",
+            "t.toml:4: relay.dkim: there is no key to sign with;",
+        ),
+        (
+            "[[relay]]\nname = \"r\"\nhost = \"h\"\n[[relay]]\nname = \"r\"\nhost = \"i\"",
+            "t.toml:5: relay.name: \"r\" is there twice;",
+        ),
+        (
+            "[[dkim]]\ndomain = \"example.com\"\nselector = \"s\"\nkey_file = \"/nowhere\"",
+            "t.toml:4: dkim.key_file: /nowhere: ",
+        ),
+        ("[brand]\nfields = [\"X Y: z\"]", "t.toml:2: brand.fields: \"X Y\" cannot be a field here;"),
+        ("[brand]\nfields = [\"Bcc: z\"]", "t.toml:2: brand.fields: \"Bcc\" cannot be a field here;"),
+        (
+            "[brand]\nfields = [\"X-Y: {{mail.id}}\"]",
+            "t.toml:2: brand.fields: \"{{mail.id}}\" is no placeholder here; known",
+        ),
+        ("[brand]\nautomatic_fields = [\"X-Y\"]", "t.toml:2: brand.automatic_fields: \"X-Y\" is not a header field;"),
+        ("[replies]\nwait = \"30s\"", "t.toml:2: replies.wait: 30s is not below admin.request_timeout, 30s;"),
+        ("[replies]\nmax_mail_bytes = \"1GB\"", "t.toml:2: replies.max_mail_bytes: 1GB is out of range;"),
+        ("[replies]\nmax_recipients = 0", "t.toml:2: replies.max_recipients: 0 is out of range;"),
+        (
+            "[templates]\nsignature = \"/none/at/all.txt\"",
+            "t.toml:2: templates.signature: /none/at/all.txt cannot be read (",
+        ),
         ("channel = []", "t.toml:1: channel: there is no channel;"),
+        (
+            "[outbox]\ndefault_relay = \"sandbx\"",
+            "t.toml:2: outbox.default_relay: there is no relay \"sandbx\"; did you",
+        ),
+        ("[outbox]\nretry_waits = []", "t.toml:2: outbox.retry_waits: 0 waits, each has to be 1s to 1d; write 1 to 50"),
+        ("[outbox]\ngive_up = \"1s\"", "t.toml:2: outbox.give_up: 1s is out of range; write 1m to 4w"),
+        ("[outbox]\nconcurrency = 0", "t.toml:2: outbox.concurrency: 0 is out of range; write 1 to 10000"),
+        ("[outbox]\nmemory_bytes = \"1kB\"", "t.toml:2: outbox.memory_bytes: 1kB is out of range; write 1MiB to 4GiB"),
+        (
+            "[loops]\nnever_send_to = [\"*@*\"]",
+            "t.toml:2: loops.never_send_to: \"*@*\" is not a pattern: \"*@*\" would stop all mail;",
+        ),
+        ("[loops]\noverall = [[601, 5]]", "t.toml:2: loops.overall: a limit is out of range; write pairs of minutes"),
+        (
+            "[[channel]]\naddress = \"a@b.example\"\nrelay = \"nowhere\"",
+            "t.toml:3: channel.relay: there is no relay \"nowhere\";",
+        ),
     ];
     for (text, want) in table {
         let faults = parse(text).unwrap_err();
         assert!(faults.len() == 1 && faults[0].starts_with(want), "{text}\n{faults:#?}\n{want}");
     }
+}
+
+#[test]
+fn faults_of_oauth() {
+    let source = |rest: &str| {
+        format!("[[channel]]\naddress = \"a@b.example\"\n[channel.source]\nhost = \"imap.b.example\"\n{rest}")
+    };
+    let oauth = "\n[[oauth]]\nname = \"idp\"\nclient_id = \"x\"\nissuer = \"https://id.example\"\n";
+    let table = [
+        (
+            source("oauth = \"idq\"") + oauth,
+            "t.toml:5: channel.source.oauth: there is no [[oauth]] \"idq\"; did you mean \"idp\"?",
+        ),
+        (source("oauth = \"idp\""), "t.toml:5: channel.source.oauth: there is no [[oauth]] \"idp\"; add an [[oauth]]"),
+        (
+            source("oauth = \"idp\"\npassword_file = \"/x\"") + oauth,
+            "t.toml:6: channel.source.password_file: there is oauth as well; keep one of the two",
+        ),
+        (
+            source("oauth = \"idp\"\nflow = \"app\"") + oauth,
+            "t.toml:6: channel.source.flow: \"app\" needs an application that can prove who it is, and \"idp\" cannot;",
+        ),
+        (source("flow = \"device\""), "t.toml:5: channel.source.flow: it needs oauth;"),
+        (source("consent_as = \"c@b.example\""), "t.toml:5: channel.source.consent_as: it needs oauth;"),
+        (
+            source("oauth = \"idp\"\nconsent_as = \"c\"") + oauth,
+            "t.toml:6: channel.source.consent_as: \"c\" is not an address",
+        ),
+        (
+            source("oauth = \"idp\"\nmechanism = \"plain\"") + oauth,
+            "t.toml:6: channel.source.mechanism: it sends a password",
+        ),
+        (source("mechanism = \"xoauth2\""), "t.toml:5: channel.source.mechanism: it needs oauth;"),
+        (
+            format!("{oauth}redirect_url = \"https://desk.example/back\""),
+            "t.toml:6: oauth.redirect_url: it is public, and nobody listens for it;",
+        ),
+        (format!("{oauth}{oauth}"), "t.toml:8: oauth.name: \"idp\" is there twice;"),
+        (
+            "[accounts]\nrefresh_before = \"2h\"".into(),
+            "t.toml:2: accounts.refresh_before: 2h is out of range; write 1s to 1h",
+        ),
+        ("[accounts]\nmax_authorisations = 0".into(), "t.toml:2: accounts.max_authorisations: 0 is out of range;"),
+        (
+            "[accounts]\nredirect_listen = \"127.0.0.1:9725\"".into(),
+            "t.toml:2: accounts.redirect_listen: 127.0.0.1:9725 is used by metrics.listen already;",
+        ),
+    ];
+    for (text, want) in table {
+        let faults = parse(&text).unwrap_err();
+        assert!(faults.len() == 1 && faults[0].starts_with(want), "{text}\n{faults:#?}\n{want}");
+    }
+    // Nobody has to use what is registered, and the flow is chosen by what the provider is.
+    assert_eq!(parse(oauth).unwrap().setup().providers[0].name, "idp");
+    let used =
+        parse(&(source("oauth = \"idp\"\nuser = \"shared@b.example\"\nconsent_as = \"c@b.example\"") + oauth)).unwrap();
+    assert_eq!(used.setup().accounts[0].consenting(), ["c@b.example", "shared@b.example"]);
+}
+
+#[test]
+fn templates_are_checked_with_their_own_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let bad = write("bad.txt", "Hello {{requester.nam}},\n\n{{ticket.number}} {{zzz}}\n{{open\n");
+    let text = format!("[[channel]]\naddress = \"a@b.example\"\nsignature = \"{bad}\"");
+    let faults = parse(&text).unwrap_err();
+    let wanted = [
+        format!(
+            "t.toml:3: channel.signature: {bad}:1: there is no placeholder {{{{requester.nam}}}}; did you mean {{{{requester.name}}}}?"
+        ),
+        format!("t.toml:3: channel.signature: {bad}:3: there is no placeholder {{{{zzz}}}}; known are ticket.number, "),
+        format!("t.toml:3: channel.signature: {bad}:4: \"{{{{\" has no \"}}}}\" on its line; "),
+    ];
+    assert_eq!(faults.len(), wanted.len(), "{faults:#?}");
+    for (fault, want) in faults.iter().zip(&wanted) {
+        assert!(fault.starts_with(want), "{fault}\n  should begin with\n{want}");
+    }
+    let long = write("long.txt", &"x".repeat(70_000));
+    let faults = parse(&format!("[templates]\nacknowledgement = \"{long}\"")).unwrap_err();
+    assert!(faults[0].contains(":1: it is longer than 65536 bytes; shorten it"), "{faults:?}");
+
+    let good = write("good.txt", "{{author.name}}\n{{channel.name}}\n");
+    let config = parse(&format!("[templates]\nsignature = \"{good}\"")).unwrap();
+    let values = Values { author_name: "Eve".into(), channel_name: "Help".into(), ..Values::default() };
+    let channel = Address::parse("support@localhost").unwrap();
+    let letters = config.letters().unwrap();
+    assert_eq!(letters.signature(&channel, &values).as_deref(), Some("Eve\nHelp\n"));
+    assert!(letters.acknowledgement(&channel, &values).unwrap().subject.is_some());
 }
 
 #[test]
@@ -167,6 +339,7 @@ fn what_a_reload_changes() {
         ("", vec![], vec![]),
         ("[log]\nlevel = \"debug\"\nformat = \"json\"", vec!["log.level"], vec!["log.format"]),
         ("[[channel]]\naddress = \"a@b.example\"", vec!["channel"], vec![]),
+        ("[[relay]]\nname = \"r\"\nhost = \"h\"", vec!["relay"], vec![]),
         (
             "[smtp]\nmax_recipients = 7\n[[smtp.listeners]]\nname = \"mx\"\nbind = \"[::]:25\"",
             vec!["smtp"],

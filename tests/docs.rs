@@ -34,10 +34,14 @@ fn every_metric_that_is_named_exists() {
     // Series with a label that the configuration names exist from the moment it does.
     metrics.smtp_listener("smtp");
     metrics.certificate_expires("smtp", jiff::Timestamp::UNIX_EPOCH);
+    metrics.relay("sandbox");
     // As those of a mailbox do once it is looked into.
     metrics.connection_state("support@localhost", "problem", Some("dns"));
     metrics.looked("support@localhost", jiff::Timestamp::UNIX_EPOCH);
     metrics.swept("support@localhost", 0);
+    // As those of an account with a quota do once it sends.
+    metrics.quota_left("smarthost", "support@localhost", "messages_day", 1);
+    metrics.pulled("support@localhost", "unfetchable", 1);
     metrics.oauth_refreshed("support@localhost", "refreshed");
     metrics.credential_expires("support@localhost", Some(jiff::Timestamp::UNIX_EPOCH));
     let exposition = metrics.render();

@@ -18,6 +18,7 @@ use ticketgate::mail::auth::AuthResults;
 use ticketgate::mail::origin::{OriginKind, RemoteMessage};
 use ticketgate::mail::{Address, Envelope, MailId, Origin};
 use ticketgate::metrics::Metrics;
+use ticketgate::store::rows::SourceRow;
 use ticketgate::store::{self, Store, StoreError};
 use ticketgate::ticket::channel::{AuthPolicy, Channel, Directory};
 use ticketgate::ticket::token::TokenKeys;
@@ -86,6 +87,11 @@ impl House {
         };
         self.uid += 1;
         let channel = envelope.rcpt_to[0].clone();
+        if kind == OriginKind::Imap {
+            let source = SourceRow { channel: channel.to_string(), validity: 1, ..SourceRow::default() };
+            let written: Result<(), StoreError> = self.store().step(|step| step.put_source(&channel, &source));
+            written.unwrap();
+        }
         let remote = RemoteMessage { channel, validity: 1, uid: self.uid, backfill: false };
         let origin = Origin {
             kind,
@@ -110,6 +116,7 @@ impl House {
             store: self.store().clone(),
             directory: self.directory.clone(),
             keys: self.keys.clone(),
+            loops: Arc::default(),
             config: self.filing.clone(),
             header_limit: 1 << 18,
             clock: self.clock.clone(),

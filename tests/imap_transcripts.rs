@@ -141,6 +141,22 @@ async fn act(
                 mailbox.mark(&[10, 11], Marks { seen: true, imported: true, rejected: true, cleared: false }).await?;
                 told.push("marked".into());
             }
+            "clear" => {
+                mailbox.mark(&[10], Marks { seen: false, imported: true, rejected: false, cleared: true }).await?;
+                told.push("cleared".into());
+            }
+            "notes" => {
+                mailbox.open_notes("TicketgateLease").await?;
+                told.push(format!("notes {:?}", uids(&mut mailbox).await?));
+            }
+            "append" => {
+                mailbox.append("TicketgateLease", b"A: b\r\n\r\n").await?;
+                told.push(format!("notes {:?}", uids(&mut mailbox).await?));
+            }
+            "remove" => {
+                mailbox.remove(&[1], false).await?;
+                told.push("removed".into());
+            }
             "move" => {
                 mailbox.move_to(&[10, 11], "Done & gone").await?;
                 told.push("moved".into());
@@ -166,6 +182,10 @@ async fn act(
         }
     }
     Ok(())
+}
+
+async fn uids(mailbox: &mut Mailbox) -> Result<Vec<u32>, ImapError> {
+    Ok(mailbox.notes().await?.iter().map(|note| note.uid).collect())
 }
 
 fn in_words(error: &ImapError) -> String {

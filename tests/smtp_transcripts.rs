@@ -1,6 +1,5 @@
 //! Sessions with the real server on a loopback port, written down in tests/transcripts (see its README).
 
-#[expect(dead_code, reason = "other tests use the rest")]
 #[path = "support/dns.rs"]
 mod name_server;
 mod smtp_support;

@@ -11,13 +11,11 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
+use super::consent::Job;
 use super::credential::{About, Credential, Flow};
 use super::problem::{Cause, Problem};
-use super::tokens::first;
-use super::{Account, AccountError, Accounts, Login, trouble};
+use super::{AccountError, Accounts};
 use crate::mail::Address;
-use crate::net::oauth::{Grant, OAuthError, ProviderConfig};
-use crate::store::rows::Wanted;
 
 /// Those that ended are remembered, so that whoever asked may hear of the end.
 const REMEMBERED: usize = 64;
@@ -124,7 +122,7 @@ impl Authorisations {
     }
 
     /// From now on it is not broken off; false where it has ended already.
-    fn concludes(&self, id: &str) -> bool {
+    pub fn concludes(&self, id: &str) -> bool {
         self.with(|entries| {
             let entry = entries.iter_mut().find(|entry| entry.shown.borrow().id == id && entry.waits());
             entry.map(|entry| entry.answered = true).is_some()
@@ -164,7 +162,7 @@ impl Entry {
 }
 
 /// One parameter of a URL, or of its path and query.
-fn parameter(url: &str, name: &str) -> Option<String> {
+pub(super) fn parameter(url: &str, name: &str) -> Option<String> {
     let query = url.split_once('?').map_or(url, |(_, query)| query);
     let query = query.split('#').next().unwrap_or_default();
     let mut found = url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
@@ -183,11 +181,10 @@ impl Accounts {
         let oauth_use = account.oauth.clone().ok_or_else(|| AccountError::NoOauth(channel.clone()))?;
         let refused = |problem| AccountError::Refused { channel: channel.clone(), problem };
         let (config, oauth) = self.provider(&oauth_use.provider).await.map_err(refused)?;
-        let failed = |error: OAuthError| refused(trouble::problem(&error, &config));
         let settings = self.setup().config.clone();
         let flow = flow.unwrap_or(oauth_use.flow);
         let now = self.0.clock.now();
-        let mut shown = Authorisation {
+        let shown = Authorisation {
             id: fresh_id().map_err(refused)?,
             channel: channel.clone(),
             flow,
@@ -198,112 +195,23 @@ impl Accounts {
             expires_at: now.saturating_add(settings.authorisation_timeout).unwrap_or(now),
             outcome: Outcome::Waiting,
         };
-        let (this, who, most) = (self.clone(), author.to_owned(), settings.max_authorisations);
-        let patience = settings.authorisation_timeout;
-        let task = match flow {
-            Flow::Code => {
-                let back = super::redirect::Back::open(&config).await.map_err(refused)?;
-                let hint = account.consenting().into_iter().next();
-                let request = oauth.begin_code(&back.url, hint.as_deref()).await.map_err(failed)?;
-                let state = parameter(&request.url, "state");
-                shown.url = Some(request.url);
-                let mut wait = self.0.authorisations.add(shown.clone(), state, most)?;
-                tokio::spawn(Box::pin(async move {
-                    let serving = back.serve(this.clone());
-                    let work = async {
-                        let grant = match tokio::time::timeout(patience, wait.answers.recv()).await {
-                            Ok(Some(to)) => oauth.finish_code(request.pending, &to).await,
-                            _ => Err(OAuthError::Expired),
-                        };
-                        this.conclude(&account, Flow::Code, &config, grant, &wait.shown, &who).await;
-                        // The browser is still to be told.
-                        tokio::time::sleep(super::redirect::LINGER).await;
-                    };
-                    tokio::select! { () = serving => {}, () = work => {} }
-                }))
-            }
-            Flow::Device => {
-                let request = oauth.begin_device().await.map_err(failed)?;
-                shown.user_code = Some(request.user_code);
-                shown.verification_url = Some(request.verification_url);
-                shown.verification_url_complete = request.verification_url_complete;
-                shown.expires_at = shown.expires_at.min(request.expires_at);
-                let wait = self.0.authorisations.add(shown.clone(), None, most)?;
-                tokio::spawn(Box::pin(async move {
-                    let grant = tokio::time::timeout(patience, oauth.finish_device(request.pending)).await;
-                    let grant = grant.unwrap_or(Err(OAuthError::Expired));
-                    this.conclude(&account, Flow::Device, &config, grant, &wait.shown, &who).await;
-                }))
-            }
-            Flow::App => {
-                let wait = self.0.authorisations.add(shown.clone(), None, most)?;
-                tokio::spawn(Box::pin(async move {
-                    let grant = oauth.app(&account.mailbox().to_string()).await;
-                    this.conclude(&account, Flow::App, &config, grant, &wait.shown, &who).await;
-                }))
-            }
+        let job = Job {
+            accounts: self.clone(),
+            account,
+            flow,
+            config,
+            oauth,
+            author: author.to_owned(),
+            patience: settings.authorisation_timeout,
+            most: settings.max_authorisations,
         };
-        self.0.authorisations.runs(&shown.id, task.abort_handle());
+        let begun = match flow {
+            Flow::Code => Box::pin(job.begin_code(shown)).await?,
+            Flow::Device => Box::pin(job.begin_device(shown)).await?,
+            Flow::App => job.begin_app(shown)?,
+        };
         tracing::info!(channel = %channel, flow = flow.as_str(), author, "an authorisation was begun");
-        Ok(shown)
-    }
-
-    /// Looks at what was granted, keeps it if all is well, and tells how it ended.
-    async fn conclude(
-        &self,
-        account: &Account,
-        flow: Flow,
-        config: &ProviderConfig,
-        grant: Result<Grant, OAuthError>,
-        shown: &watch::Sender<Authorisation>,
-        author: &str,
-    ) {
-        let id = shown.borrow().id.clone();
-        if !self.0.authorisations.concludes(&id) {
-            return;
-        }
-        let outcome = match grant {
-            Ok(grant) => self.accept(account, flow, config, grant, author).await,
-            Err(error) => Err(trouble::problem(&error, config)),
-        };
-        let outcome = match outcome {
-            Ok(about) => {
-                let by = about.account().unwrap_or("the application").to_owned();
-                tracing::info!(channel = %account.channel, by, "access to a mailbox was granted");
-                Outcome::Granted(Box::new(about))
-            }
-            Err(problem) => {
-                let cause = problem.cause.code();
-                tracing::warn!(channel = %account.channel, cause, said = %problem.said, "an authorisation was refused");
-                Outcome::Refused(problem)
-            }
-        };
-        shown.send_modify(|shown| shown.outcome = outcome);
-    }
-
-    async fn accept(
-        &self,
-        account: &Account,
-        flow: Flow,
-        config: &ProviderConfig,
-        grant: Grant,
-        author: &str,
-    ) -> Result<About, Problem> {
-        let token = first(config, flow, grant, self.0.clock.now());
-        if flow != Flow::App {
-            right_account(account, &token.about)?;
-        }
-        let login = Login::Bearer { user: account.user.clone(), token: token.access.clone() };
-        (self.0.probe)(account.channel.clone(), login).await?;
-        let about = token.about.clone();
-        self.replace(&account.channel, Credential::Token(Box::new(token))).await?;
-        let (this, channel, author) = (self.clone(), account.channel.clone(), author.to_owned());
-        super::tokens::blocking(move || {
-            let wanted = this.want(&channel, Wanted::Connected, &author);
-            wanted.map_err(|error| Problem::new(Cause::DiskLow, error.to_string()))
-        })
-        .await?;
-        Ok(about)
+        Ok(begun)
     }
 
     /// Puts a credential that works in the place of whatever was there.
@@ -357,26 +265,7 @@ async fn concluded(mut shown: watch::Receiver<Authorisation>, patience: Duration
     let ended = shown.wait_for(|shown| !matches!(shown.outcome, Outcome::Waiting));
     // Whether it ended or not, what is known now is the answer.
     let _ = tokio::time::timeout(patience, ended).await.map(drop);
-    let now = shown.borrow().clone();
-    now
-}
-
-/// The account that consented is the mailbox's own, or the one it was granted to (R4).
-fn right_account(account: &Account, about: &About) -> Result<(), Problem> {
-    let wanted = account.consenting();
-    let names: Vec<&str> = wanted.iter().map(String::as_str).collect();
-    if about.is_one_of(&names) {
-        return Ok(());
-    }
-    let expected = names.join(" or ");
-    let said = match about.account() {
-        Some(name) => format!("{name} has signed in, and the mailbox is {expected}'s; nothing was stored"),
-        None => format!(
-            "the provider does not say who has signed in, and it has to be {expected}; \
-             ask for the scopes openid and email; nothing was stored"
-        ),
-    };
-    Err(Problem::new(Cause::WrongAccount, said))
+    Authorisation::clone(&shown.borrow())
 }
 
 fn fresh_id() -> Result<String, Problem> {

@@ -64,6 +64,8 @@ impl Accounts {
             since: now,
             next_try: None,
             last_look: None,
+            next_look: None,
+            labels_refused: false,
             waiting: 0,
             warnings: Vec::new(),
         }

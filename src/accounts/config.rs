@@ -44,7 +44,7 @@ impl Config {
         let mut faults = Vec::new();
         let (second, minute, day) = (Duration::from_secs(1), Duration::from_secs(60), Duration::from_secs(86_400));
         let waits = [
-            ("authorisation_timeout", self.authorisation_timeout, second * 10, day),
+            ("authorisation_timeout", self.authorisation_timeout, second * 10, minute * 60),
             ("refresh_before", self.refresh_before, second, minute * 60),
             ("warn_before", self.warn_before, Duration::ZERO, day * 365),
         ];

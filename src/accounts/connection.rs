@@ -45,6 +45,10 @@ pub struct Connection {
     pub next_try: Option<Timestamp>,
     /// When the mailbox was last looked into.
     pub last_look: Option<Timestamp>,
+    /// When the next look begins at the latest; news may come sooner.
+    pub next_look: Option<Timestamp>,
+    /// The server has refused to set labels; they stay owed.
+    pub labels_refused: bool,
     /// Mails that wait for the rate to let them through.
     pub waiting: u64,
     /// What is not wrong enough to stop anything, such as a server that cannot keep labels.

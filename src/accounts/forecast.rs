@@ -156,7 +156,7 @@ mod tests {
         let client = |issuer| Client { issuer, ..Client::default() };
         let told = |day, extends| About { refresh_expires_at: Some(at(day)), refresh_extends: extends, ..token() };
         let secret = Client { secret_expires: Some(at(30)), certificate_expires: Some(at(20)), ..Client::default() };
-        let table: Vec<(Option<About>, Client, Use, Vec<(&str, i64)>)> = vec![
+        let table = [
             (None, Client::default(), Use::Connected, vec![]),
             (Some(token()), client(Issuer::Other), Use::Idle, vec![]),
             (Some(token()), client(Issuer::Microsoft), Use::Connected, vec![]),

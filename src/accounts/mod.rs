@@ -8,6 +8,7 @@ mod authorise;
 mod board;
 mod config;
 pub mod connection;
+mod consent;
 mod credential;
 mod forecast;
 pub mod problem;
@@ -277,3 +278,6 @@ fn password_of_file(account: &Account) -> Result<Login, Problem> {
     }
     Ok(Login::Password { user: account.user.clone(), password: password.to_owned().into() })
 }
+
+#[cfg(test)]
+mod tests;

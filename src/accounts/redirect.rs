@@ -66,13 +66,8 @@ impl Back {
 
 /// Whether a redirect URL leads to this machine only.
 pub fn is_loopback(url: &Url) -> bool {
-    url.scheme() == "http"
-        && match url.host() {
-            Some(Host::Domain(name)) => name == "localhost",
-            Some(Host::Ipv4(ip)) => ip.is_loopback(),
-            Some(Host::Ipv6(ip)) => ip.is_loopback(),
-            None => false,
-        }
+    let host = url.host_str().map(|host| host.trim_matches(['[', ']']));
+    url.scheme() == "http" && host.is_some_and(crate::net::connect::is_loopback)
 }
 
 impl Accounts {

@@ -152,6 +152,10 @@ impl Accounts {
         let now = self.0.clock.now();
         match answer {
             Ok(grant) => {
+                let lacks = match &token {
+                    Some(token) if token.about.flow != Flow::App => oauth.missing_scopes(&grant),
+                    _ => Vec::new(),
+                };
                 let fresh = match &token {
                     Some(token) => token.renewed(grant, now),
                     None => first(&config, Flow::App, grant, now),
@@ -160,7 +164,11 @@ impl Accounts {
                 (turn.held_off, turn.backoff) = (None, Backoff::new(RETRY.0, RETRY.1));
                 self.count(account, "refreshed");
                 tracing::debug!(channel = %account.channel, expires_at = %kept.about.expires_at, "a token was renewed");
-                Ok(kept.access)
+                if lacks.is_empty() {
+                    Ok(kept.access)
+                } else {
+                    Err(trouble::problem(&OAuthError::ScopeMissing(lacks), &config))
+                }
             }
             Err(error) => self.failed(account, &error, &config, token, turn, unfinished),
         }

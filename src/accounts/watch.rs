@@ -79,8 +79,8 @@ impl Accounts {
     /// Reads what was not read yet, shows every end in the metrics, and tells of the near ones.
     pub async fn look_at_credentials(&self) {
         let mut looks = JoinSet::new();
-        for account in self.setup().accounts.iter().filter(|account| account.oauth.is_some()).cloned() {
-            let this = self.clone();
+        for account in self.setup().accounts.iter().filter(|account| account.oauth.is_some()) {
+            let (this, account) = (self.clone(), account.clone());
             looks.spawn(Box::pin(async move { this.look_at(&account).await }));
         }
         while looks.join_next().await.is_some() {}

@@ -86,7 +86,7 @@ pub(super) async fn erase(
     Ok(Json(Done { done: true }))
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body)
         .map_err(|error| Problem::unusable(format!("the body is not what is expected: {error}")))
 }

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::response::Json;
 
 use super::act::{author, parse_or_none};
+use super::channels::{channel_json, may_disconnect};
 use super::credential::{Answer, AuthorisationJson, ConnectAnswer};
 use super::problem::Problem;
 use super::read::{Part, part};
@@ -36,7 +37,7 @@ pub(super) async fn connect(
     let by_oauth = admin.accounts.credential(&channel).is_some_and(|credential| credential.kind == "oauth");
     if flow.is_some() || (by_oauth && asked.password.is_none()) {
         let begun = admin.accounts.authorise(&channel, flow, &author).await.map_err(refused)?;
-        return Ok(Json(ConnectAnswer::Begun { authorisation: begun.into() }));
+        return Ok(Json(ConnectAnswer::Begun { authorisation: Box::new(begun.into()) }));
     }
     admin.accounts.connect(&channel, asked.password.map(Into::into), &author).await.map_err(refused)?;
     let Json(shown) = show(&admin, &channel)?;
@@ -114,7 +115,10 @@ pub(super) async fn order(
     let wanted = match order.as_str() {
         "pause" => Wanted::Paused,
         "resume" => Wanted::Connected,
-        "disconnect" => Wanted::Disconnected,
+        "disconnect" => {
+            may_disconnect(&admin, &channel)?;
+            Wanted::Disconnected
+        }
         "look" | "sweep" => {
             admin.accounts.order(&channel, |orders| match order.as_str() {
                 "look" => orders.look += 1,
@@ -143,10 +147,7 @@ fn channel(admin: &Admin, text: String) -> Result<Address, Problem> {
 }
 
 fn show(admin: &Admin, address: &Address) -> Result<Json<ChannelJson>, Problem> {
-    let directory = admin.directory.load();
-    let channel = directory.by_address(&address.to_string());
-    let channel = channel.ok_or_else(|| Problem::trouble(format!("{address} is no channel any more")))?;
-    Ok(Json(ChannelJson::of(channel, &directory, &admin.accounts)))
+    channel_json(admin, address).map(Json)
 }
 
 pub(super) fn refused(error: AccountError) -> Problem {

@@ -124,7 +124,7 @@ impl From<Authorisation> for AuthorisationJson {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum ConnectAnswer {
-    Begun { authorisation: AuthorisationJson },
+    Begun { authorisation: Box<AuthorisationJson> },
     Connected(Box<ChannelJson>),
 }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::outbox::DeliveryJson;
 use super::types::{Person, RowJson, TraceJson};
 use crate::desk::{EntryView, MailView};
 use crate::mail::message::{Bounce, Mailbox};
@@ -14,7 +15,8 @@ use crate::store::rows::{EntryKind, EntryRow, SeenRow};
 pub struct EntryJson {
     pub seq: u64,
     pub id: String,
-    /// `opened`, `appended`, `reported`, `duplicate`, `dropped`, `rejected`, `quarantined`; `noted` for a note.
+    /// `opened`, `appended`, `reported`, `duplicate`, `dropped`, `rejected`, `quarantined`; `relayed` for mail
+    /// that leaves and belongs to no ticket; `noted` for a note.
     pub filing: String,
     pub reason: Option<String>,
     pub ticket: Option<u64>,
@@ -45,8 +47,11 @@ pub struct EntryJson {
     pub also_seen: Vec<SeenJson>,
     pub size: u64,
     pub sha256: String,
-    /// Who wrote a note.
+    /// Who wrote a note, or sent a mail.
     pub author: Option<String>,
+    /// What became of a mail that leaves, for each recipient; empty for others.
+    #[serde(default)]
+    pub delivery: Vec<DeliveryJson>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -115,6 +120,8 @@ impl From<EntryView> for EntryJson {
     fn from(view: EntryView) -> Self {
         let row = view.row;
         let mut json = Self::of_row(&row);
+        let due = view.due.unwrap_or(row.received_at);
+        json.delivery = view.delivery.into_iter().map(|to| DeliveryJson::of(to, due)).collect();
         match view.mail {
             Some(mail) => json.add_mail(mail),
             None => json.text = row.note.clone().unwrap_or_default(),
@@ -167,6 +174,7 @@ impl EntryJson {
             size: row.size,
             sha256: row.sha256.clone(),
             author: row.author.clone(),
+            delivery: Vec::new(),
         }
     }
 
@@ -230,6 +238,8 @@ impl From<EntryRow> for RowJson {
             from: row.from,
             subject: row.subject,
             size: row.size,
+            door: row.door,
+            mailbox: None,
             trace: trace.collect(),
         }
     }

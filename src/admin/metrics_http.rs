@@ -10,6 +10,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 
+use crate::store::rows::OutboxState;
+use crate::store::{Every, OutboxFilter};
+
 use super::Admin;
 use super::listener::LimitedTcp;
 use super::status::not_ready;
@@ -87,6 +90,14 @@ impl Probe {
             damaged: stats.damaged,
             last_flush: stats.last_flush,
         });
+        let oldest = self.admin.board.now().oldest;
+        let age = oldest.and_then(|oldest| Duration::try_from(now.duration_since(oldest)).ok());
+        metrics.outbox_oldest(age.unwrap_or_default());
+        let held = OutboxFilter { state: Some(OutboxState::Held), limit: 1000, ..OutboxFilter::default() };
+        let held = store.outbox(&held).map_or(0, |rows| rows.len());
+        let brakes = store.brakes(1000).unwrap_or_default();
+        let suppressed = store.suppressions(Every::Suppressed, 10_000).map_or(0, |rows| rows.len());
+        metrics.outbox_keeps(held as u64, brakes.len() as u64, suppressed as u64);
         let health = |good: bool| if good { Health::Good } else { Health::Bad };
         let ready = not_ready(&self.admin, stats.free_bytes).is_none();
         metrics.health_is(health(!store.watch().borrow().broken), health(ready));

@@ -3,6 +3,7 @@
 //! Owns the protocol and its types. Must not know: SMTP, how mail is filed, the engine under the store.
 
 mod act;
+pub mod channels;
 mod config;
 mod connections;
 pub mod credential;
@@ -10,8 +11,11 @@ pub mod entry;
 mod events;
 mod listener;
 pub mod metrics_http;
+pub mod outbox;
+mod outbox_status;
 pub mod problem;
 mod read;
+pub mod replies;
 mod routes;
 pub mod secrets;
 mod status;
@@ -31,7 +35,9 @@ pub use routes::openapi;
 
 use crate::accounts::Accounts;
 use crate::clock::Clock;
-use crate::desk::Desk;
+use crate::desk::{Desk, Replies};
+use crate::outbox::Board;
+use crate::relay::Relays;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::ticket::Directory;
@@ -42,9 +48,13 @@ use problem::Problem;
 #[derive(Clone, Debug)]
 pub struct Admin {
     pub desk: Desk,
+    pub replies: Replies,
     pub store: Store,
     pub directory: Arc<ArcSwap<Directory>>,
     pub accounts: Accounts,
+    /// What the outbox shows of itself, and the relays that mail can be sent by.
+    pub board: Board,
+    pub relays: Relays,
     /// Sign the addresses under which replies come back to their ticket.
     pub keys: TokenKeys,
     pub clock: Clock,

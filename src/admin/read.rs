@@ -8,11 +8,15 @@ use axum::response::{Json, Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use super::channels::ledger_json;
 use super::entry::EntryJson;
 use super::problem::Problem;
-use super::types::{EntryPage, Explanation, RejectPage, TicketDetail, TicketJson, TicketList, state_from_word};
+use super::types::{
+    EntryPage, Explanation, RejectPage, RowJson, TicketDetail, TicketJson, TicketList, state_from_word,
+};
 use super::{Admin, blocking};
 use crate::desk::DeskError;
+use crate::mail::Address;
 use crate::store::TicketFilter;
 use crate::store::rows::TicketRow;
 
@@ -146,8 +150,17 @@ pub(super) async fn explain(
     query: Parameters<ExplainQuery>,
 ) -> Result<Json<Explanation>, Problem> {
     let query = given(query)?;
-    let rows = blocking(move || admin.desk.explain(&query.message_id)).await?;
-    Ok(Json(Explanation { entries: rows.into_iter().map(Into::into).collect() }))
+    let (desk, accounts) = (admin.desk.clone(), admin.accounts.clone());
+    let rows = blocking(move || {
+        let rows = desk.explain(&query.message_id)?;
+        rows.into_iter().map(|row| desk.ledger_row(&row).map(|ledger| (row, ledger))).collect::<Result<Vec<_>, _>>()
+    });
+    let told = rows.await?.into_iter().map(|(row, ledger)| {
+        let connection = Address::parse(&row.channel).ok().and_then(|channel| accounts.connection(&channel));
+        let mailbox = ledger.map(|ledger| ledger_json(ledger, connection.as_ref()));
+        RowJson { mailbox, ..row.into() }
+    });
+    Ok(Json(Explanation { entries: told.collect() }))
 }
 
 /// The parameters of a query, or what is wrong with them.
@@ -160,7 +173,7 @@ pub(super) fn part<T>(path: Part<T>) -> Result<T, Problem> {
     path.map(|Path(part)| part).map_err(|error| Problem::unusable(error.body_text()))
 }
 
-fn limit(asked: Option<usize>) -> Result<usize, Problem> {
+pub(super) fn limit(asked: Option<usize>) -> Result<usize, Problem> {
     match asked {
         None => Ok(DEFAULT_LIMIT),
         Some(limit @ 1..=MAX_LIMIT) => Ok(limit),

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::Method;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Router};
 use utoipa::OpenApi;
 
 use super::problem::Problem;
-use super::{Admin, Peer, Role, act, connections, events, read, secrets, status};
+use super::{Admin, Peer, Role, act, channels, connections, events, outbox, read, replies, secrets, status};
 
-/// The largest body of a request.
+/// The largest body of a request, but for an answer with its attachments, which has a limit of its own.
 const MAX_BODY: usize = 64 << 10;
 
 #[derive(OpenApi)]
@@ -31,6 +31,10 @@ const MAX_BODY: usize = 64 << 10;
         read::rejects,
         read::explain,
         events::events,
+        channels::show,
+        channels::ledger,
+        channels::parity,
+        channels::make_default,
         connections::connect,
         connections::order,
         connections::authorisation,
@@ -39,11 +43,19 @@ const MAX_BODY: usize = 64 << 10;
         secrets::secrets,
         secrets::rotate,
         act::note,
+        replies::reply,
         act::close,
         act::reopen,
         act::merge,
         act::retry,
         act::erase,
+        outbox::list,
+        outbox::show,
+        outbox::order,
+        outbox::loops,
+        outbox::release,
+        outbox::suppressions,
+        outbox::clear,
         description
     )
 )]
@@ -59,6 +71,10 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Admin>)> {
     vec![
         ("/v1/status", get(status::status)),
         ("/v1/channels", get(status::channels)),
+        ("/v1/channels/{address}", get(channels::show)),
+        ("/v1/channels/{address}/ledger", get(channels::ledger)),
+        ("/v1/channels/{address}/parity", get(channels::parity)),
+        ("/v1/channels/{address}/default", post(channels::make_default)),
         ("/v1/channels/{address}/connect", post(connections::connect)),
         ("/v1/channels/{address}/{order}", post(connections::order)),
         ("/v1/channels/{address}/authorisations/{id}", get(connections::authorisation).delete(connections::cancel)),
@@ -68,6 +84,7 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Admin>)> {
         ("/v1/tickets", get(read::tickets)),
         ("/v1/tickets/{number}", get(read::ticket)),
         ("/v1/tickets/{number}/notes", post(act::note)),
+        ("/v1/tickets/{number}/replies", post(replies::reply)),
         ("/v1/tickets/{number}/close", post(act::close)),
         ("/v1/tickets/{number}/reopen", post(act::reopen)),
         ("/v1/tickets/{number}/merge", post(act::merge)),
@@ -77,6 +94,13 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Admin>)> {
         ("/v1/entries/{id}/attachments/{n}", get(read::attachment)),
         ("/v1/entries/{id}/retry", post(act::retry)),
         ("/v1/entries/{id}/erase", post(act::erase)),
+        ("/v1/outbox", get(outbox::list)),
+        ("/v1/outbox/{id}", get(outbox::show)),
+        ("/v1/outbox/{id}/{order}", post(outbox::order)),
+        ("/v1/loops", get(outbox::loops)),
+        ("/v1/loops/{id}/release", post(outbox::release)),
+        ("/v1/suppressions", get(outbox::suppressions)),
+        ("/v1/suppressions/{address}/clear", post(outbox::clear)),
         ("/v1/rejects", get(read::rejects)),
         ("/v1/explain", get(read::explain)),
         ("/v1/events", get(events::events)),
@@ -93,6 +117,7 @@ pub(super) fn router(admin: Admin, timeout: Duration) -> Router {
         .layer(middleware::from_fn_with_state(timeout, in_time))
         .layer(middleware::from_fn(allowed))
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(Extension(replies::Memory::default()))
         .with_state(admin)
 }
 

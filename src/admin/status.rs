@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use super::credential::warning;
 use super::problem::Problem;
 use super::types::{ChannelJson, ChannelList, ListenerJson, ProblemJson, SpoolJson, Status, StoreJson};
-use super::{Admin, blocking};
+use super::{Admin, blocking, outbox_status};
 use crate::accounts::{Connection, State as Condition};
 use crate::mail::Address;
 use crate::store::Stats;
+use crate::ticket::Directory;
 use crate::units::show_duration;
 
 /// A mail that waits longer than this for filing is a problem.
@@ -18,11 +19,16 @@ const LATE: std::time::Duration = std::time::Duration::from_secs(300);
 
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
 pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Status>, Problem> {
-    let store = admin.store.clone();
-    let stats = blocking(move || Ok(store.stats())).await?;
+    let (store, desk) = (admin.store.clone(), admin.desk.clone());
+    let read = move || Ok((store.stats(), desk.brakes()?, store.default_channel()?));
+    let (stats, brakes, chosen) = blocking(read).await?;
+    let board = admin.board.now();
+    let directory = admin.directory.load();
     let mut problems = problems(&stats, room(&admin), admin.about.low_water_bytes, admin.clock.now());
     problems.extend(connection_problems(admin.accounts.connections()));
+    problems.extend(outbox_status::problems(&board, &brakes, admin.clock.now()));
     problems.extend(credential_warnings(&admin));
+    problems.extend(chosen.and_then(|chosen| default_gone(&chosen, &directory)));
     let listeners = admin.about.listeners.iter();
     Ok(Json(Status {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -30,7 +36,8 @@ pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Status>, P
         pid: std::process::id(),
         started_at: admin.about.started_at.to_string(),
         ready: not_ready(&admin, stats.free_bytes).is_none(),
-        channels: admin.directory.load().channels().len() as u64,
+        channels: directory.channels().len() as u64,
+        default_channel: directory.default_channel().map(|channel| channel.address.to_string()),
         listeners: listeners
             .map(|(name, address)| ListenerJson { name: name.clone(), address: address.to_string() })
             .collect(),
@@ -39,6 +46,7 @@ pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Status>, P
             bytes: stats.spool.bytes,
             oldest_received_at: stats.spool.oldest.map(|at| at.to_string()),
         },
+        outbox: outbox_status::status(&board, brakes.len()),
         store: StoreJson {
             tickets: stats.tickets,
             seq: stats.seq,
@@ -84,6 +92,19 @@ enum Room {
 /// What the store says, so that readiness and the list of problems tell the same.
 fn room(admin: &Admin) -> Room {
     if admin.store.has_room(0) { Room::Enough } else { Room::Low }
+}
+
+/// The default channel that somebody chose may have left the configuration since.
+fn default_gone(chosen: &str, directory: &Directory) -> Option<ProblemJson> {
+    if directory.by_address(chosen).is_some() {
+        return None;
+    }
+    let instead = directory.default_channel().map_or("none".into(), |channel| channel.address.to_string());
+    Some(ProblemJson {
+        code: "default_channel_gone".into(),
+        said: format!("{chosen} was made the default channel and is no longer configured; {instead} is it meanwhile"),
+        action: "choose one with `ticketgate channels default ADDRESS`, or configure that one again".into(),
+    })
 }
 
 /// What is wrong with mailboxes, each with its address.

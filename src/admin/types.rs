@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::channels::LedgerJson;
 use super::credential::CredentialJson;
 use super::entry::EntryJson;
+pub use super::outbox_status::OutboxStatus;
 use crate::accounts::{Accounts, Connection, State};
 use crate::store::rows::{EventRow, TicketRow, TicketState};
 use crate::ticket::channel::AuthPolicy;
@@ -96,6 +98,12 @@ pub struct RowJson {
     pub from: String,
     pub subject: String,
     pub size: u64,
+    /// The word of the door that it came by: `smtp`, `imap` …
+    #[serde(default)]
+    pub door: String,
+    /// Of a mail that was pulled, where `explain` tells of it: its row in the ledger of its mailbox.
+    #[serde(default)]
+    pub mailbox: Option<LedgerJson>,
     pub trace: Vec<TraceJson>,
 }
 
@@ -148,6 +156,8 @@ pub struct ConnectionJson {
     pub problem: Option<ProblemJson>,
     pub next_try: Option<String>,
     pub last_look: Option<String>,
+    /// When the next look begins at the latest; news may come sooner.
+    pub next_look: Option<String>,
     /// Mails that wait for the rate to let them through.
     pub waiting: u64,
     pub warnings: Vec<String>,
@@ -180,9 +190,13 @@ pub struct Status {
     pub started_at: String,
     pub ready: bool,
     pub channels: u64,
+    /// The channel that takes mail for the postmaster.
+    pub default_channel: Option<String>,
     /// Where the daemon listens, by name.
     pub listeners: Vec<ListenerJson>,
     pub spool: SpoolJson,
+    #[serde(default)]
+    pub outbox: OutboxStatus,
     pub store: StoreJson,
     /// What is wrong, and what to do.
     pub problems: Vec<ProblemJson>,
@@ -352,6 +366,7 @@ impl From<Connection> for ConnectionJson {
             problem,
             next_try: connection.next_try.map(|at| at.to_string()),
             last_look: connection.last_look.map(|at| at.to_string()),
+            next_look: connection.next_look.map(|at| at.to_string()),
             waiting: connection.waiting,
             warnings: connection.warnings,
             credential: None,

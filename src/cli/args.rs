@@ -77,12 +77,21 @@ pub enum Command {
         /// The support address
         address: String,
     },
-    /// Tickets: list, show, note, close, reopen, merge
+    /// Tickets: list, show, reply, note, close, reopen, merge
     #[command(subcommand)]
     Tickets(TicketCommand),
     /// Mail that was rejected, quarantined or dropped, and why
     #[command(subcommand)]
     Rejects(RejectCommand),
+    /// Mail that waits to leave, and what became of mail that left
+    #[command(subcommand)]
+    Outbox(OutboxCommand),
+    /// Loop brakes that have tripped
+    #[command(subcommand)]
+    Loops(LoopCommand),
+    /// Addresses that nothing is sent to, because they failed or complained
+    #[command(subcommand)]
+    Suppressions(SuppressionCommand),
     /// The keys that passwords and tokens are encrypted with
     #[command(subcommand)]
     Secrets(SecretCommand),
@@ -129,8 +138,23 @@ pub enum Command {
 pub enum ChannelCommand {
     /// All support addresses, with the state of their mailboxes
     List,
-    /// One support address with its mailbox and its credential
+    /// One of them with everything that is known of its mailbox
     Show { address: String },
+    /// What became of every mail that was seen in a mailbox
+    Ledger {
+        address: String,
+        #[command(flatten)]
+        filter: LedgerFilter,
+    },
+    /// What came by forwarding and what by the mailbox, and whether forwarding can be switched off
+    Parity {
+        address: String,
+        /// The period up to now, such as 12h or 7d, at most 92d
+        #[arg(long, value_name = "PERIOD", default_value = "7d")]
+        since: String,
+    },
+    /// Make it the one that takes mail for the postmaster, whatever the configuration says
+    Default { address: String },
     /// Stop fetching for a while
     Pause { address: String },
     /// Go on fetching where it stopped
@@ -141,12 +165,29 @@ pub enum ChannelCommand {
     Sweep { address: String },
 }
 
+#[derive(Debug, Args)]
+pub struct LedgerFilter {
+    /// Only these
+    #[arg(long, value_parser = ["waiting", "imported", "rejected", "read_elsewhere", "gone", "known"])]
+    pub state: Option<String>,
+    /// Only mails with a higher UID
+    #[arg(long, value_name = "UID", default_value_t = 0)]
+    pub after: u32,
+    /// At most this many
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub limit: u64,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum TicketCommand {
     /// Tickets, the newest first
     List(TicketFilter),
     /// One ticket with its entries
     Show { number: u64 },
+    /// Answer by mail, from the ticket's support address
+    #[command(after_help = "Without --text and --file the text is read from standard input. The answer goes to the \
+        requester unless --to says otherwise.")]
+    Reply(Reply),
     /// Add a note, which only your team sees
     Note {
         number: u64,
@@ -166,6 +207,47 @@ pub enum TicketCommand {
 }
 
 #[derive(Debug, Args)]
+pub struct Reply {
+    pub number: u64,
+    /// The text
+    #[arg(long, value_name = "TEXT")]
+    pub text: Option<String>,
+    /// A file that holds the text; "-" is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "text")]
+    pub file: Option<PathBuf>,
+    /// The text is Markdown, and is sent as HTML as well
+    #[arg(long)]
+    pub markdown: bool,
+    /// A file to attach; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub attach: Vec<PathBuf>,
+    /// Send it to this address instead of the requester; may be given several times
+    #[arg(long, value_name = "ADDRESS")]
+    pub to: Vec<String>,
+    /// Send a copy to this address; may be given several times
+    #[arg(long, value_name = "ADDRESS")]
+    pub cc: Vec<String>,
+    /// Send a copy to everybody who takes part in the ticket
+    #[arg(long)]
+    pub everybody: bool,
+    /// The subject, if not "Re:" and the ticket's title
+    #[arg(long, value_name = "TEXT")]
+    pub subject: Option<String>,
+    /// The sender's name as recipients see it, if not that of the support address
+    #[arg(long, value_name = "NAME")]
+    pub from_name: Option<String>,
+    /// Quote the customer's last mail below
+    #[arg(long)]
+    pub quote: bool,
+    /// Close the ticket with it
+    #[arg(long)]
+    pub close: bool,
+    /// An idempotency key: the same answer under the same key is sent once
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub struct TicketFilter {
     /// Only these: open, closed or merged
     #[arg(long, value_parser = ["open", "closed", "merged"])]
@@ -182,6 +264,76 @@ pub struct TicketFilter {
     /// At most this many
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub limit: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum OutboxCommand {
+    /// Mails, the newest first
+    List(OutboxFilter),
+    /// One mail with its recipients
+    Show {
+        /// The id of the mail's entry
+        mail: String,
+    },
+    /// Try a mail now; recipients that have failed are tried again
+    Retry { mail: String },
+    /// Hold a mail back until it is released
+    Hold { mail: String },
+    /// Let a mail go that was held
+    Release { mail: String },
+    /// Take a mail back, for all recipients that it has not reached
+    Cancel { mail: String },
+    /// Send a mail by another relay
+    Reroute {
+        mail: String,
+        /// The name of a [[relay]]
+        relay: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct OutboxFilter {
+    /// Only these: waiting, held, done or cancelled
+    #[arg(long, value_parser = ["waiting", "held", "done", "cancelled"])]
+    pub state: Option<String>,
+    /// Only mail of this support address
+    #[arg(long, value_name = "ADDRESS")]
+    pub channel: Option<String>,
+    /// Only mail of this ticket
+    #[arg(long, value_name = "NUMBER")]
+    pub ticket: Option<u64>,
+    /// Only mail of people, or only automatic mail
+    #[arg(long, value_parser = ["person", "automatic"])]
+    pub class: Option<String>,
+    /// Only mails with a lower seq
+    #[arg(long, value_name = "SEQ")]
+    pub before: Option<u64>,
+    /// At most this many
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub limit: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LoopCommand {
+    /// Those that have tripped, and what they hold
+    List,
+    /// Let the mail go that a brake holds; it counts anew
+    Release {
+        /// The brake's id
+        brake: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SuppressionCommand {
+    /// Addresses that nothing is sent to
+    List {
+        /// Also addresses that have failed less often
+        #[arg(long)]
+        all: bool,
+    },
+    /// Send to an address again
+    Clear { address: String },
 }
 
 #[derive(Debug, Subcommand)]

@@ -26,17 +26,17 @@ pub(super) enum Until {
     Ended,
 }
 
-pub(super) fn lead(client: &Client, out: &mut Output, begun: AuthorisationJson, until: Until) -> Result<(), CliError> {
+pub(super) fn lead(client: &Client, out: &mut Output, begun: &AuthorisationJson, until: Until) -> Result<(), CliError> {
     let path = format!("/v1/channels/{}/authorisations/{}", escape(&begun.channel), escape(&begun.id));
     if out.wants_json() {
-        line(out, &json!({"authorisation": &begun}))?;
+        line(out, &json!({"authorisation": begun}))?;
     } else {
-        instruct(out, &begun)?;
+        instruct(out, begun)?;
     }
     if until == Until::Begun {
         return if out.wants_json() { Ok(()) } else { out.line(&format!("The authorisation is {}.", begun.id)) };
     }
-    let (typed, keep) = typed(&begun);
+    let (typed, keep) = typed(begun);
     let ended = loop {
         match typed.recv_timeout(EVERY) {
             Ok(pasted) => {

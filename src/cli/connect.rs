@@ -41,7 +41,7 @@ pub(super) fn connect(client: &Client, out: &mut Output, asked: &Asked<'_>) -> R
         let ConnectAnswer::Begun { authorisation } = begun else {
             return Err(CliError::new("the daemon began no authorisation", "use the command of the daemon's version"));
         };
-        return authorise::lead(client, out, authorisation, asked.until);
+        return authorise::lead(client, out, &authorisation, asked.until);
     }
     let password = match asked.from {
         PasswordFrom::Known => None,

@@ -1,6 +1,9 @@
-//! `ticketgate demo`: the daemon in a temporary directory, real mail sent to it over SMTP, and what became of it.
+//! `ticketgate demo`: the daemon in a temporary directory, real mail sent to it over SMTP, what became of it, and an
+//! answer on its way out.
 //!
 //! It uses the same doors as everybody: a real SMTP connection in, the admin socket out.
+
+mod answer;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
@@ -95,7 +98,7 @@ pub fn demo(runtime: &Runtime, afterwards: Afterwards) -> Result<(), CliError> {
 fn in_directory(runtime: &Runtime, dir: &Path, afterwards: Afterwards, out: &mut Output) -> Result<(), CliError> {
     let failed = |trouble: gateway::GatewayError| CliError::new(trouble, "free some space or memory and try again");
     let gateway = runtime.block_on(gateway::start(gateway::demo_config(dir))).map_err(failed)?;
-    let mut shown = show(runtime, &gateway, out);
+    let mut shown = show(runtime, &gateway, &dir.join("data/outbound"), out);
     if shown.is_ok() && afterwards == Afterwards::Stay {
         shown = stay(runtime, &gateway, out);
     }
@@ -110,7 +113,7 @@ fn stay(runtime: &Runtime, gateway: &Gateway, out: &mut Output) -> Result<(), Cl
     Ok(())
 }
 
-fn show(runtime: &Runtime, gateway: &Gateway, out: &mut Output) -> Result<(), CliError> {
+fn show(runtime: &Runtime, gateway: &Gateway, outbound: &Path, out: &mut Output) -> Result<(), CliError> {
     let smtp = smtp_address(gateway)?;
     out.line(&format!("ticketgate listens for SMTP on {smtp}. Four mails go to support@localhost:\n"))?;
     for (number, mail) in MAILS.iter().enumerate() {
@@ -129,10 +132,12 @@ fn show(runtime: &Runtime, gateway: &Gateway, out: &mut Output) -> Result<(), Cl
     out.line(&format!("\nThe ticket (as \"ticketgate tickets show {number}\" tells it):\n"))?;
     show_ticket(out, &detail)?;
     reply_by_token(runtime, smtp, &client, &detail, out)?;
+    answer::show(&client, number, outbound, out)?;
     out.line(
         "\nTry next:\n  ticketgate demo --stay        the same, and the daemon goes on running\n  \
          ticketgate run                the daemon, on 127.0.0.1:2525\n  \
          ticketgate tickets list       what came in\n  \
+         ticketgate tickets reply 1 --text Hello\n                                an answer\n  \
          ticketgate explain fire-1@customer.example\n                                why that mail went where it went",
     )
 }

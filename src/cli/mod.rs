@@ -4,15 +4,18 @@
 
 pub mod args;
 mod authorise;
+mod channels;
 mod client;
 mod connect;
 pub mod demo;
 mod export;
 mod feed;
 mod offline;
+mod outbox;
 mod output;
 mod paper;
 mod rejects;
+mod reply;
 mod secrets;
 mod status;
 mod table;
@@ -71,6 +74,9 @@ pub fn execute(command: Command, reach: &Reach) -> Result<(), CliError> {
         Command::Disconnect { address } => connect::order(&Client::reach(reach)?, &mut out, &address, "disconnect"),
         Command::Tickets(command) => execute_tickets(command, &Client::reach(reach)?, &mut out),
         Command::Rejects(command) => execute_rejects(command, &Client::reach(reach)?, &mut out),
+        Command::Outbox(command) => outbox::outbox(command, &Client::reach(reach)?, &mut out),
+        Command::Loops(command) => outbox::loops(command, &Client::reach(reach)?, &mut out),
+        Command::Suppressions(command) => outbox::suppressions(command, &Client::reach(reach)?, &mut out),
         Command::Secrets(command) => secrets::execute(command, &Client::reach(reach)?, &mut out),
         Command::Explain { message_id } => rejects::explain(&Client::reach(reach)?, &mut out, &message_id),
         Command::Export { after, follow } => export::export(&Client::reach(reach)?, &mut out, after, follow),
@@ -82,7 +88,10 @@ pub fn execute(command: Command, reach: &Reach) -> Result<(), CliError> {
 fn execute_channels(command: ChannelCommand, client: &Client, out: &mut Output) -> Result<(), CliError> {
     match command {
         ChannelCommand::List => status::channels(client, out),
-        ChannelCommand::Show { address } => status::channel(client, out, &address),
+        ChannelCommand::Show { address } => channels::show(client, out, &address),
+        ChannelCommand::Ledger { address, filter } => channels::ledger(client, out, &address, &filter),
+        ChannelCommand::Parity { address, since } => channels::parity(client, out, &address, &since),
+        ChannelCommand::Default { address } => channels::make_default(client, out, &address),
         ChannelCommand::Pause { address } => connect::order(client, out, &address, "pause"),
         ChannelCommand::Resume { address } => connect::order(client, out, &address, "resume"),
         ChannelCommand::Look { address } => connect::order(client, out, &address, "look"),
@@ -94,6 +103,7 @@ fn execute_tickets(command: TicketCommand, client: &Client, out: &mut Output) ->
     match command {
         TicketCommand::List(filter) => tickets::list(client, out, &filter),
         TicketCommand::Show { number } => tickets::show(client, out, number),
+        TicketCommand::Reply(order) => reply::reply(client, out, order),
         TicketCommand::Note { number, text } => tickets::note(client, out, number, &text),
         TicketCommand::Close { number } => tickets::change(client, out, number, "close"),
         TicketCommand::Reopen { number } => tickets::change(client, out, number, "reopen"),

@@ -107,7 +107,11 @@ fn tell(out: &mut Output, row: &RowJson) -> Result<(), CliError> {
         ("Received", row.received_at.clone()),
         ("Became", became),
     ];
-    for (name, value) in head {
+    let mailbox = row.mailbox.as_ref().map(|mailbox| {
+        let label = if mailbox.label == "none" { "no label" } else { &format!("label {}", mailbox.label) };
+        format!("uid {} of UIDVALIDITY {}: {}, {label}", mailbox.uid, mailbox.validity, mailbox.state)
+    });
+    for (name, value) in head.into_iter().chain(mailbox.map(|told| ("Mailbox", told))) {
         out.line(&harmless(&format!("{name:<11} {value}"), false))?;
     }
     out.line("Decisions")?;

@@ -131,7 +131,7 @@ fn from_standard_input() -> Result<String, CliError> {
     Ok(text)
 }
 
-fn person(person: &Person) -> String {
+pub(super) fn person(person: &Person) -> String {
     if person.name.is_empty() { person.address.clone() } else { format!("{} <{}>", person.name, person.address) }
 }
 

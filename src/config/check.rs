@@ -23,13 +23,19 @@ pub(super) fn check(config: &Config, places: &Places, faults: &mut Vec<Fault>) {
     checker.channels(config);
     checker.people(config);
     checker.sources(config);
+    checker.relays(config);
+    checker.dkim(config);
     checker.providers(config);
+    checker.letters(config);
+    checker.replies(config);
     checker.smtp(config);
     checker.submission(config);
     checker.tls(config);
     checker.ports(config);
     checker.store(config);
     checker.filing(config);
+    checker.outbox(config);
+    checker.loops(config);
     checker.admin(config);
 }
 

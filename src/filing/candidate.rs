@@ -11,7 +11,10 @@ use crate::ticket::duplicate::Seen;
 use crate::ticket::token::TokenKeys;
 use crate::ticket::{Directory, TraceStep};
 
+use super::loops::Loops;
+use super::outgoing;
 use super::reader::Read;
+use super::report::{self, Homecoming};
 
 /// The most references that are looked up for one mail.
 const MAX_REFERENCES: usize = 50;
@@ -20,6 +23,7 @@ const MAX_REFERENCES: usize = 50;
 pub struct Context<'a> {
     pub directory: &'a Directory,
     pub keys: &'a TokenKeys,
+    pub loops: &'a Loops,
     pub now: Timestamp,
 }
 
@@ -30,11 +34,55 @@ pub fn file_mail(
     read: &Read,
     rows: &mut Vec<EntryRow>,
 ) -> Result<(), StoreError> {
+    if let Some(meta) = &read.spooled.outgoing {
+        rows.extend(outgoing::file_outgoing(step, context, read, meta)?);
+        return Ok(());
+    }
     for delivery in &read.spooled.deliveries {
-        let decision = decide_for(step, context, read, delivery)?;
-        rows.push(step.file(entry(context, read, delivery, &decision))?);
+        let mut decision = decide_for(step, context, read, delivery)?;
+        let home = come_home(step, read, &mut decision)?;
+        let owed = acknowledgement(context, read, delivery, &mut decision);
+        let row = step.file(entry(context, read, delivery, &decision))?;
+        if let Some(home) = home {
+            step.bounced(home.of.seq, &home.reports, context.loops.suppress, context.now)?;
+        }
+        if owed == Owed::Acknowledgement {
+            step.owe_acknowledgement(&row, context.now)?;
+        }
+        rows.push(row);
     }
     Ok(())
+}
+
+/// What is owed to whoever wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owed {
+    Acknowledgement,
+    Nothing,
+}
+
+/// Looks whether the mail is a report about mail of ours that is new to us.
+fn come_home(step: &Step<'_>, read: &Read, decision: &mut Decision) -> Result<Option<Homecoming>, StoreError> {
+    let ticket = match decision.filing {
+        Filing::Report { ticket, .. } => Some(ticket),
+        Filing::Open { .. } => None,
+        _ => return Ok(None),
+    };
+    let home = report::homecoming(step, &read.summary, ticket)?;
+    decision.trace.extend(home.as_ref().map(Homecoming::trace));
+    Ok(home)
+}
+
+fn acknowledgement(context: &Context<'_>, read: &Read, delivery: &Delivery, decision: &mut Decision) -> Owed {
+    let channel = context.directory.by_address(&delivery.channel.key());
+    let (Filing::Open { .. }, Some(channel)) = (&decision.filing, channel) else { return Owed::Nothing };
+    match report::owes_acknowledgement(context, read, channel) {
+        Ok(()) => Owed::Acknowledgement,
+        Err(why) => {
+            decision.trace.extend(why);
+            Owed::Nothing
+        }
+    }
 }
 
 fn decide_for(
@@ -98,7 +146,7 @@ fn sender(summary: &Summary) -> String {
 
 /// The Message-IDs that a mail refers to, the nearest first: what it replies to, then its ancestors from the last
 /// to the first (RFC 5322 section 3.6.4), and for a report the mail that it is about.
-fn references(summary: &Summary) -> Vec<String> {
+pub(super) fn references(summary: &Summary) -> Vec<String> {
     let bounced = summary.bounce.as_ref().and_then(|bounce| bounce.original_message_id.as_ref());
     let mut found: Vec<String> = Vec::new();
     for id in bounced.into_iter().chain(&summary.in_reply_to).chain(summary.references.iter().rev()) {
@@ -155,7 +203,7 @@ fn entry<'a>(context: &Context<'a>, read: &'a Read, delivery: &'a Delivery, deci
     }
 }
 
-fn person(mailbox: &Mailbox) -> PersonRow {
+pub(super) fn person(mailbox: &Mailbox) -> PersonRow {
     PersonRow { name: mailbox.name.clone(), address: mailbox.address.clone() }
 }
 

@@ -20,11 +20,25 @@ pub struct Read {
     pub spooled: Arc<Spooled>,
     /// What it says; of a mail that could not be read only what its header section tells at a glance.
     pub summary: Summary,
+    /// What only mail that leaves is asked for.
+    pub look: Look,
     /// What it is recognised through on other ways; `None` of a mail that could not be read.
     pub print: Option<Fingerprint>,
     /// Why it could not be read.
     pub fault: Option<Reason>,
 }
+
+/// What is read of a mail that leaves beside its summary.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    /// It has attachments beside its text.
+    pub attachments: bool,
+    /// The field by which a program names the ticket.
+    pub ticket_field: Option<String>,
+}
+
+/// The field by which a program that hands in mail names the ticket that it belongs to.
+const TICKET_FIELD: &str = "X-Ticketgate-Ticket";
 
 /// How many process starts may fail on one mail before it is stepped over.
 const ATTEMPTS: u32 = 3;
@@ -37,11 +51,14 @@ pub struct Reader {
     line: Line,
 }
 
+/// What a mail tells.
+type Told = (Summary, Fingerprint, Look);
+
 /// The parsing thread with the way to it and back.
 struct Line {
     /// `None` once no more mails will come.
     jobs: Option<Sender<Arc<Spooled>>>,
-    results: Receiver<Result<(Summary, Fingerprint), Reason>>,
+    results: Receiver<Result<Told, Reason>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -69,11 +86,11 @@ impl Reader {
                     })
                 }
             };
-            let (summary, print, fault) = match summary {
-                Ok((summary, print)) => (summary, Some(print), None),
-                Err(reason) => (outline(&self.limits, spooled), None, Some(reason)),
+            let (summary, print, look, fault) = match summary {
+                Ok((summary, print, look)) => (summary, Some(print), look, None),
+                Err(reason) => (outline(&self.limits, spooled), None, Look::default(), Some(reason)),
             };
-            read.push(Read { spooled: Arc::clone(spooled), summary, print, fault });
+            read.push(Read { spooled: Arc::clone(spooled), summary, print, look, fault });
         }
         read
     }
@@ -124,7 +141,7 @@ fn start_thread(store: &Store, limits: &Limits) -> std::io::Result<Line> {
     Ok(Line { jobs: Some(jobs), results, thread: Some(thread) })
 }
 
-fn read_one(store: &Store, limits: &Limits, spooled: &Spooled) -> Result<(Summary, Fingerprint), Reason> {
+fn read_one(store: &Store, limits: &Limits, spooled: &Spooled) -> Result<Told, Reason> {
     if store.attempt(spooled.position) >= ATTEMPTS {
         tracing::error!(mail = %spooled.id, "parsing this mail took the process down before; it goes to quarantine");
         return Err(Reason::ParserCrashed);
@@ -134,21 +151,21 @@ fn read_one(store: &Store, limits: &Limits, spooled: &Spooled) -> Result<(Summar
     read
 }
 
-fn read_bytes(limits: &Limits, spooled: &Spooled) -> Result<(Summary, Fingerprint), Reason> {
+fn read_bytes(limits: &Limits, spooled: &Spooled) -> Result<Told, Reason> {
     let bytes = spooled.body.read().map_err(|trouble| {
         tracing::error!(mail = %spooled.id, %trouble, "the bytes of a mail cannot be read");
         Reason::Malformed
     })?;
     // Of a refused mail only the header section was kept, which reads like a mail without a body.
-    let look = || {
+    let read = || {
         let null = spooled.envelope.has_null_sender(spooled.origin.kind, &bytes, limits.max_header_bytes);
         parse(&bytes, limits).map(|parsed| {
             let summary = summary(&parsed, null);
             let print = Fingerprint::of(&parsed, &summary);
-            (summary, print)
+            (summary, print, look(&parsed, spooled))
         })
     };
-    catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(|_| {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
         tracing::error!(mail = %spooled.id, "the parser panicked; the mail goes to quarantine");
         Err(Reason::ParserCrashed)
     })
@@ -161,6 +178,13 @@ fn summary(parsed: &Parsed<'_>, null_sender: bool) -> Summary {
         summary.automatic = summary.automatic.with_null_sender();
     }
     summary
+}
+
+fn look(parsed: &Parsed<'_>, spooled: &Spooled) -> Look {
+    if spooled.outgoing.is_none() {
+        return Look::default();
+    }
+    Look { attachments: parsed.has_attachments(), ticket_field: parsed.headers().text(TICKET_FIELD) }
 }
 
 /// What finds a mail again that could not be read: Message-ID, subject and author, by a plain look at its header lines.

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::doors;
 use super::rooms::Rooms;
+use super::{default, doors};
 use crate::config::{Config, reload};
 use crate::logging::LevelHandle;
 use crate::metrics::ReloadResult;
@@ -28,13 +28,20 @@ impl Rooms {
             Config::load(file).map_err(|faults| faults.to_string().lines().map(str::to_owned).collect::<Vec<_>>())?;
         let live = doors::forwarding(&new).map_err(|trouble| vec![trouble.to_string()])?;
         let submission = doors::submission(&new, &self.clock).map_err(|trouble| vec![trouble.to_string()])?;
+        let letters = new.letters().map_err(|said| said.lines().map(str::to_owned).collect::<Vec<_>>())?;
+        self.shared.relays.configure(&new.relays, &new.dkim).map_err(|trouble| vec![trouble.to_string()])?;
         let changes = reload::changes(&self.config, &new);
         self.shared.smtp.store(live.into());
         self.shared.submission.store(submission.into());
-        self.shared.directory.store(new.directory().into());
+        default::exchange(&self.shared.directory, new.directory(), &self.store);
         self.shared.accounts.configure(new.setup());
         self.shared.sources.send_replace(new.sources());
         self.shared.intake.store(new.intake.clone().into());
+        self.shared.letters.store(letters.into());
+        self.shared.replies.store(new.replies.clone().into());
+        self.shared.loops.store(new.loops.loops().into());
+        self.shared.outbox.store(new.outbox.clone().into());
+        self.shared.suppress.store(new.loops.loops().suppress.into());
         level.set(&new.log.level);
         for name in &changes.live {
             tracing::info!(section = name, "reloaded");

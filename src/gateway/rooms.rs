@@ -11,29 +11,29 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{GatewayError, ROOM_PATIENCE, doors, signals};
+use super::{GatewayError, ROOM_PATIENCE, default, doors, signals};
 use crate::accounts::{Accounts, Probe};
 use crate::admin::{self, About, Admin, AdminListener, metrics_http};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::desk::Desk;
-use crate::filing::Worker;
+use crate::desk::{Desk, Replies, reply};
+use crate::filing::{Loops, Worker};
 use crate::intake::{self, Intake};
 use crate::metrics::Metrics;
 use crate::net::connect::Connectors;
 use crate::net::listen::{Inherited, ListenError};
 use crate::net::tls::Acceptor;
 use crate::net::verify::Verifier;
+use crate::outbox::{self, Board};
 use crate::pull::{self, Pull, Source};
+use crate::relay::{self, RelayError, Relays};
 use crate::shutdown::{self, Shutdown, Trigger};
 use crate::smtp;
 use crate::store::vault::Vault;
-use crate::store::{OpenReport, Store, secret};
+use crate::store::{OpenReport, Store, Suppress, secret};
 use crate::ticket::Directory;
+use crate::ticket::letter::Letters;
 use crate::ticket::token::TokenKeys;
-
-/// How often the store is tidied: segments without live mail are deleted.
-const RECLAIM_EVERY: Duration = Duration::from_secs(600);
 
 /// While the store is being opened, systemd and the log hear of it this often.
 const STILL_OPENING: Duration = Duration::from_secs(10);
@@ -42,10 +42,16 @@ const STILL_OPENING: Duration = Duration::from_secs(10);
 pub struct Shared {
     pub directory: Arc<ArcSwap<Directory>>,
     pub intake: Arc<ArcSwap<intake::Config>>,
+    pub loops: Arc<ArcSwap<Loops>>,
+    pub outbox: Arc<ArcSwap<outbox::Config>>,
+    pub suppress: Arc<ArcSwap<Suppress>>,
     pub smtp: Arc<ArcSwap<smtp::Live>>,
     pub submission: Arc<ArcSwap<smtp::Live>>,
     pub sources: watch::Sender<Vec<Source>>,
     pub accounts: Accounts,
+    pub relays: Relays,
+    pub letters: Arc<ArcSwap<Letters>>,
+    pub replies: Arc<ArcSwap<reply::Config>>,
 }
 
 /// A running daemon.
@@ -54,7 +60,8 @@ pub struct Rooms {
     pub(super) shared: Shared,
     pub(super) metrics: Metrics,
     pub(super) clock: Clock,
-    store: Store,
+    pub(super) board: Board,
+    pub(super) store: Store,
     smtp_addresses: Vec<SocketAddr>,
     metrics_address: Option<SocketAddr>,
     socket: PathBuf,
@@ -89,6 +96,20 @@ impl Part {
             }
         }
     }
+}
+
+/// The ways out of a configuration.
+fn relays(config: &Config, accounts: &Accounts, clock: &Clock, metrics: &Metrics) -> Result<Relays, RelayError> {
+    let shared = relay::Shared {
+        accounts: accounts.clone(),
+        connectors: Connectors::default(),
+        dns: config.verify.dns.clone(),
+        hostname: config.server.hostname.clone(),
+        data_dir: config.server.data_dir.clone(),
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+    };
+    Relays::new(&config.relays, &config.dkim, shared)
 }
 
 /// Waits for the daemon to fail by itself.
@@ -126,11 +147,18 @@ impl Rooms {
         let sources = watch::Sender::new(config.sources());
         let accounts = Accounts::new(store.clone(), vault, probe(&sources), clock.clone(), metrics.clone());
         accounts.configure(config.setup());
+        let relays = relays(&config, &accounts, &clock, &metrics)?;
         let shared = Shared {
             sources,
             accounts,
-            directory: Arc::new(ArcSwap::from_pointee(config.directory())),
+            relays,
+            letters: Arc::new(ArcSwap::from_pointee(config.letters().map_err(GatewayError::Broken)?)),
+            replies: Arc::new(ArcSwap::from_pointee(config.replies.clone())),
+            directory: Arc::new(ArcSwap::from_pointee(default::adopted(config.directory(), &store))),
             intake: Arc::new(ArcSwap::from_pointee(config.intake.clone())),
+            loops: Arc::new(ArcSwap::from_pointee(config.loops.loops())),
+            outbox: Arc::new(ArcSwap::from_pointee(config.outbox.clone())),
+            suppress: Arc::new(ArcSwap::from_pointee(config.loops.loops().suppress)),
             smtp: Arc::new(ArcSwap::from_pointee(live)),
             submission: Arc::new(ArcSwap::from_pointee(submission)),
         };
@@ -144,6 +172,7 @@ impl Rooms {
             shared,
             metrics,
             clock,
+            board: Board::default(),
             store,
             smtp_addresses,
             metrics_address: None,
@@ -154,8 +183,10 @@ impl Rooms {
             trouble,
         };
         rooms.tell_expiry();
-        rooms.start_filing(keys.clone(), failed)?;
+        rooms.start_filing(keys.clone(), failed.clone())?;
+        rooms.start_outbox(failed);
         rooms.start_tidying();
+        rooms.start_acknowledgements(keys.clone());
         rooms.start_desk(keys).await?;
         rooms.start_smtp(listeners, Arc::clone(&rooms.shared.smtp));
         rooms.start_smtp(submission_listeners, Arc::clone(&rooms.shared.submission));
@@ -182,7 +213,7 @@ impl Rooms {
         let Self { doors, workers, desks, store, config, shared, .. } = self;
         doors.stop(config.smtp.drain_timeout + ROOM_PATIENCE).await;
         shared.accounts.settle(ROOM_PATIENCE).await;
-        workers.stop(ROOM_PATIENCE).await;
+        workers.stop(config.outbox.drain_timeout + ROOM_PATIENCE).await;
         desks.stop(ROOM_PATIENCE).await;
         tokio::task::spawn_blocking(move || store.close())
             .await
@@ -201,6 +232,7 @@ impl Rooms {
             store: self.store.clone(),
             directory: Arc::clone(&self.shared.directory),
             keys,
+            loops: Arc::clone(&self.shared.loops),
             config: self.config.filing.clone(),
             header_limit: self.config.intake.header_limit(),
             clock: self.clock.clone(),
@@ -221,24 +253,10 @@ impl Rooms {
         Ok(())
     }
 
-    /// Deletes log segments that hold nothing any more, from time to time.
-    fn start_tidying(&mut self) {
-        let store = self.store.clone();
-        let mut shutdown = self.workers.shutdown.clone();
-        self.workers.tasks.push(tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    () = tokio::time::sleep(RECLAIM_EVERY) => {}
-                    () = shutdown.wait() => return,
-                }
-                let store = store.clone();
-                match tokio::task::spawn_blocking(move || store.reclaim()).await {
-                    Ok(Ok(0)) | Err(_) => {}
-                    Ok(Ok(segments)) => tracing::info!(segments, "deleted log segments without live mail"),
-                    Ok(Err(trouble)) => tracing::warn!(%trouble, "log segments could not be reclaimed"),
-                }
-            }
-        }));
+    /// Writes the acknowledgements that filing leaves word of.
+    fn start_acknowledgements(&mut self, keys: TokenKeys) {
+        let run = self.replies(keys).run_acknowledgements(self.workers.shutdown.clone());
+        self.workers.tasks.push(tokio::spawn(run));
     }
 
     async fn start_desk(&mut self, keys: TokenKeys) -> Result<(), GatewayError> {
@@ -269,13 +287,15 @@ impl Rooms {
     }
 
     fn admin(&self, keys: TokenKeys) -> Admin {
-        let limits = self.config.filing.limits(self.config.intake.header_limit());
         let names = self.config.smtp.listeners.iter().map(|listener| listener.name.clone());
         Admin {
-            desk: Desk::new(self.store.clone(), self.clock.clone(), limits),
+            replies: self.replies(keys.clone()),
+            desk: self.desk(),
             store: self.store.clone(),
             directory: Arc::clone(&self.shared.directory),
             accounts: self.shared.accounts.clone(),
+            board: self.board.clone(),
+            relays: self.shared.relays.clone(),
             keys,
             clock: self.clock.clone(),
             shutdown: self.desks.shutdown.clone(),
@@ -286,6 +306,16 @@ impl Rooms {
                 low_water_bytes: self.config.store.low_water_bytes,
             }),
         }
+    }
+
+    fn desk(&self) -> Desk {
+        let limits = self.config.filing.limits(self.config.intake.header_limit());
+        Desk::new(self.store.clone(), self.clock.clone(), limits)
+    }
+
+    fn replies(&self, keys: TokenKeys) -> Replies {
+        let (letters, config) = (Arc::clone(&self.shared.letters), Arc::clone(&self.shared.replies));
+        Replies::new(self.desk(), Arc::clone(&self.shared.directory), keys, letters, config)
     }
 
     fn intake(&self) -> Intake {
@@ -301,6 +331,7 @@ impl Rooms {
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
             connectors: Connectors::default(),
+            host: self.config.server.hostname.clone(),
         };
         let run = pull.run(self.shared.sources.subscribe(), self.doors.shutdown.clone());
         self.doors.tasks.push(tokio::spawn(run));

@@ -56,6 +56,16 @@ pub fn bytes<'a>(part: &Part<'a>) -> Cow<'a, [u8]> {
     part.encoding.decode(part.body)
 }
 
+/// Whether some attachment does not belong into the text.
+pub fn any_beside_text(mail: &Parsed<'_>) -> bool {
+    parts(mail).any(|part| !belongs_into_text(part))
+}
+
+fn belongs_into_text(part: &Part<'_>) -> bool {
+    let kind = disposition(part).kind;
+    kind == "inline" || (kind != "attachment" && part.head.raw("Content-ID").next().is_some())
+}
+
 /// Describes every attachment.
 pub fn list(mail: &Parsed<'_>) -> Vec<Attachment> {
     let describe = |(n, part): (usize, &Part<'_>)| {

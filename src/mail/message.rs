@@ -209,6 +209,11 @@ impl<'a> Parsed<'a> {
         content::read(self)
     }
 
+    /// Whether it has an attachment that stands beside the text, rather than in it. Decodes nothing.
+    pub fn has_attachments(&self) -> bool {
+        attachment::any_beside_text(self)
+    }
+
     /// The decoded bytes of one attachment, counted as in `Content::attachments`.
     pub fn attachment(&self, n: usize) -> Option<Vec<u8>> {
         attachment::parts(self).nth(n).map(|part| attachment::bytes(part).into_owned())

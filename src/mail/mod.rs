@@ -9,6 +9,7 @@ mod automated;
 mod bounce;
 mod bounce_letter;
 pub mod class;
+pub mod compose;
 mod content;
 pub mod envelope;
 mod fields;

@@ -7,7 +7,9 @@ use prometheus::{
 use prometheus::{Opts, Registry};
 
 use super::mailboxes::Mailboxes;
+use super::outbox::Outbox;
 use super::process::Process;
+use super::relays::Relays;
 use super::{AUTH_METHODS, DOORS, OUTCOMES, REASONS, SMTP_REFUSALS, VERDICTS};
 
 /// From a tenth of a millisecond to ten seconds: a sync of a fast disk up to one that is in trouble.
@@ -23,6 +25,8 @@ pub(super) struct Handles {
     pub registry: Registry,
     pub process: Process,
     pub mailboxes: Mailboxes,
+    pub outbox: Outbox,
+    pub relays: Relays,
     pub mails: IntCounterVec,
     pub rejects: IntCounterVec,
     pub deferred: IntCounterVec,
@@ -96,6 +100,8 @@ impl Handles {
             ),
             process: Process::new(m),
             mailboxes: Mailboxes::new(m),
+            outbox: Outbox::new(m),
+            relays: Relays::new(m),
             registry: maker.registry.clone(),
         };
         maker.build_info();
@@ -178,6 +184,6 @@ impl Maker {
     }
 }
 
-fn opts(name: &str, help: &str) -> Opts {
+pub(super) fn opts(name: &str, help: &str) -> Opts {
     Opts::new(name, help).namespace("ticketgate")
 }

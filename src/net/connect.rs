@@ -23,6 +23,7 @@ use tokio_rustls::client::TlsStream;
 use super::dial::{self, DialError, authority};
 use super::outproxy::{self, Proxy};
 use super::pinned::Pinned;
+use super::trust::{Trust, TrustVerifier};
 
 pub use super::outproxy::ProxyAddress;
 
@@ -172,6 +173,19 @@ impl Connector {
                 ConnectError::Unreachable { target: authority(host, port), said: error.to_string() }
             }
         })
+    }
+
+    /// The same with other certificates believed than those of the platform's authorities.
+    pub fn trusting(&self, trust: Trust) -> Result<Self, ConnectError> {
+        let provider = Arc::new(ring::default_provider());
+        let wrong = |error: rustls::Error| ConnectError::Tls { target: "a server".into(), said: error.to_string() };
+        let tls = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(wrong)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(TrustVerifier::new(trust, provider)))
+            .with_no_client_auth();
+        Ok(Self { tls: TlsConnector::from(Arc::new(tls)), ..self.clone() })
     }
 
     /// The same without the proxy, for hosts that only this machine can reach.

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::cadence::Cadence;
 use super::imap::{Idle, ImapError, Labels, Mailbox};
+use super::lease::Lease;
 use super::rate::Rate;
 use super::{Pull, Source, problem, refusal};
 use crate::accounts::{Cause, Orders, Problem, Remedy, State};
@@ -73,6 +74,7 @@ pub struct Task {
     /// The last unfetchable mail that a sweep has asked for again.
     pub tried_again: u32,
     pub warnings: Warnings,
+    pub lease: Lease,
     cadence: Cadence,
     backoff: Backoff,
 }
@@ -104,6 +106,7 @@ impl Task {
             label_tries: HashMap::new(),
             tried_again: 0,
             warnings: Warnings::default(),
+            lease: Lease::default(),
             pull,
             source,
             cadence,
@@ -125,10 +128,11 @@ impl Task {
                     tokio::select! {
                         trouble = Box::pin(self.session(orders.clone())) => self.after(trouble),
                         () = changed(&mut changes, told) => Duration::ZERO,
-                        () = shutdown.wait() => return,
+                        () = shutdown.wait() => return self.release_lease().await,
                     }
                 }
                 Ok(wanted) => {
+                    self.release_lease().await;
                     let state = if wanted == Wanted::Paused { State::Paused } else { State::Disconnected };
                     self.show(state, None);
                     Duration::MAX
@@ -142,7 +146,7 @@ impl Task {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 result = orders.changed() => if result.is_err() { return },
-                () = shutdown.wait() => return,
+                () = shutdown.wait() => return self.release_lease().await,
             }
         }
     }
@@ -166,8 +170,8 @@ impl Task {
             }
         });
         let mut mailbox = self.log_in().await?;
-        let settings = self.source.config.settings();
-        let folder = mailbox.select(&settings.folder).await?;
+        self.hold_lease(&mut mailbox).await?;
+        let folder = mailbox.select(&self.source.config.folder).await?;
         let row = self.settle(&mut mailbox, folder).await?;
         let session = Session { tls: mailbox.tls_info(), labels: folder.labels, mailbox, row };
         self.show(State::Connected, None);
@@ -176,7 +180,7 @@ impl Task {
     }
 
     /// Logs in. A token that the server refuses before its time is exchanged for another one, once.
-    async fn log_in(&self) -> Result<Mailbox, Trouble> {
+    pub async fn log_in(&self) -> Result<Mailbox, Trouble> {
         let (accounts, channel) = (&self.pull.accounts, &self.source.channel);
         let connector = self.pull.connectors.get(&self.source.config.connect()).map_err(ImapError::Connect)?;
         let settings = self.source.config.settings();
@@ -198,6 +202,7 @@ impl Task {
     async fn round(&mut self, session: &mut Session, orders: &mut watch::Receiver<Orders>) -> Result<(), Trouble> {
         let told = *orders.borrow_and_update();
         self.pull.accounts.renew(&self.source.channel).await.map_err(Trouble::Problem)?;
+        self.renew_lease(session).await?;
         self.settle_labels(session).await?;
         let found = self.look(session).await?;
         self.settle_labels(session).await?;
@@ -211,12 +216,17 @@ impl Task {
         });
         self.show_warnings(session);
         let mut wait = self.cadence.after(found.imported);
+        if self.source.config.lease {
+            wait = wait.min(self.source.config.lease_for / 3);
+        }
         if found.again > 0 {
             wait = wait.min(self.source.config.retry_first);
         }
         if waiting > 0 {
             wait = wait.min(self.rate.wait(now)).max(Duration::from_millis(100));
         }
+        let next = now + wait.min(IDLE_LONGEST);
+        self.pull.accounts.show(&self.source.channel, |connection| connection.next_look = Some(next));
         let idle = if self.source.config.idle && waiting == 0 { Idle::IfOffered } else { Idle::Never };
         let asked = async {
             let _ = orders.wait_for(|orders| *orders != told).await;
@@ -246,6 +256,9 @@ impl Task {
             return Duration::from_millis(200);
         }
         let mut wait = self.backoff.next(chance());
+        if problem.cause == Cause::OtherConsumer {
+            wait = self.source.config.lease_for / 3;
+        }
         if problem.cause.remedy() == Remedy::Person {
             wait = self.source.config.retry_most;
         }

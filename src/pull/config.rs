@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::imap::{Mechanism, Security, Settings};
+use super::imap::{LABEL, Mechanism, Security, Settings};
 use crate::accounts::Flow;
 use crate::mail::Address;
 use crate::net::connect::{ConnectConfig, ProxyAddress, is_loopback};
@@ -87,6 +87,13 @@ pub struct SourceConfig {
     /// How often mailbox and ledger are compared.
     #[serde(with = "crate::units::duration")]
     pub sweep_every: Duration,
+    /// Keep a lease on the server, so that a second gateway on the same mailbox stands by.
+    pub lease: bool,
+    /// The folder of its own that the lease is kept in; made if it is not there.
+    pub lease_folder: String,
+    /// How long a lease holds that is not renewed; it is renewed after a third of that.
+    #[serde(with = "crate::units::duration")]
+    pub lease_for: Duration,
 }
 
 impl Default for SourceConfig {
@@ -121,12 +128,18 @@ impl Default for SourceConfig {
             retry_first: Duration::from_secs(5),
             retry_most: Duration::from_secs(900),
             sweep_every: Duration::from_secs(3600),
+            lease: true,
+            lease_folder: "TicketgateLease".into(),
+            lease_for: Duration::from_secs(300),
         }
     }
 }
 
 /// The bounds of every duration of a source.
 const WAITS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
+
+/// Shorter leases would be lost over a slow command.
+const LEAST_LEASE: Duration = Duration::from_secs(60);
 
 impl SourceConfig {
     /// The server's name: the one that is configured, or the preset's.
@@ -177,6 +190,7 @@ impl SourceConfig {
         if self.folder.is_empty() || self.folder.contains(char::is_control) {
             wrong("folder", "it is no name of a folder".into(), "write a name such as \"INBOX\"");
         }
+        self.lease_faults(&mut wrong);
         self.login_faults(&mut wrong);
         if self.import_recent > 50 {
             wrong("import_recent", format!("{} is out of range", self.import_recent), "write 0 to 50");
@@ -209,6 +223,21 @@ impl SourceConfig {
 }
 
 impl SourceConfig {
+    /// What is wrong with the lease.
+    fn lease_faults(&self, wrong: &mut impl FnMut(&'static str, String, &str)) {
+        let lease = &self.lease_folder;
+        if lease.is_empty() || lease.contains(char::is_control) || *lease == self.folder {
+            wrong("lease_folder", "it is no name of a folder of its own".into(), "write \"TicketgateLease\"");
+        } else if lease.eq_ignore_ascii_case(LABEL) {
+            let said = format!("\"{lease}\" is the label of imported mail, which is a folder on some servers");
+            wrong("lease_folder", said, "write \"TicketgateLease\"");
+        }
+        if !(LEAST_LEASE..=*WAITS.end()).contains(&self.lease_for) {
+            let said = format!("{} is out of range", crate::units::show_duration(self.lease_for));
+            wrong("lease_for", said, "write 1m to 1d");
+        }
+    }
+
     /// What does not fit together in the ways to log in.
     fn login_faults(&self, wrong: &mut impl FnMut(&'static str, String, &str)) {
         let bearer = matches!(self.mechanism, Mechanism::Xoauth2 | Mechanism::Oauthbearer);
@@ -257,6 +286,9 @@ mod tests {
             (SourceConfig { import_recent: 51, ..good.clone() }, "import_recent"),
             (SourceConfig { poll: Duration::from_secs(61), ..good.clone() }, "poll"),
             (SourceConfig { retry_most: Duration::ZERO, ..good.clone() }, "retry_most"),
+            (SourceConfig { lease_folder: "INBOX".into(), ..good.clone() }, "lease_folder"),
+            (SourceConfig { lease_folder: "ticketgate".into(), ..good.clone() }, "lease_folder"),
+            (SourceConfig { lease_for: Duration::from_secs(59), ..good.clone() }, "lease_for"),
             (SourceConfig { ca_file: Some("/nowhere".into()), ..good.clone() }, "ca_file"),
             (SourceConfig { proxy: Some("x".into()), ..good }, "proxy"),
         ];

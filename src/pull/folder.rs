@@ -152,16 +152,19 @@ impl Task {
             format!("{unfetchable} mails are not handed out by the server; each sweep tries them again, and the log names them")
         });
         let Warnings { labels, lease } = self.warnings.clone();
+        let labels_refused = labels.is_some();
         let warnings = [self.label_warning(session.labels), labels, lease, unfetchable];
         self.pull.accounts.show(&self.source.channel, |connection| {
             connection.warnings = warnings.into_iter().flatten().collect();
+            connection.labels_refused = labels_refused;
         });
     }
 }
 
 /// Whether a mail was imported before, or was there before the mailbox was connected.
 fn is_known(mail: &Listed, known: &[u32], row: &SourceRow) -> bool {
-    let before = row.connected_at.is_some_and(|at| mail.arrived < at);
+    // A server tells whole seconds: mail of the very second of the connection counts as later, for none may be lost.
+    let before = row.connected_at.is_some_and(|at| mail.arrived.as_second() < at.as_second());
     mail.labelled || known.contains(&mail.uid) || before
 }
 

@@ -42,6 +42,7 @@ impl Task {
         let listed = session.mailbox.list(first, None).await?;
         self.note_gone(session, &listed).await?;
         for chunk in listed.chunks(CHUNK) {
+            self.renew_lease(session).await?;
             self.chunk(session, chunk, &mut found).await?;
         }
         Ok(found)

@@ -13,6 +13,7 @@ mod handover;
 pub mod imap;
 mod ingest;
 mod labels;
+mod lease;
 mod look;
 mod rate;
 
@@ -60,6 +61,8 @@ pub struct Pull {
     pub clock: Clock,
     pub metrics: Metrics,
     pub connectors: Connectors,
+    /// The name of this machine, for other gateways that look at the same mailbox.
+    pub host: String,
 }
 
 impl Pull {

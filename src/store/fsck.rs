@@ -12,7 +12,7 @@ use super::rows::{EntryKind, EntryRow, Position, TicketRow};
 use super::segment::{Found, Record};
 use super::step::parse;
 use super::values::{MailBytes, OpenReport};
-use super::{Config, Inner, Store, body, index, keys, ledger, meta, prints, recover};
+use super::{Config, Inner, Store, body, fsck_ledger, index, keys, ledger, meta, outbox, prints, recover};
 use crate::clock::Clock;
 
 /// How much is read.
@@ -69,6 +69,8 @@ pub(super) fn check(store: &Inner, depth: Depth) -> Result<FsckReport, StoreErro
     check.live(filed)?;
     check.orphans()?;
     ledger::faults(store, |said| check.find("ledger_broken", said, REBUILD))?;
+    outbox::faults(store, |said| check.find("outbox_broken", said, REBUILD))?;
+    fsck_ledger::faults(store, |said| check.find("ledger_contradicts", said, REBUILD))?;
     Ok(check.report)
 }
 

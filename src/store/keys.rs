@@ -31,14 +31,13 @@ pub const LEDGER: u8 = b'k';
 pub const INTENTS: u8 = b'q';
 pub const SOURCES: u8 = b's';
 pub const OUTBOX: u8 = b'o';
-pub const RECIPIENTS: u8 = b'p';
-pub const DUE: u8 = b'u';
+pub const RECIPIENTS: u8 = b'c';
+pub const UNDONE: u8 = b'u';
 pub const ACKNOWLEDGE: u8 = b'a';
 pub const ORDERS: u8 = b'y';
 pub const SUPPRESSED: u8 = b'h';
 pub const BRAKES: u8 = b'b';
 pub const QUOTAS: u8 = b'w';
-pub const SENT: u8 = b'j';
 pub const PRINTS: u8 = b'f';
 pub const WHOLES: u8 = b'p';
 
@@ -115,14 +114,59 @@ pub fn erasing(position: Position) -> Vec<u8> {
     numbered(ERASING, position.0)
 }
 
-/// `p seq n`: a recipient of a mail that leaves.
+/// `c seq n`: a recipient of a mail that leaves.
 pub fn recipient(seq: u64, n: u32) -> Vec<u8> {
     [&[RECIPIENTS][..], &seq.to_be_bytes(), &n.to_be_bytes()].concat()
 }
 
-/// The number of the recipient that a key is about.
-pub fn recipient_in(key: &[u8]) -> u32 {
-    key.get(9..13).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes)
+/// `o seq`: the outbox row of an entry.
+pub fn outbox(seq: u64) -> Vec<u8> {
+    numbered(OUTBOX, seq)
+}
+
+/// `u seq`: the mail waits or is held.
+pub fn undone(seq: u64) -> Vec<u8> {
+    numbered(UNDONE, seq)
+}
+
+/// `a seq`: the entry that opened a ticket is owed an acknowledgement.
+pub fn acknowledge(seq: u64) -> Vec<u8> {
+    numbered(ACKNOWLEDGE, seq)
+}
+
+/// `h address`: failures of an address.
+pub fn suppressed(address: &str) -> Vec<u8> {
+    [&[SUPPRESSED][..], &hash("h:", &address.to_lowercase())].concat()
+}
+
+/// `b c what`: what a brake has counted.
+pub fn brake_count(what: &[u8; 16]) -> Vec<u8> {
+    [&[BRAKES, b'c'][..], what].concat()
+}
+
+/// `b t id`: a brake that has tripped.
+pub fn brake(id: &str) -> Vec<u8> {
+    [&[BRAKES, b't'][..], id.as_bytes()].concat()
+}
+
+/// `b h id seq n`: a recipient that a brake holds.
+pub fn braked(id: &str, seq: u64, n: u32) -> Vec<u8> {
+    [&braked_by(id)[..], &seq.to_be_bytes(), &n.to_be_bytes()].concat()
+}
+
+/// What the keys of everything that a brake holds begin with.
+pub fn braked_by(id: &str) -> Vec<u8> {
+    [&[BRAKES, b'h'][..], id.as_bytes(), b"/"].concat()
+}
+
+/// Stands for what a brake is about.
+pub fn brake_hash(scope: &str, about: &str) -> [u8; 16] {
+    hash("b:", &format!("{scope}:{about}"))
+}
+
+/// `w account page`: a page of the quota windows of an account.
+pub fn quota(account: &str, page: &[u8]) -> Vec<u8> {
+    [&[QUOTAS][..], &hash("q:", account), page].concat()
 }
 
 /// `y key`: what was handed in under an idempotency key.

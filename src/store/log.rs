@@ -2,6 +2,7 @@
 //!
 //! Must not know: what the records mean, apart from which of them wait for filing.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,6 +67,8 @@ pub struct Shared {
     pub queue: Mutex<Queue>,
     /// Pulled mails that stand in the log and are not filed.
     pub pending: Mutex<PendingSet>,
+    /// Mails of the outbox that are new or that people have changed, until the outbox asks.
+    pub outgoing: Mutex<BTreeSet<u64>>,
     pub progress: watch::Sender<Progress>,
     pub broken: OnceLock<String>,
     pub counters: Counters,
@@ -93,6 +96,7 @@ impl Shared {
         Self {
             queue: Mutex::default(),
             pending: Mutex::default(),
+            outgoing: Mutex::default(),
             progress: watch::Sender::new(Progress::default()),
             broken: OnceLock::new(),
             counters: Counters::default(),

@@ -17,6 +17,7 @@ mod cut;
 pub mod error;
 mod format;
 pub mod fsck;
+mod fsck_ledger;
 mod index;
 mod keys;
 mod ledger;
@@ -24,6 +25,7 @@ mod lock;
 mod log;
 mod meta;
 mod outbox;
+pub mod outgoing;
 mod overlay;
 mod prints;
 mod read;
@@ -38,8 +40,11 @@ mod source;
 mod space;
 mod spool;
 mod step;
+mod step_brakes;
 mod step_desk;
 mod step_file;
+mod step_orders;
+mod step_outbox;
 #[cfg(test)]
 mod tests;
 pub mod values;
@@ -59,6 +64,10 @@ pub use accept::Appending;
 pub use body::{Body, BodyWriter, HEAD};
 pub use error::{BodyError, OpenError, SpoolError, StoreError};
 pub use fsck::{Depth, Finding, FsckReport};
+pub use outbox::Every;
+pub use outgoing::{
+    Bounced, NewOutgoing, NewRecipient, OutboxFilter, OutboxOrder, Settled, SettledRecipient, Suppress,
+};
 pub use rows::Position;
 pub use step::Step;
 pub use values::{
@@ -68,10 +77,10 @@ pub use values::{
 
 use crate::clock::Clock;
 use crate::mail::{Address, MailId};
-use rows::{
-    AcknowledgementRow, EntryRow, EventRow, IdempotencyRow, Intent, LedgerRow, OutboxRow, RecipientRow, SourceRow,
-    TicketRow,
-};
+use rows::{EntryRow, EventRow, Intent, LedgerRow, SourceRow, TicketRow};
+
+/// Who writes the notes of the daemon itself.
+pub const NOTED_BY: &str = "ticketgate";
 
 /// The store's section of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -210,6 +219,11 @@ impl Store {
         self.0.entries(after, limit)
     }
 
+    /// Entries with a lower `seq` than `before`, the newest first; at most 1,000.
+    pub fn entries_before(&self, before: u64, limit: usize) -> Result<Vec<EntryRow>, StoreError> {
+        self.0.entries_before(before, limit)
+    }
+
     /// The entry with this public id.
     pub fn entry(&self, id: &str) -> Result<Option<EntryRow>, StoreError> {
         self.0.entry(id)
@@ -243,26 +257,6 @@ impl Store {
     /// The feed of all changes with a higher `seq` than `after`, in order; at most 1,000.
     pub fn events(&self, after: u64, limit: usize) -> Result<Vec<EventRow>, StoreError> {
         self.0.events(after, limit)
-    }
-
-    /// The outbox row of the entry with this `seq`.
-    pub fn outbox_row(&self, seq: u64) -> Result<Option<OutboxRow>, StoreError> {
-        self.0.outbox_row(seq)
-    }
-
-    /// The recipients of a mail that leaves, from the number `from` on; at most 10,000.
-    pub fn recipients(&self, seq: u64, from: u32, limit: usize) -> Result<Vec<RecipientRow>, StoreError> {
-        self.0.recipients(seq, from, limit)
-    }
-
-    /// Tickets that are owed an acknowledgement, the oldest first.
-    pub fn acknowledgements(&self, limit: usize) -> Result<Vec<AcknowledgementRow>, StoreError> {
-        self.0.acknowledgements(limit)
-    }
-
-    /// What was handed in under an idempotency key, once it is filed.
-    pub fn ordered(&self, key: &str) -> Result<Option<IdempotencyRow>, StoreError> {
-        self.0.ordered(key)
     }
 
     /// The mailbox of a channel.

@@ -18,6 +18,17 @@ impl Inner {
         self.rows_after(keys::ENTRIES, after, limit.min(MOST))
     }
 
+    pub fn entries_before(&self, before: u64, limit: usize) -> Result<Vec<EntryRow>, StoreError> {
+        let published = self.shared.progress.borrow().published;
+        let (to, limit) = (keys::entry(before.min(published.saturating_add(1))), limit.min(MOST));
+        let mut rows = Vec::new();
+        self.index.walk(&keys::entry(0), &to, Order::Down, |_, value| {
+            rows.push(parse(value)?);
+            Ok(rows.len() < limit)
+        })?;
+        Ok(rows)
+    }
+
     pub fn entry_at(&self, seq: u64) -> Result<Option<EntryRow>, StoreError> {
         self.index.get(&keys::entry(seq))?.map(|value| parse(&value)).transpose()
     }

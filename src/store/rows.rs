@@ -8,7 +8,9 @@ mod outbound;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use outbound::{AcknowledgementRow, DeliveryState, IdempotencyRow, OutboxRow, OutboxState, RecipientRow};
+pub use outbound::{
+    AcknowledgementRow, BrakeRow, DeliveryState, IdempotencyRow, OutboxRow, OutboxState, RecipientRow, SuppressionRow,
+};
 
 /// Where a record stands in the accept log. Opaque to everyone but `store`; grows with every record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
@@ -135,7 +137,8 @@ pub struct EventRow {
     pub seq: u64,
     pub at: Timestamp,
     /// `entry`, `ticket_closed`, `ticket_reopened`, `ticket_merged`, `entry_seen_again`, `entry_retried`, `entry_erased`,
-    /// `connection_changed`, `default_channel_changed`.
+    /// `connection_changed`, `default_channel_changed`; of mail that leaves `delivery_changed`, `mail_delayed`,
+    /// `mail_failed`, `mail_relayed`, `brake_tripped`, `brake_released`, `quota_near`, `address_suppressed`.
     pub kind: String,
     pub ticket: Option<u64>,
     /// The public id of the entry that it is about.
@@ -224,6 +227,17 @@ pub enum LedgerState {
 }
 
 impl LedgerState {
+    /// Every state, for programs and tests.
+    pub const ALL: [Self; 7] = [
+        Self::Waiting,
+        Self::Imported,
+        Self::Rejected,
+        Self::ReadElsewhere,
+        Self::Gone,
+        Self::Known,
+        Self::Unfetchable,
+    ];
+
     /// The word that programs see.
     pub fn as_str(self) -> &'static str {
         match self {

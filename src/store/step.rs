@@ -28,6 +28,8 @@ pub struct Step<'a> {
     pub(super) retries: i64,
     /// Pulled mails whose rows are now in the index.
     pub(super) pulled: Vec<LedgerKey>,
+    /// Mails of the outbox that are new or that people have changed.
+    pub(super) outgoing: Vec<u64>,
 }
 
 /// What only one step at a time may hold.
@@ -43,15 +45,15 @@ impl Inner {
         // A panic inside a step leaves nothing behind but its overlay, which is gone.
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.check()?;
-        let mut step =
-            Step { store: self, overlay: Overlay::default(), filed: 0, fault: None, retries: 0, pulled: Vec::new() };
+        let (overlay, pulled, outgoing) = (Overlay::default(), Vec::new(), Vec::new());
+        let mut step = Step { store: self, overlay, filed: 0, fault: None, retries: 0, pulled, outgoing };
         let value = f(&mut step)?;
         self.commit(&mut turn, step)?;
         Ok(value)
     }
 
     fn commit(&self, turn: &mut Turn, step: Step<'_>) -> Result<(), StoreError> {
-        let Step { overlay, filed, fault, retries, pulled, .. } = step;
+        let Step { overlay, filed, fault, retries, pulled, outgoing, .. } = step;
         if let Some(fault) = fault {
             return Err(fault);
         }
@@ -82,6 +84,9 @@ impl Inner {
             for key in &pulled {
                 pending.remove(key);
             }
+        }
+        if !outgoing.is_empty() {
+            self.shared.outgoing.lock().unwrap_or_else(PoisonError::into_inner).extend(outgoing);
         }
         let seq = overlay.changes.get(keys::SEQ).and_then(Option::as_deref).map(index::number);
         self.shared.progress.send_modify(|progress| {

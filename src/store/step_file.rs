@@ -290,5 +290,5 @@ pub(super) fn add_participant(list: &mut Vec<String>, address: &str) {
 
 /// Whether a row's mail bytes can be read again as a whole.
 pub(super) fn has_bytes(row: &EntryRow) -> Option<Position> {
-    row.mail.filter(|_| row.kind == EntryKind::Inbound)
+    row.mail.filter(|_| row.kind != EntryKind::Note)
 }

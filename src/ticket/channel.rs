@@ -81,6 +81,13 @@ impl Directory {
         Self { channels, queues, intake, by_key, default }
     }
 
+    /// The same with another default channel; one that is not among the channels changes nothing.
+    #[must_use]
+    pub fn with_default(&self, address: &Address) -> Self {
+        let default = self.channels.iter().position(|channel| channel.address == *address).unwrap_or(self.default);
+        Self { default, ..self.clone() }
+    }
+
     /// What an envelope recipient means to us; `None` is an address that is not ours.
     pub fn find(&self, address: &Address) -> Option<Match<'_>> {
         if let Some(channel) = self.channel_for(address) {

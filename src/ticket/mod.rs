@@ -5,8 +5,12 @@
 pub mod channel;
 pub mod decide;
 pub mod duplicate;
+pub mod letter;
+pub mod loops;
 pub mod recipient;
+pub mod template;
 pub mod token;
+pub mod window;
 
 pub use channel::{Channel, Directory};
 pub use decide::{Decision, Facts, Filing, MatchedBy, TicketFacts, TraceStep};

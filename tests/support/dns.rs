@@ -1,5 +1,7 @@
 //! A name server on loopback that answers from a table.
 
+#![allow(dead_code, reason = "no test uses every kind of answer")]
+
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -13,6 +15,13 @@ use tokio::task::JoinHandle;
 pub enum Answer {
     Txt(String),
     A(Ipv4Addr),
+    /// Preference and host.
+    Mx(u16, &'static str),
+    /// Usage, selector, matching type and data.
+    Tlsa(u8, u8, u8, Vec<u8>),
+    Many(Vec<Answer>),
+    /// The same, and DNSSEC vouches for it.
+    Secure(Box<Answer>),
     /// The server has trouble.
     ServFail,
     /// The server says nothing.
@@ -27,7 +36,9 @@ pub struct DnsServer {
 }
 
 const TYPE_A: u16 = 1;
+const TYPE_MX: u16 = 15;
 const TYPE_TXT: u16 = 16;
+const TYPE_TLSA: u16 = 52;
 const NXDOMAIN: u8 = 3;
 const SERVFAIL: u8 = 2;
 
@@ -75,19 +86,23 @@ fn reply(query: &[u8], table: &HashMap<String, Answer>) -> Option<Vec<u8>> {
     }
     let question_end = at + 5;
     let kind = u16::from_be_bytes([*query.get(at + 1)?, *query.get(at + 2)?]);
-    let answer = table.get(&labels.join("."));
+    let name = labels.join(".");
+    let (answer, secure) = match table.get(&name) {
+        Some(Answer::Secure(answer)) => (Some(&**answer), true),
+        other => (other, false),
+    };
     let (code, data) = match answer {
         Some(Answer::Silence) => return None,
-        Some(Answer::ServFail) => (SERVFAIL, None),
-        Some(Answer::Txt(text)) if kind == TYPE_TXT => (0, Some(txt_data(text))),
-        Some(Answer::A(address)) if kind == TYPE_A => (0, Some(address.octets().to_vec())),
-        Some(_) => (0, None),
-        None => (NXDOMAIN, None),
+        Some(Answer::ServFail) => (SERVFAIL, Vec::new()),
+        Some(Answer::Many(answers)) => (0, answers.iter().filter_map(|answer| data(answer, kind)).collect()),
+        Some(answer) => (0, data(answer, kind).into_iter().collect()),
+        None => (NXDOMAIN, Vec::new()),
     };
     let mut reply = query[..2].to_vec();
-    reply.extend_from_slice(&[0x81, 0x80 | code, 0, 1, 0, u8::from(data.is_some()), 0, 0, 0, 0]);
+    let authentic = if secure { 0x20 } else { 0 };
+    reply.extend_from_slice(&[0x81, 0x80 | authentic | code, 0, 1, 0, data.len() as u8, 0, 0, 0, 0]);
     reply.extend_from_slice(query.get(12..question_end)?);
-    if let Some(data) = data {
+    for data in data {
         reply.extend_from_slice(&[0xc0, 12]);
         reply.extend_from_slice(&kind.to_be_bytes());
         reply.extend_from_slice(&[0, 1, 0, 0, 0, 60]);
@@ -95,6 +110,27 @@ fn reply(query: &[u8], table: &HashMap<String, Answer>) -> Option<Vec<u8>> {
         reply.extend_from_slice(&data);
     }
     Some(reply)
+}
+
+/// The data of a record of this type, if the answer is one.
+fn data(answer: &Answer, kind: u16) -> Option<Vec<u8>> {
+    match answer {
+        Answer::Txt(text) if kind == TYPE_TXT => Some(txt_data(text)),
+        Answer::A(address) if kind == TYPE_A => Some(address.octets().to_vec()),
+        Answer::Mx(preference, host) if kind == TYPE_MX => {
+            let mut data = preference.to_be_bytes().to_vec();
+            for label in host.split('.').filter(|label| !label.is_empty()) {
+                data.push(label.len() as u8);
+                data.extend_from_slice(label.as_bytes());
+            }
+            data.push(0);
+            Some(data)
+        }
+        Answer::Tlsa(usage, selector, matching, digest) if kind == TYPE_TLSA => {
+            Some([&[*usage, *selector, *matching], &digest[..]].concat())
+        }
+        _ => None,
+    }
 }
 
 /// A text as strings of at most 255 bytes (RFC 1035 section 3.3.14).

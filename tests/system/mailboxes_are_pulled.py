@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import subprocess
+from datetime import datetime
 
 from harness.case import Case
 from harness.dovecot import Dovecot
@@ -39,7 +40,8 @@ class Mailboxes(Case):
         if password:
             source["password_file"] = str(secret)
         channel = {"address": USER, "name": "Support", "queue": "Support", "source": source}
-        made = self.daemon({"channel": [channel]})
+        other = {"address": "sales@localhost", "name": "Sales", "queue": "Support"}
+        made = self.daemon({"channel": [channel, other]})
         self.gate = made.start()
         return made
 
@@ -142,7 +144,7 @@ class Mailboxes(Case):
 
     def test_a_password_is_asked_for_kept_encrypted_and_never_shown(self):
         self.ticketgate(password=False)
-        until("no password is known", lambda: (self.connection().get("problem") or {}).get("code") == "credential_missing")
+        until("no password is known", lambda: ((self.connection() or {}).get("problem") or {}).get("code") == "credential_missing")
         wrong = self.connect("not-" + self.dovecot.password)
         self.assertEqual(wrong.returncode, 1, wrong.stdout)
         self.assertIn("reconnect", wrong.stderr)
@@ -167,7 +169,10 @@ class Mailboxes(Case):
         self.connected()
         self.dovecot.put(USER, [mail("one")])
         self.entries(1)
-        subprocess.run([BINARY, "disconnect", USER, "--socket", self.gate.socket], check=True, capture_output=True)
+        refused = subprocess.run([BINARY, "disconnect", USER, "--socket", self.gate.socket], capture_output=True, text=True)
+        self.assertEqual((refused.returncode, "the default first" in refused.stderr), (1, True), refused.stderr)
+        for line in (["channels", "default", "sales@localhost"], ["disconnect", USER]):
+            subprocess.run([BINARY, *line, "--socket", self.gate.socket], check=True, capture_output=True)
         until("disconnected", lambda: self.connection()["state"] == "disconnected")
         self.dovecot.put(USER, [mail("two")])
         again = subprocess.run([BINARY, "reconnect", USER, "--known-password", "--socket", self.gate.socket], capture_output=True, text=True)
@@ -199,6 +204,9 @@ class Mailboxes(Case):
         entries = self.entries(40, 90)
         times = sorted(e["received_at"] for e in entries)
         self.assertEqual(len(times), 40)
+        moments = [datetime.fromisoformat(time) for time in times]
+        for first, last in zip(moments, moments[25:]):
+            self.assertGreaterEqual((last - first).total_seconds(), 59.9, "26 mails within a minute")
 
     def test_killed_while_pulling_every_mail_is_imported_once_and_labelled(self):
         random.seed(7)

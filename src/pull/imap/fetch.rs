@@ -98,15 +98,17 @@ impl Mailbox {
 
 async fn part(wire: &mut Wire, text: &str, uid: u32, len: u32) -> Result<Option<Vec<u8>>, ImapError> {
     let mut found = None;
-    wire.command("FETCH", text, |response| {
+    let patience = wire.patience;
+    let look = |response: &Response<'_>| {
         if let Response::Fetch(_, attributes) = response
             && let Some((theirs, bytes)) = body_of(attributes)
             && theirs == uid
         {
             found = Some(bytes);
         }
-    })
-    .await?;
+    };
+    // A part is small: a server that talks of other things for so long does not bring it.
+    timeout(patience, wire.command("FETCH", text, look)).await.map_err(|_| ImapError::Timeout("FETCH"))??;
     // More than was asked for is the whole mail from its beginning, whatever the offset was.
     if found.as_ref().is_some_and(|bytes| bytes.len() > len as usize) {
         return Err(ImapError::Protocol("the server cannot hand out parts of a mail".into()));
@@ -123,7 +125,7 @@ pub(super) fn uid_of(response: &Response<'_>) -> Option<u32> {
     })
 }
 
-fn body_of(attributes: &[AttributeValue<'_>]) -> Option<(u32, Vec<u8>)> {
+pub(super) fn body_of(attributes: &[AttributeValue<'_>]) -> Option<(u32, Vec<u8>)> {
     let (mut uid, mut bytes) = (None, None);
     for attribute in attributes {
         match attribute {
@@ -158,7 +160,7 @@ fn listed(attributes: &[AttributeValue<'_>]) -> Option<Listed> {
 }
 
 /// `17-Jul-1996 02:44:25 -0700` (RFC 3501, date-time).
-fn internal_date(text: &str) -> Option<Timestamp> {
+pub(super) fn internal_date(text: &str) -> Option<Timestamp> {
     let text = text.trim().trim_matches('"').trim();
     jiff::fmt::strtime::parse("%d-%b-%Y %H:%M:%S %z", text).ok()?.to_timestamp().ok()
 }

@@ -1,4 +1,4 @@
-//! Labelling and moving. Nothing is ever deleted.
+//! Labelling and moving. No mail is ever deleted.
 
 use super::{ImapError, LABEL, Labels, Mailbox, Marks, REJECTED, folder_name, sequence_set};
 

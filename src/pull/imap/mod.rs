@@ -7,6 +7,7 @@
 mod fetch;
 mod frame;
 mod login;
+mod markers;
 mod marks;
 mod wait;
 mod wire;
@@ -19,6 +20,7 @@ use jiff::Timestamp;
 use crate::accounts::Login;
 use crate::net::connect::{ConnectError, Connector};
 pub use fetch::SLICE;
+pub use markers::Note;
 pub use wait::{Idle, Woken};
 use wire::{Wire, quoted};
 

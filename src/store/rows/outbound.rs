@@ -119,16 +119,20 @@ pub struct OutboxRow {
     pub attachments: bool,
     #[serde(default)]
     pub smtputf8: bool,
-    /// Its bytes hold octets above 127.
-    #[serde(default)]
-    pub eight_bit: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ret: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub envid: Option<String>,
-    /// How many recipients it has.
+    /// How many recipients it has, how many of them wait for an attempt, and how many a brake holds.
     #[serde(default)]
     pub recipients: u32,
+    #[serde(default)]
+    pub open: u32,
+    #[serde(default)]
+    pub braked: u32,
+    /// Since when it has had its time: when it was made, or when a person had it tried again.
+    #[serde(default)]
+    pub since: Timestamp,
 }
 
 /// One recipient of a mail that leaves.
@@ -147,6 +151,41 @@ pub struct RecipientRow {
     pub at: Timestamp,
     pub notify: Option<String>,
     pub orcpt: Option<String>,
+    /// The brake that holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brake: Option<String>,
+    /// What a report that came home says: `failed`, `delayed` or `complaint`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<String>,
+}
+
+/// A brake that has tripped, until a person releases it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrakeRow {
+    pub id: String,
+    /// `ticket_recipient`, `recipient` or `overall`.
+    pub scope: String,
+    pub ticket: Option<u64>,
+    pub recipient: Option<String>,
+    /// The limit that it tripped on: so many mails within so many minutes.
+    pub minutes: u32,
+    pub mails: u64,
+    pub at: Timestamp,
+    /// How many mails it has held since.
+    pub held: u64,
+}
+
+/// An address that has failed, and whether mail to it is suppressed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuppressionRow {
+    pub address: String,
+    /// Hard failures so far.
+    pub failures: u32,
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
+    pub suppressed: bool,
+    /// What was said about it last.
+    pub why: String,
 }
 
 /// A ticket that was opened and is owed an acknowledgement.

@@ -11,6 +11,12 @@ fn pulled(uid: u32) -> Origin {
     Origin { kind: OriginKind::Imap, peer: "support@imap.example".into(), remote: Some(remote), ..origin() }
 }
 
+/// The row of the mailbox, as the first connection writes it.
+fn connect(store: &Store) {
+    let source = SourceRow { channel: CHANNEL.into(), validity: 7, ..SourceRow::default() };
+    store.step(|step| step.put_source(&address(CHANNEL), &source)).unwrap();
+}
+
 fn pull(store: &Store, uid: u32) {
     run(async {
         let id = MailId::fresh(now());
@@ -82,6 +88,7 @@ fn file_next(store: &Store, id: &str, filing: &Filing) -> EntryRow {
 fn a_pulled_mail_has_its_row_from_its_record_to_its_label() {
     let dir = quick_dir();
     let (store, _) = open(dir.path());
+    connect(&store);
     pull(&store, 11);
     refuse(&store, 12);
     pull(&store, 13);
@@ -114,6 +121,7 @@ fn a_pulled_mail_has_its_row_from_its_record_to_its_label() {
 fn a_label_of_an_import_does_not_cover_a_rejection() {
     let dir = quick_dir();
     let (store, _) = open(dir.path());
+    connect(&store);
     pull(&store, 5);
     let row = file_next(&store, "a@x", &Filing::Quarantine { reason: Reason::TooDeep });
     assert!(row.backfill);
@@ -131,6 +139,7 @@ fn a_label_of_an_import_does_not_cover_a_rejection() {
 fn a_label_that_is_refused_for_good_is_not_owed() {
     let dir = quick_dir();
     let (store, _) = open(dir.path());
+    connect(&store);
     pull(&store, 5);
     file_next(&store, "a@x", &OPEN);
     store.step(|step| step.label_refused(&address(CHANNEL), 7, 5)).unwrap();
@@ -211,4 +220,54 @@ fn a_mail_that_was_not_written_has_no_row_even_if_nobody_waits_for_the_answer() 
     let draft = Draft::new(Kind::Mail, b"{}".to_vec(), Vec::new());
     assert!(store.0.append_answered(draft, waiting, Some((key, pending))).is_err());
     assert_eq!(store.unfiled(&address(CHANNEL)), 1);
+}
+
+#[test]
+fn a_ledger_that_contradicts_its_entries_is_found() {
+    let dir = quick_dir();
+    let (store, _) = open(dir.path());
+    pull(&store, 11);
+    file_next(&store, "a@x", &OPEN);
+    let found = || store.fsck(Depth::Normal).unwrap().findings.into_iter().map(|one| one.said).collect::<Vec<_>>();
+    let expect = |want: &[&str]| {
+        let found = found();
+        assert!(found.len() == want.len() && want.iter().zip(&found).all(|(w, f)| f.contains(w)), "{found:?}");
+    };
+    expect(&["rows of a ledger, such as for uid 11, of a mailbox that has no row"]);
+    connect(&store);
+    expect(&[]);
+    let mail = store.ledger(&address(CHANNEL), 7, 11..=11, 1).unwrap().remove(0);
+    let key = dump(&store).into_iter().map(|(key, _)| key).find(|key| key[0] == keys::LEDGER).unwrap();
+    let intent = [&[keys::INTENTS][..], &key[1..]].concat();
+    let write = |row: &LedgerRow, owed: bool| {
+        let value = serde_json::to_vec(row).unwrap();
+        let done: Result<(), StoreError> = store.step(|step| {
+            step.put(key.clone(), value)?;
+            if owed {
+                step.put(intent.clone(), Vec::new())?
+            } else {
+                step.delete(intent.clone())
+            }
+            Ok(())
+        });
+        done.unwrap();
+    };
+    let row = |state, labelled| LedgerRow { state, labelled, ..mail.clone() };
+    let table = [
+        (row(LedgerState::Imported, false), true, vec![]),
+        (row(LedgerState::Imported, true), false, vec![]),
+        (row(LedgerState::Rejected, true), false, vec!["as rejected, but its entry was opened"]),
+        (row(LedgerState::Gone, true), false, vec!["as gone, but it has an entry"]),
+        (row(LedgerState::Imported, true), true, vec!["its label is set and owed at once"]),
+        (row(LedgerState::Imported, false), false, vec!["its label is neither set nor owed"]),
+        (
+            LedgerRow { mail: Some("lost".into()), ..row(LedgerState::Imported, true) },
+            false,
+            vec!["which has no entry"],
+        ),
+    ];
+    for (row, owed, want) in table {
+        write(&row, owed);
+        expect(&want);
+    }
 }

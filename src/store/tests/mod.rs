@@ -3,6 +3,7 @@
 mod crash;
 mod filing;
 mod ledger;
+mod outbox;
 mod random;
 mod space;
 

@@ -20,7 +20,7 @@ ssl = yes
 ssl_cert = <{certificate}
 ssl_key = <{key}
 disable_plaintext_auth = no
-auth_mechanisms = plain login
+auth_mechanisms = {mechanisms}
 mail_location = maildir:~/Maildir
 first_valid_uid = 1
 mail_max_userip_connections = 0
@@ -38,10 +38,7 @@ service imap-login {{
 service imap {{
   process_limit = 400
 }}
-passdb {{
-  driver = static
-  args = password={password}
-}}
+{passdb}
 userdb {{
   driver = static
   args = uid=65534 gid=65534 home={base}/mail/%u allow_all_users=yes
@@ -52,13 +49,39 @@ namespace inbox {{
 {more}
 """
 
+PASSWORD = """
+passdb {{
+  driver = static
+  mechanisms = plain login
+  args = password={password}
+}}
+"""
+
+# Every token is asked about at the provider, and its owner must be the one who logs in.
+TOKENS = """
+passdb {{
+  driver = oauth2
+  mechanisms = {mechanisms}
+  args = {base}/oauth2.conf
+}}
+"""
+
+INTROSPECTION = """
+introspection_url = http://dovecot:{secret}@127.0.0.1:{port}/token/introspection
+introspection_mode = post
+force_introspection = yes
+username_attribute = username
+active_attribute = active
+active_value = true
+"""
+
 
 class Dovecot:
-    """Any user name is a mailbox; all have one password."""
+    """Any user name is a mailbox; all have one password. With a `provider`, its access tokens let in too."""
 
     password = "open-sesame"
 
-    def __init__(self, place, more=""):
+    def __init__(self, place, more="", provider=None, mechanisms="xoauth2 oauthbearer"):
         need("dovecot")
         need_root("Dovecot gives its mailboxes to another user")
         self.base = place / "dovecot"
@@ -68,9 +91,13 @@ class Dovecot:
         self.certificate, key = tls.certificate(self.base, "imap")
         self.imap, self.imaps = free_port(), free_port()
         self.conf = self.base / "dovecot.conf"
+        passdb, offered = PASSWORD.format(password=self.password), "plain login"
+        if provider:
+            (self.base / "oauth2.conf").write_text(INTROSPECTION.format(secret=provider.introspection_secret, port=provider.port))
+            passdb, offered = TOKENS.format(base=self.base, mechanisms=mechanisms) + passdb, f"{mechanisms} {offered}"
         self.conf.write_text(CONF.format(
             base=self.base, certificate=self.certificate, key=key, imap=self.imap, imaps=self.imaps,
-            password=self.password, more=more,
+            mechanisms=offered, passdb=passdb, more=more,
         ))
         self.process = None
 

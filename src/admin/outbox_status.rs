@@ -1,0 +1,164 @@
+//! How the outbox does, for the status: its depth, its lanes, its quotas, and what to do where mail waits for people.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::types::ProblemJson;
+use crate::outbox::Snapshot;
+use crate::store::rows::BrakeRow;
+use crate::units::show_duration;
+
+/// Mail that waits longer than this while its attempts are due is a problem.
+const LATE: std::time::Duration = std::time::Duration::from_secs(4 * 3600);
+
+/// Mail that waits to leave.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct OutboxStatus {
+    pub mails: u64,
+    /// Mails whose next attempt is due.
+    pub due: u64,
+    /// Attempts that are under way.
+    pub running: u64,
+    pub oldest_created_at: Option<String>,
+    pub lanes: Vec<LaneJson>,
+    pub quotas: Vec<QuotaJson>,
+    /// Loop brakes that have tripped.
+    pub brakes: u64,
+}
+
+/// A server, or the servers of one domain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LaneJson {
+    pub name: String,
+    pub relay: String,
+    pub due: u64,
+    pub running: u64,
+    /// Until when nothing is tried, and why.
+    pub rests_until: Option<String>,
+    pub why: Option<String>,
+}
+
+/// What is left of the quota of an account; `null` where there is no limit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct QuotaJson {
+    pub relay: String,
+    pub channel: String,
+    pub messages_per_minute: Option<u64>,
+    pub bytes_per_5_minutes: Option<u64>,
+    pub recipients_per_day: Option<u64>,
+    pub messages_per_day: Option<u64>,
+    /// A day's window is nearly used.
+    pub near: bool,
+    /// Until when mail waits.
+    pub waits_until: Option<String>,
+}
+
+/// The status, from what the worker shows.
+pub fn status(board: &Snapshot, brakes: usize) -> OutboxStatus {
+    let lanes = board.lanes.iter().map(|lane| LaneJson {
+        name: lane.name.clone(),
+        relay: lane.relay.clone(),
+        due: lane.waiting,
+        running: lane.running,
+        rests_until: lane.rests.as_ref().map(|(until, _)| until.to_string()),
+        why: lane.rests.as_ref().map(|(_, why)| why.clone()),
+    });
+    let quotas = board.quotas.iter().map(|quota| QuotaJson {
+        relay: quota.relay.clone(),
+        channel: quota.channel.clone(),
+        messages_per_minute: quota.remaining.messages_per_minute,
+        bytes_per_5_minutes: quota.remaining.bytes_per_five_minutes,
+        recipients_per_day: quota.remaining.recipients_per_day,
+        messages_per_day: quota.remaining.messages_per_day,
+        near: quota.near,
+        waits_until: quota.until.as_ref().map(|(until, _)| until.to_string()),
+    });
+    OutboxStatus {
+        mails: board.mails,
+        due: board.due,
+        running: board.running,
+        oldest_created_at: board.oldest.map(|at| at.to_string()),
+        lanes: lanes.take(100).collect(),
+        quotas: quotas.collect(),
+        brakes: brakes as u64,
+    }
+}
+
+/// What is wrong, each with what to do.
+pub fn problems(board: &Snapshot, brakes: &[BrakeRow], now: Timestamp) -> Vec<ProblemJson> {
+    let mut problems = Vec::new();
+    let mut add = |code: &str, said: String, action: &str| {
+        problems.push(ProblemJson { code: code.into(), said, action: action.into() });
+    };
+    for (channel, why) in &board.blocked {
+        let action = "connect it again with \"ticketgate connect\"; its mail waits and leaves by no other relay";
+        add("outbox_account", format!("mail of {channel} waits: {why}"), action);
+    }
+    for lane in board.lanes.iter().filter(|lane| lane.name.starts_with("(no relay)") && lane.waiting > 0) {
+        let said = format!("{} mails wait for relay \"{}\", which is not configured", lane.waiting, lane.relay);
+        add("outbox_no_relay", said, "add the [[relay]] and reload, or use \"ticketgate outbox reroute\"");
+    }
+    for lane in &board.lanes {
+        if let Some((until, why)) = &lane.rests {
+            let said = format!("\"{}\" rests until {until} with {} mails: {why}", lane.name, lane.waiting);
+            add("outbox_lane_rests", said, "look at that server; mail is tried again by itself");
+        }
+    }
+    for quota in board.quotas.iter().filter(|quota| quota.near) {
+        let said = format!("the quota of {} at relay \"{}\" is nearly used", quota.channel, quota.relay);
+        add("quota_near", said, "wait for the window, or send by another relay");
+    }
+    if !brakes.is_empty() {
+        let held: u64 = brakes.iter().map(|brake| brake.held).sum();
+        let said = format!("{} loop brakes have tripped and hold {held} mails", brakes.len());
+        add("loop_brakes", said, "see \"ticketgate loops list\"; stop the loop, then release them");
+    }
+    let waited = board.oldest.and_then(|oldest| std::time::Duration::try_from(now.duration_since(oldest)).ok());
+    if let Some(waited) = waited.filter(|waited| *waited > LATE) {
+        let said =
+            format!("a mail has waited {} to leave", show_duration(std::time::Duration::from_secs(waited.as_secs())));
+        add("outbox_late", said, "see \"ticketgate outbox list --state waiting\"");
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::board::LaneState;
+
+    #[test]
+    fn what_waits_for_people_is_named_with_what_to_do() {
+        let now = Timestamp::from_second(1_795_000_000).unwrap();
+        let lane = |name: &str, rests: Option<&str>| LaneState {
+            name: name.into(),
+            relay: "smart".into(),
+            waiting: 3,
+            running: 0,
+            rests: rests.map(|why| (now, why.into())),
+        };
+        let board = Snapshot {
+            mails: 3,
+            oldest: Timestamp::from_second(1_794_900_000).ok(),
+            lanes: vec![lane("smart", Some("451 no route")), lane("(no relay) gone", None)],
+            blocked: [("support@a.example".to_owned(), "it is disconnected".to_owned())].into(),
+            ..Snapshot::default()
+        };
+        let brake = BrakeRow {
+            id: "b".into(),
+            scope: "recipient".into(),
+            ticket: None,
+            recipient: None,
+            minutes: 10,
+            mails: 30,
+            at: now,
+            held: 4,
+        };
+        let codes: Vec<String> = problems(&board, &[brake], now).into_iter().map(|problem| problem.code).collect();
+        assert_eq!(codes, ["outbox_account", "outbox_no_relay", "outbox_lane_rests", "loop_brakes", "outbox_late"]);
+        assert_eq!(problems(&Snapshot::default(), &[], now), []);
+        assert_eq!(status(&board, 1).lanes[0].why.as_deref(), Some("451 no route"));
+    }
+}

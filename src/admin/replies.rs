@@ -1,0 +1,177 @@
+//! Answers to tickets: the one route with a large body, since attachments come with it.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::{Bytes, to_bytes};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+use utoipa::ToSchema;
+
+use super::act::{author, parse};
+use super::entry::EntryJson;
+use super::problem::Problem;
+use super::read::{Part, part};
+use super::{Admin, Peer};
+use crate::desk::reply::{Order, Replied};
+use crate::mail::compose::{Body, Enclosure, Words};
+use crate::units::show_bytes;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Memory that answers under way may take together, in MiB; an answer takes some four times its body: as JSON, decoded,
+/// composed, and on its way to the log.
+const MEMORY: u32 = 512;
+const TIMES: usize = 4;
+
+/// Lends out that memory.
+#[derive(Clone, Debug)]
+pub(super) struct Memory(Arc<Semaphore>);
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MEMORY as usize)))
+    }
+}
+
+/// The body of an answer: `text` or `markdown`, or `html` alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct NewReply {
+    pub text: Option<String>,
+    /// CommonMark, sent as text and as HTML. Raw HTML in it is shown as it was typed.
+    pub markdown: Option<String>,
+    /// HTML of your own, beside `text` or `markdown` or alone.
+    pub html: Option<String>,
+    /// `local@domain` or `Name <local@domain>`; the requester where there is none.
+    pub to: Vec<String>,
+    pub cc: Vec<String>,
+    /// Everybody who takes part in the ticket gets a copy.
+    pub everybody: bool,
+    /// `Re: ` and the ticket's title unless it is given.
+    pub subject: Option<String>,
+    pub attachments: Vec<NewAttachment>,
+    /// Whether the customer's last mail is quoted below.
+    pub quote: bool,
+    /// Whether the ticket is closed with it.
+    pub close: bool,
+    /// Who answers, for the trace; the user id of the caller unless it is given.
+    pub author: Option<String>,
+    /// The sender's name as recipients see it; that of the channel unless it is given.
+    pub from_name: Option<String>,
+    /// The same order with the same key is carried out once; `Idempotency-Key` as a header field does the same.
+    pub idempotency_key: Option<String>,
+}
+
+/// A file that goes with an answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewAttachment {
+    pub name: String,
+    /// `application/octet-stream` unless it is given.
+    #[serde(default)]
+    pub content_type: Option<String>,
+    pub content_base64: String,
+    /// The name by which the HTML shows it (`cid:…`); such a file is part of the text and no attachment.
+    #[serde(default)]
+    pub content_id: Option<String>,
+}
+
+/// The answer is accepted and stands on disk, but is not filed yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AcceptedReply {
+    /// The entry will have this id.
+    pub id: String,
+    pub said: String,
+}
+
+#[utoipa::path(post, path = "/v1/tickets/{number}/replies", params(("number" = u64, Path),
+    ("Idempotency-Key" = Option<String>, Header)), request_body = NewReply,
+    responses((status = 201, body = EntryJson), (status = 202, body = AcceptedReply), (status = 400, body = Problem),
+        (status = 404, body = Problem), (status = 409, body = Problem), (status = 413, body = Problem)))]
+pub(super) async fn reply(
+    State(admin): State<Admin>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Extension(memory): Extension<Memory>,
+    number: Part<u64>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let ticket = part(number)?;
+    let limit = admin.replies.max_request_bytes();
+    let announced = content_length(request.headers()).unwrap_or(limit);
+    if announced > limit {
+        return Err(too_large(limit));
+    }
+    let weight = u32::try_from((announced * TIMES) >> 20).unwrap_or(MEMORY).clamp(1, MEMORY);
+    let _lent = memory.0.acquire_many(weight).await.map_err(|_| Problem::trouble("the daemon is ending"))?;
+    let named = request.headers().get(IDEMPOTENCY_KEY).map(|key| key.to_str().map(str::to_owned)).transpose();
+    let named = named.map_err(|_| Problem::unusable("Idempotency-Key is not printable ASCII"))?;
+    let body = to_bytes(request.into_body(), limit).await.map_err(|_| too_large(limit))?;
+    let order = order(ticket, &body, named, peer)?;
+    drop(body);
+    Ok(match admin.replies.reply(order).await? {
+        Replied::Filed(view) => {
+            let entry = EntryJson::from(*view);
+            let location = [(header::LOCATION, format!("/v1/entries/{}", entry.id))];
+            (StatusCode::CREATED, location, Json(entry)).into_response()
+        }
+        Replied::Accepted(id) => {
+            let said = "it stands on disk and will be filed in a moment".to_owned();
+            (StatusCode::ACCEPTED, Json(AcceptedReply { id, said })).into_response()
+        }
+    })
+}
+
+fn content_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn too_large(limit: usize) -> Problem {
+    let said = format!("the request is larger than replies.max_request_bytes, {}", show_bytes(limit as u64));
+    let action = "send a link to what is larger, or raise the limit";
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large", said, action)
+}
+
+fn order(ticket: u64, body: &Bytes, named: Option<String>, peer: Peer) -> Result<Order, Problem> {
+    let new: NewReply = parse(body)?;
+    let words = match (new.text, new.markdown) {
+        (Some(_), Some(_)) => return Err(Problem::unusable("text and markdown exclude each other: give one of them")),
+        (None, Some(markdown)) => Words { body: Body::Markdown(markdown), html: new.html },
+        (text, None) => Words { body: Body::Text(text.unwrap_or_default()), html: new.html },
+    };
+    let key = match (new.idempotency_key, named) {
+        (Some(one), Some(other)) if one != other => {
+            return Err(Problem::unusable("idempotency_key and the field Idempotency-Key differ: give one of them"));
+        }
+        (one, other) => one.or(other),
+    };
+    let attachments = new.attachments.into_iter().map(enclosure).collect::<Result<_, _>>()?;
+    Ok(Order {
+        ticket,
+        author: author(new.author, peer),
+        from_name: new.from_name.filter(|name| !name.trim().is_empty()),
+        peer: format!("uid {}", peer.uid),
+        words,
+        to: new.to,
+        cc: new.cc,
+        everybody: new.everybody,
+        subject: new.subject,
+        attachments,
+        quote: new.quote,
+        close: new.close,
+        key,
+    })
+}
+
+fn enclosure(new: NewAttachment) -> Result<Enclosure, Problem> {
+    let bytes = STANDARD.decode(new.content_base64.as_bytes()).map_err(|error| {
+        Problem::unusable(format!("content_base64 of the attachment \"{}\" is not base64: {error}", new.name))
+    })?;
+    let content_type = new.content_type.unwrap_or_else(|| "application/octet-stream".into());
+    Ok(Enclosure { name: new.name, content_type, bytes, content_id: new.content_id })
+}

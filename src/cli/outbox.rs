@@ -1,0 +1,175 @@
+//! `ticketgate outbox`, `loops` and `suppressions`.
+
+use serde_json::json;
+
+use super::CliError;
+use super::args::{LoopCommand, OutboxCommand, OutboxFilter, SuppressionCommand};
+use super::client::{Client, author, escape};
+use super::output::{Output, harmless};
+use super::table::{Table, wrap};
+use super::tickets::{print, short_time};
+use crate::admin::outbox::{BrakeJson, BrakeList, OutboxJson, OutboxPage, SuppressionList};
+use crate::admin::types::Done;
+use crate::units::show_bytes;
+
+pub(super) fn outbox(command: OutboxCommand, client: &Client, out: &mut Output) -> Result<(), CliError> {
+    match command {
+        OutboxCommand::List(filter) => list(client, out, &filter),
+        OutboxCommand::Show { mail } => {
+            let mail: OutboxJson = client.get(&format!("/v1/outbox/{}", escape(&mail)))?;
+            if out.wants_json() { out.json(&mail) } else { tell(out, &mail) }
+        }
+        OutboxCommand::Retry { mail } => order(client, out, &mail, "retry", None),
+        OutboxCommand::Hold { mail } => order(client, out, &mail, "hold", None),
+        OutboxCommand::Release { mail } => order(client, out, &mail, "release", None),
+        OutboxCommand::Cancel { mail } => order(client, out, &mail, "cancel", None),
+        OutboxCommand::Reroute { mail, relay } => order(client, out, &mail, "reroute", Some(&relay)),
+    }
+}
+
+fn list(client: &Client, out: &mut Output, filter: &OutboxFilter) -> Result<(), CliError> {
+    let mut path = format!("/v1/outbox?limit={}", filter.limit);
+    for (name, value) in [("state", &filter.state), ("channel", &filter.channel), ("class", &filter.class)] {
+        if let Some(value) = value {
+            path.push_str(&format!("&{name}={}", escape(value)));
+        }
+    }
+    for (name, value) in [("ticket", filter.ticket), ("before", filter.before)] {
+        if let Some(value) = value {
+            path.push_str(&format!("&{name}={value}"));
+        }
+    }
+    let page: OutboxPage = client.get(&path)?;
+    if out.wants_json() {
+        return out.json(&page);
+    }
+    if page.mails.is_empty() {
+        return out.line("the outbox holds no such mail");
+    }
+    let mut table = Table::new(&["MAIL", "STATE", "TICKET", "CREATED", "NEXT", "TRIES", "TO", "WAITS FOR"]);
+    for mail in &page.mails {
+        let first = mail.delivery.first().map_or_else(String::new, |to| to.address.clone());
+        let more = mail.recipient_count.saturating_sub(1);
+        table.row(vec![
+            mail.id.clone(),
+            mail.state.clone(),
+            mail.ticket.map_or_else(|| "-".into(), |ticket| ticket.to_string()),
+            short_time(&mail.created_at),
+            mail.due.as_deref().map_or_else(|| "-".into(), short_time),
+            mail.attempts.to_string(),
+            if more > 0 { format!("{first} +{more}") } else { first },
+            mail.waits_for.clone().or_else(|| mail.why.clone()).unwrap_or_default(),
+        ]);
+    }
+    print(out, &table)?;
+    match page.before {
+        Some(before) => out.line(&format!("there is more: add --before {before}")),
+        None => Ok(()),
+    }
+}
+
+fn order(client: &Client, out: &mut Output, mail: &str, order: &str, relay: Option<&str>) -> Result<(), CliError> {
+    let path = format!("/v1/outbox/{}/{order}", escape(mail));
+    let mut body = json!({ "author": author() });
+    if let Some(relay) = relay {
+        body["relay"] = relay.into();
+    }
+    let mail: OutboxJson = client.post(&path, &body)?;
+    if out.wants_json() {
+        return out.json(&mail);
+    }
+    out.line(&format!("mail {} is {}", mail.id, mail.state))
+}
+
+fn tell(out: &mut Output, mail: &OutboxJson) -> Result<(), CliError> {
+    let ticket = mail.ticket.map_or_else(|| "none".into(), |ticket| ticket.to_string());
+    let sender = if mail.sender.is_empty() { "<> (null sender)".into() } else { mail.sender.clone() };
+    let mut head = vec![
+        ("Mail", format!("{} (seq {}), {}", mail.id, mail.seq, show_bytes(mail.size))),
+        ("State", mail.state.clone()),
+        ("Ticket", ticket),
+        ("Channel", mail.channel.clone()),
+        ("Class", mail.class.clone()),
+        ("Return path", sender),
+        ("Created", mail.created_at.clone()),
+        ("Attempts", mail.attempts.to_string()),
+    ];
+    let optional =
+        [("Relay", &mail.relay), ("Next try", &mail.due), ("Why", &mail.why), ("Waits for", &mail.waits_for)];
+    head.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
+    for (name, value) in head {
+        out.line(&harmless(&format!("{name:<11} {value}"), false))?;
+    }
+    out.line("Recipients")?;
+    for to in &mail.delivery {
+        let by = to.relay.as_ref().map_or_else(String::new, |relay| format!(" by {relay}"));
+        let reported = to.reported.as_ref().map_or_else(String::new, |word| format!(", reported {word}"));
+        out.line(&harmless(&format!("  {}: {}{by}{reported}, {}", to.address, to.state, short_time(&to.at)), false))?;
+        if let Some(reply) = &to.reply {
+            for line in wrap(&harmless(reply, false), out.width().saturating_sub(4)) {
+                out.line(&format!("    {line}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn loops(command: LoopCommand, client: &Client, out: &mut Output) -> Result<(), CliError> {
+    match command {
+        LoopCommand::List => {
+            let list: BrakeList = client.get("/v1/loops")?;
+            if out.wants_json() {
+                return out.json(&list);
+            }
+            if list.brakes.is_empty() {
+                return out.line("no loop brake has tripped");
+            }
+            let mut table = Table::new(&["BRAKE", "TRIPPED", "OVER", "TICKET", "RECIPIENT", "HELD"]);
+            for brake in list.brakes {
+                table.row(vec![
+                    brake.id,
+                    short_time(&brake.tripped_at),
+                    format!("{} in {} min", brake.mails, brake.minutes),
+                    brake.ticket.map_or_else(|| "-".into(), |ticket| ticket.to_string()),
+                    brake.recipient.unwrap_or_else(|| "all automatic mail".into()),
+                    brake.held.to_string(),
+                ]);
+            }
+            print(out, &table)
+        }
+        LoopCommand::Release { brake } => {
+            let path = format!("/v1/loops/{}/release", escape(&brake));
+            let brake: BrakeJson = client.post(&path, &json!({ "author": author() }))?;
+            if out.wants_json() {
+                return out.json(&brake);
+            }
+            out.line(&format!("brake {} is released; {} mails go out", brake.id, brake.held))
+        }
+    }
+}
+
+pub(super) fn suppressions(command: SuppressionCommand, client: &Client, out: &mut Output) -> Result<(), CliError> {
+    match command {
+        SuppressionCommand::List { all } => {
+            let list: SuppressionList = client.get(&format!("/v1/suppressions?all={all}"))?;
+            if out.wants_json() {
+                return out.json(&list);
+            }
+            if list.suppressions.is_empty() {
+                return out.line("no address is suppressed");
+            }
+            let mut table = Table::new(&["ADDRESS", "SUPPRESSED", "FAILURES", "LAST", "WHY"]);
+            for row in list.suppressions {
+                let suppressed = if row.suppressed { "yes" } else { "no" };
+                let (failures, last) = (row.failures.to_string(), short_time(&row.last_at));
+                table.row(vec![row.address, suppressed.into(), failures, last, row.why]);
+            }
+            print(out, &table)
+        }
+        SuppressionCommand::Clear { address } => {
+            let path = format!("/v1/suppressions/{}/clear", escape(&address));
+            let done: Done = client.post(&path, &json!({ "author": author() }))?;
+            if out.wants_json() { out.json(&done) } else { out.line(&format!("mail is sent to {address} again")) }
+        }
+    }
+}

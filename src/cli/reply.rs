@@ -1,0 +1,146 @@
+//! `ticketgate tickets reply`.
+
+use std::io::Read;
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+
+use super::CliError;
+use super::args::Reply;
+use super::client::{Client, author};
+use super::output::{Output, harmless};
+use super::tickets::person;
+use crate::admin::entry::EntryJson;
+use crate::admin::replies::{AcceptedReply, NewAttachment, NewReply};
+
+/// Texts and files are read up to these sizes; the daemon has limits of its own, which it names.
+const MAX_TEXT: u64 = 1 << 20;
+const MAX_FILE: u64 = 256 << 20;
+
+/// Types that programs know by the ending of a file's name; others are sent as plain files.
+const TYPES: &[(&str, &str)] = &[
+    ("csv", "text/csv"),
+    ("gif", "image/gif"),
+    ("htm", "text/html"),
+    ("html", "text/html"),
+    ("ics", "text/calendar"),
+    ("jpeg", "image/jpeg"),
+    ("jpg", "image/jpeg"),
+    ("json", "application/json"),
+    ("md", "text/markdown"),
+    ("pdf", "application/pdf"),
+    ("png", "image/png"),
+    ("svg", "image/svg+xml"),
+    ("txt", "text/plain"),
+    ("log", "text/plain"),
+    ("xml", "application/xml"),
+    ("zip", "application/zip"),
+];
+
+/// What the daemon answers: the entry, or that there will be one.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Answer {
+    Filed(Box<EntryJson>),
+    Accepted(AcceptedReply),
+}
+
+pub(super) fn reply(client: &Client, out: &mut Output, order: Reply) -> Result<(), CliError> {
+    let number = order.number;
+    let close = order.close;
+    let body = serde_json::to_value(new_reply(order)?).map_err(|error| CliError::new(error, "report this"))?;
+    match client.post(&format!("/v1/tickets/{number}/replies"), &body)? {
+        Answer::Filed(entry) if out.wants_json() => out.json(&entry),
+        Answer::Accepted(accepted) if out.wants_json() => out.json(&accepted),
+        Answer::Filed(entry) => tell(out, number, &entry, close),
+        Answer::Accepted(AcceptedReply { id, said }) => {
+            out.line(&format!("accepted as {id}: {said}"))?;
+            out.line(&format!("follow it with: ticketgate outbox show {id}"))
+        }
+    }
+}
+
+fn tell(out: &mut Output, asked: u64, entry: &EntryJson, close: bool) -> Result<(), CliError> {
+    let ticket = entry.ticket.unwrap_or(asked);
+    let merged = if ticket == asked { String::new() } else { format!(", into which {asked} was merged") };
+    out.line(&format!("answered ticket {ticket}{merged}, entry {}", entry.id))?;
+    let people = |list: &[crate::admin::types::Person]| list.iter().map(person).collect::<Vec<_>>().join(", ");
+    if let Some(from) = &entry.from {
+        out.line(&harmless(&format!("  from     {}", person(from)), false))?;
+    }
+    out.line(&harmless(&format!("  to       {}", people(&entry.to)), false))?;
+    if !entry.cc.is_empty() {
+        out.line(&harmless(&format!("  cc       {}", people(&entry.cc)), false))?;
+    }
+    out.line(&harmless(&format!("  subject  {}", entry.subject), false))?;
+    for file in &entry.attachments {
+        let name = file.name.as_deref().unwrap_or("without a name");
+        out.line(&harmless(&format!("  file     {name}, {} bytes", file.size), false))?;
+    }
+    if close {
+        out.line(&format!("  ticket {ticket} is closed; an answer of the customer opens it again"))?;
+    }
+    out.line(&format!("it waits in the outbox; follow it with: ticketgate outbox show {}", entry.id))
+}
+
+fn new_reply(order: Reply) -> Result<NewReply, CliError> {
+    let text = match (order.text, &order.file) {
+        (Some(text), _) => text,
+        (None, Some(file)) if file != Path::new("-") => text_of(file)?,
+        _ => standard_input()?,
+    };
+    if text.trim().is_empty() && order.attach.is_empty() {
+        return Err(CliError::new("there is nothing to send", "give --text, --file, or text on standard input"));
+    }
+    let (text, markdown) = if order.markdown { (None, Some(text)) } else { (Some(text), None) };
+    Ok(NewReply {
+        text,
+        markdown,
+        html: None,
+        to: order.to,
+        cc: order.cc,
+        everybody: order.everybody,
+        subject: order.subject,
+        attachments: order.attach.iter().map(|file| attachment(file)).collect::<Result<_, _>>()?,
+        quote: order.quote,
+        close: order.close,
+        author: author(),
+        from_name: order.from_name,
+        idempotency_key: order.key,
+    })
+}
+
+fn attachment(file: &Path) -> Result<NewAttachment, CliError> {
+    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let ending = file.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let known = TYPES.iter().find(|(known, _)| *known == ending).map(|(_, kind)| (*kind).to_owned());
+    let bytes = read(file, MAX_FILE)?;
+    Ok(NewAttachment { name, content_type: known, content_base64: STANDARD.encode(bytes), content_id: None })
+}
+
+fn text_of(file: &Path) -> Result<String, CliError> {
+    let not_text = |_| CliError::new(format!("{} is not UTF-8", file.display()), "attach it with --attach");
+    String::from_utf8(read(file, MAX_TEXT)?).map_err(not_text)
+}
+
+/// The bytes of a file, but no endless ones.
+fn read(file: &Path, most: u64) -> Result<Vec<u8>, CliError> {
+    let failed = |error: std::io::Error| {
+        CliError::new(format!("{} cannot be read ({error})", file.display()), "check its name and who may read it")
+    };
+    let mut bytes = Vec::new();
+    std::fs::File::open(file).map_err(failed)?.take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > most {
+        return Err(CliError::new(format!("{} is larger than {most} bytes", file.display()), "send a link to it"));
+    }
+    Ok(bytes)
+}
+
+fn standard_input() -> Result<String, CliError> {
+    let mut text = String::new();
+    let read = std::io::stdin().take(MAX_TEXT + 1).read_to_string(&mut text);
+    read.map_err(|error| CliError::new(format!("standard input cannot be read ({error})"), "give UTF-8 text"))?;
+    Ok(text)
+}

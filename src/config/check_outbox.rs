@@ -1,0 +1,94 @@
+//! The checks of `[outbox]`, `[loops]` and the relays that channels name.
+
+use std::time::Duration;
+
+use super::Config;
+use super::check::Checker;
+use super::read::nearest;
+use crate::ticket::loops::{LONGEST, Limit, Pattern};
+use crate::units::{show_bytes, show_duration};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+impl Checker<'_> {
+    pub(super) fn outbox(&mut self, config: &Config) {
+        let outbox = &config.outbox;
+        if let Some(name) = &outbox.default_relay {
+            self.names_relay(config, &["outbox", "default_relay"], name);
+        }
+        for (index, channel) in config.channels.iter().enumerate() {
+            let at = index.to_string();
+            for (key, name) in [("relay", &channel.relay), ("attachments_relay", &channel.attachments_relay)] {
+                if let Some(name) = name {
+                    self.names_relay(config, &["channel", &at, key], name);
+                }
+            }
+        }
+        let waits = &outbox.retry_waits;
+        if waits.is_empty() || waits.len() > 50 || waits.iter().any(|wait| !(MINUTE / 60..=DAY).contains(wait)) {
+            let wrong = format!("{} waits, each has to be 1s to 1d", waits.len());
+            self.wrong(&["outbox", "retry_waits"], &wrong, "write 1 to 50 durations such as [\"1m\", \"5m\"]");
+        }
+        let durations = [
+            ("give_up", outbox.give_up, MINUTE, DAY * 28),
+            ("give_up_automatic", outbox.give_up_automatic, MINUTE, DAY * 28),
+            ("delayed_notice", outbox.delayed_notice, MINUTE, DAY * 28),
+            ("rest_first", outbox.rest_first, MINUTE / 60, DAY),
+            ("rest_most", outbox.rest_most, outbox.rest_first, DAY),
+            ("keep_keys", outbox.keep_keys, MINUTE * 60, DAY * 365),
+            ("drain_timeout", outbox.drain_timeout, Duration::ZERO, MINUTE * 10),
+        ];
+        for (key, given, least, most) in durations {
+            if !(least..=most).contains(&given) {
+                let wrong = format!("{} is out of range", show_duration(given));
+                let advice = format!("write {} to {}", show_duration(least), show_duration(most));
+                self.wrong(&["outbox", key], &wrong, &advice);
+            }
+        }
+        if !(1..=10_000).contains(&outbox.concurrency) {
+            let wrong = format!("{} is out of range", outbox.concurrency);
+            self.wrong(&["outbox", "concurrency"], &wrong, "write 1 to 10000");
+        }
+        let (least, most) = (1 << 20, 4 << 30);
+        if !(least..=most).contains(&outbox.memory_bytes) {
+            let wrong = format!("{} is out of range", show_bytes(outbox.memory_bytes));
+            let advice = format!("write {} to {}", show_bytes(least), show_bytes(most));
+            self.wrong(&["outbox", "memory_bytes"], &wrong, &advice);
+        }
+    }
+
+    fn names_relay(&mut self, config: &Config, path: &[&str], name: &str) {
+        if config.relays.iter().any(|relay| relay.name == name) {
+            return;
+        }
+        let advice = match nearest(name, config.relays.iter().map(|relay| relay.name.as_str())) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => "add a [[relay]] with this name".into(),
+        };
+        self.wrong(path, &format!("there is no relay \"{name}\""), &advice);
+    }
+
+    pub(super) fn loops(&mut self, config: &Config) {
+        let loops = &config.loops;
+        for text in &loops.never_send_to {
+            if let Err(said) = Pattern::parse(text) {
+                let wrong = format!("\"{text}\" is not a pattern: {said}");
+                self.wrong(&["loops", "never_send_to"], &wrong, "write local@domain, *@domain or local@*");
+            }
+        }
+        let limits = [
+            ("per_ticket_and_recipient", &loops.per_ticket_and_recipient),
+            ("per_recipient", &loops.per_recipient),
+            ("overall", &loops.overall),
+        ];
+        let good = |(minutes, mails): &Limit| (1..=LONGEST).contains(minutes) && *mails > 0;
+        for (key, limits) in limits {
+            if limits.len() > 20 || !limits.iter().all(good) {
+                let advice =
+                    format!("write pairs of minutes, 1 to {LONGEST}, and mails, such as [[10, 30]]; [] is no brake");
+                self.wrong(&["loops", key], "a limit is out of range", &advice);
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! From a mail that leaves to its entry: the ticket that it belongs to, and for each recipient whether it may go.
+//!
+//! Must not know: relays, quotas, when anything is sent. Its bytes are never looked into but for its header fields.
+
+use crate::mail::message::Summary;
+use crate::mail::origin::OriginKind;
+use crate::mail::{Address, Class};
+use crate::store::rows::{DeliveryState, EntryRow};
+use crate::store::{NewOutgoing, NewRecipient, OutgoingMeta, OutgoingRecipient, Question, Spooled, Step, StoreError};
+use crate::ticket::TraceStep;
+use crate::ticket::loops;
+
+use super::candidate::{Context, person, references};
+use super::reader::Read;
+
+/// The step of the trace that says why nothing is sent to a recipient.
+pub(super) const LOOPS: &str = "loops";
+
+/// Files one mail that leaves.
+pub fn file_outgoing(
+    step: &mut Step<'_>,
+    context: &Context<'_>,
+    read: &Read,
+    meta: &OutgoingMeta,
+) -> Result<Option<EntryRow>, StoreError> {
+    let (spooled, summary) = (&read.spooled, &read.summary);
+    let Some(delivery) = spooled.deliveries.first() else { return Ok(None) };
+    let channel = &delivery.channel;
+    let mut trace = Vec::new();
+    let found = find_ticket(step, context, read, meta, channel, &mut trace)?;
+    let orders = orders(spooled, summary, meta);
+    let repeats = repeated(step, &orders, &mut trace)?;
+    let ticket = found.map(|(ticket, _)| ticket);
+    let recipients = if repeats.is_some() {
+        Vec::new()
+    } else {
+        let judge = Judge { step, context, spooled, meta, ticket };
+        meta.recipients.iter().map(|to| judge.recipient(to, &mut trace)).collect::<Result<_, _>>()?
+    };
+    let row = step.file_outgoing(&NewOutgoing {
+        mail: spooled,
+        meta,
+        channel,
+        queue: context.directory.by_address(&channel.key()).map_or("", |channel| channel.queue.as_str()),
+        message_id: summary.message_id.as_deref(),
+        subject: &summary.subject,
+        from: summary.from.as_ref().map(person).unwrap_or_default(),
+        ticket,
+        matched_by: found.and_then(|(_, matched_by)| matched_by),
+        recipients,
+        attachments: read.look.attachments,
+        orders,
+        repeats,
+        trace,
+        now: context.now,
+    })?;
+    Ok(Some(row))
+}
+
+/// The ticket that a mail belongs to, and the word for how it was found. The order is that of certainty.
+fn find_ticket(
+    step: &Step<'_>,
+    context: &Context<'_>,
+    read: &Read,
+    meta: &OutgoingMeta,
+    channel: &Address,
+    trace: &mut Vec<TraceStep>,
+) -> Result<Option<(u64, Option<&'static str>)>, StoreError> {
+    let mut note = |said: String| trace.push(TraceStep { step: "thread", said });
+    let named = || {
+        let field = read.look.ticket_field.as_deref()?.trim().trim_start_matches('#');
+        field.parse().ok().or_else(|| context.keys.verify(field))
+    };
+    if let Some(number) = meta.ticket.or_else(named) {
+        if step.ticket(number)?.is_some() {
+            note(format!("whoever sends it names ticket {number}"));
+            return Ok(Some((number, None)));
+        }
+        note(format!("whoever sends it names ticket {number}, which does not exist"));
+    }
+    let references = references(&read.summary);
+    let question = Question {
+        channel,
+        message_id: None,
+        content_key: &read.spooled.sha256,
+        print: None,
+        references: &references,
+        token_ticket: token_ticket(context, read, &references),
+        tag_ticket: None,
+    };
+    let facts = step.facts(&question)?;
+    if let Some(ticket) = facts.token {
+        note(format!("a signed token names ticket {}", ticket.number));
+        return Ok(Some((ticket.number, Some("token"))));
+    }
+    if let Some(ticket) = facts.references.first() {
+        note(format!("it refers to mail of ticket {}", ticket.number));
+        return Ok(Some((ticket.number, Some("reference"))));
+    }
+    note("nothing ties it to a ticket".into());
+    Ok(None)
+}
+
+/// The ticket that a token names: in its own Message-ID, in the return path, in Reply-To or From, in what it answers.
+fn token_ticket(context: &Context<'_>, read: &Read, references: &[String]) -> Option<u64> {
+    let summary = &read.summary;
+    let own = summary.message_id.iter().chain(references).find_map(|id| context.keys.verify(id));
+    let envelope = || read.spooled.envelope.mail_from.as_ref().and_then(|from| context.keys.verify_address(from));
+    let fields = || {
+        let people = summary.reply_to.iter().chain(&summary.from);
+        people.filter_map(|who| Address::parse(&who.address).ok()).find_map(|who| context.keys.verify_address(&who))
+    };
+    own.or_else(envelope).or_else(fields)
+}
+
+/// The keys under which this mail must not be taken twice: the one that it was ordered under; for an acknowledgement
+/// what it answers; for the submission of a program that did not hear our 250 the Message-ID with the recipients.
+fn orders(spooled: &Spooled, summary: &Summary, meta: &OutgoingMeta) -> Vec<String> {
+    let mut orders: Vec<String> = meta.key.iter().cloned().collect();
+    if let Some(answered) = &meta.answers {
+        orders.push(format!("answers {answered}"));
+    }
+    if let (OriginKind::Submission, Some(id)) = (spooled.origin.kind, &summary.message_id) {
+        let mut to: Vec<String> = meta.recipients.iter().map(|to| to.address.key()).collect();
+        to.sort_unstable();
+        orders.push(format!("submission <{id}> {}", to.join(" ")));
+    }
+    orders
+}
+
+fn repeated(step: &Step<'_>, orders: &[String], trace: &mut Vec<TraceStep>) -> Result<Option<String>, StoreError> {
+    for key in orders {
+        if let Some(row) = step.ordered(key)? {
+            let said = format!("it was handed in before, as {}: nothing is sent", row.entry);
+            trace.push(TraceStep { step: "duplicate", said });
+            return Ok(Some(row.entry));
+        }
+    }
+    Ok(None)
+}
+
+/// What decides about the recipients of a mail.
+struct Judge<'a, 'b> {
+    step: &'a Step<'b>,
+    context: &'a Context<'a>,
+    spooled: &'a Spooled,
+    meta: &'a OutgoingMeta,
+    ticket: Option<u64>,
+}
+
+impl Judge<'_, '_> {
+    fn recipient(&self, to: &OutgoingRecipient, trace: &mut Vec<TraceStep>) -> Result<NewRecipient, StoreError> {
+        let mut new = NewRecipient {
+            address: to.address.clone(),
+            notify: to.notify.clone(),
+            orcpt: to.orcpt.clone(),
+            state: DeliveryState::Queued,
+            why: None,
+            brake: None,
+        };
+        if let Some((state, why)) = self.refusal(&to.address)? {
+            (new.state, new.why) = (state, Some(why));
+        } else {
+            for (scope, counted) in self.step.counted(self.ticket, self.meta.class, &to.address)? {
+                if let Some(limit) = self.context.loops.brakes.tripped(scope, &counted, self.context.now) {
+                    let (minutes, mails) = limit;
+                    let why = format!("a loop brake holds it: over {mails} mails in {minutes} minutes");
+                    (new.state, new.why) = (DeliveryState::Held, Some(why));
+                    new.brake = Some((scope, limit));
+                    break;
+                }
+            }
+        }
+        if let Some(why) = &new.why {
+            let said = format!("{}: {}, {why}", to.address, new.state.as_str());
+            trace.push(TraceStep { step: LOOPS, said });
+        }
+        Ok(new)
+    }
+
+    /// Why nothing is sent to an address, whoever sends it.
+    fn refusal(&self, address: &Address) -> Result<Option<(DeliveryState, String)>, StoreError> {
+        if self.spooled.damaged {
+            let said = "its bytes on disk are not those that were accepted";
+            return Ok(Some((DeliveryState::Failed, said.into())));
+        }
+        if let Some(why) = loops::filtered(address, self.context.directory, &self.context.loops.patterns) {
+            return Ok(Some((DeliveryState::Filtered, why)));
+        }
+        let answered = self.meta.answers.as_deref().map(|id| self.step.entry(id)).transpose()?.flatten();
+        if self.meta.class == Class::Automatic && answered.is_some_and(|row| row.backfill) {
+            let said = "it would answer mail from before the mailbox was connected";
+            return Ok(Some((DeliveryState::Filtered, said.into())));
+        }
+        let suppressed = self.step.suppressed(address)?;
+        Ok(suppressed.map(|row| (DeliveryState::Suppressed, format!("the address is suppressed: {}", row.why))))
+    }
+}

@@ -1,0 +1,267 @@
+//! What an attempt means for each recipient, and what the ticket is told. Pure.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::schedule::{Next, Schedule};
+use crate::relay::{Outcome, RecipientOutcome, Reply};
+use crate::store::rows::{DeliveryState, OutboxRow};
+use crate::store::{Settled, SettledRecipient};
+
+/// One attempt: the mail as it was, and for whom it was made.
+#[derive(Debug)]
+pub struct Attempt<'a> {
+    pub row: &'a OutboxRow,
+    pub relay: &'a str,
+    /// Number and address of each recipient of the job, in its order.
+    pub recipients: &'a [(u32, String)],
+    pub now: Timestamp,
+    /// Until when the peer wants no more mail, where it said so.
+    pub not_before: Option<Timestamp>,
+}
+
+/// What is to be written down after an attempt.
+pub fn judge(attempt: &Attempt<'_>, outcome: &Outcome, schedule: &Schedule) -> Settled {
+    let Attempt { row, now, .. } = *attempt;
+    let next = schedule.next(row.class, row.since, row.attempts + 1, now);
+    let mut settled = Settled {
+        seq: row.seq,
+        at: now,
+        relay: Some(attempt.relay.to_owned()),
+        recipients: Vec::with_capacity(attempt.recipients.len()),
+        next: None,
+        notes: Vec::new(),
+        late: None,
+    };
+    let (mut failed, mut delayed) = (Vec::new(), Vec::new());
+    for ((n, address), outcome) in attempt.recipients.iter().zip(&outcome.recipients) {
+        let (state, said) = one(outcome, next, row, now);
+        let hard = matches!(outcome, RecipientOutcome::Failed(reply) if is_hard(reply));
+        match state {
+            DeliveryState::Failed => failed.push((address.as_str(), said.clone())),
+            DeliveryState::Delayed => delayed.push((address.as_str(), said.clone())),
+            _ => {}
+        }
+        settled.recipients.push(SettledRecipient { n: *n, state, reply: Some(said), hard });
+    }
+    if let (Next::At(at), false) = (next, delayed.is_empty()) {
+        settled.next = Some(attempt.not_before.map_or(at, |until| until.max(at)));
+        if !row.delayed_told && schedule.is_late(row.since, now) {
+            settled.late = Some(delay_note(row, &delayed, now));
+        }
+    }
+    if !failed.is_empty() {
+        settled.notes.push(failure_note(row, &failed));
+    }
+    settled
+}
+
+/// What is to be written down of a mail that was never tried in the time that it had, or that is late.
+pub fn without_attempt(
+    row: &OutboxRow,
+    recipients: &[(u32, String)],
+    why: &str,
+    schedule: &Schedule,
+    now: Timestamp,
+) -> Settled {
+    let over = schedule.is_over(row.class, row.since, now);
+    let said = if over { format!("given up: {why}") } else { why.to_owned() };
+    let told: Vec<(&str, String)> = recipients.iter().map(|(_, address)| (address.as_str(), said.clone())).collect();
+    let failed = |(n, _): &(u32, String)| SettledRecipient {
+        n: *n,
+        state: DeliveryState::Failed,
+        reply: Some(said.clone()),
+        hard: false,
+    };
+    Settled {
+        seq: row.seq,
+        at: now,
+        relay: None,
+        recipients: if over { recipients.iter().map(failed).collect() } else { Vec::new() },
+        next: None,
+        notes: if over { vec![failure_note(row, &told)] } else { Vec::new() },
+        late: (!over).then(|| delay_note(row, &told, now)),
+    }
+}
+
+fn one(outcome: &RecipientOutcome, next: Next, row: &OutboxRow, now: Timestamp) -> (DeliveryState, String) {
+    let said = match outcome {
+        RecipientOutcome::Relayed(reply) => return (DeliveryState::Relayed, reply.to_string()),
+        RecipientOutcome::Failed(reply) => return (DeliveryState::Failed, reply.to_string()),
+        RecipientOutcome::Delayed(reply) => reply.to_string(),
+        // Sending it again may bring it twice, not sending it may lose it: a mail that comes twice has the same
+        // Message-ID, and a lost one has nobody who notices (RFC 5321 section 4.5.3.2.6).
+        RecipientOutcome::Ambiguous(reply) => format!("it may have arrived, no answer came: {reply}"),
+    };
+    match next {
+        Next::At(_) => (DeliveryState::Delayed, said),
+        Next::GiveUp => {
+            let waited = show(now.duration_since(row.since));
+            (DeliveryState::Failed, format!("given up after {waited}: {said}"))
+        }
+    }
+}
+
+/// Whether an address is at fault by itself, so that other mail to it will fail as well (RFC 3463 section 3.2).
+fn is_hard(reply: &Reply) -> bool {
+    match &reply.enhanced {
+        Some(enhanced) => enhanced.starts_with("5.1.") || enhanced == "5.2.1",
+        None => matches!(reply.code, 550 | 551 | 553),
+    }
+}
+
+fn failure_note(row: &OutboxRow, failed: &[(&str, String)]) -> String {
+    let list = list(failed);
+    format!("Mail {} could not be delivered and will not be tried again:\n{list}", row.id)
+}
+
+fn delay_note(row: &OutboxRow, delayed: &[(&str, String)], now: Timestamp) -> String {
+    let list = list(delayed);
+    let waited = show(now.duration_since(row.since));
+    format!("Mail {} has waited {waited} and is still being tried:\n{list}", row.id)
+}
+
+/// Addresses with what was said about each; a note has room for some of them.
+fn list(told: &[(&str, String)]) -> String {
+    const MOST: usize = 8;
+    let mut lines: Vec<String> = told
+        .iter()
+        .take(MOST)
+        .map(|(address, said)| format!("- {address}: {}", said.chars().take(160).collect::<String>()))
+        .collect();
+    if told.len() > MOST {
+        lines.push(format!("- and {} more", told.len() - MOST));
+    }
+    lines.join("\n")
+}
+
+/// A time in the two units that matter.
+fn show(time: SignedDuration) -> String {
+    let minutes = time.as_mins().max(0);
+    match (minutes / (24 * 60), minutes / 60 % 24, minutes % 60) {
+        (0, 0, minutes) => format!("{minutes} min"),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, hours, _) => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::mail::Class;
+    use crate::store::Position;
+    use crate::store::rows::OutboxState;
+
+    pub(crate) fn at(minutes: i64) -> Timestamp {
+        Timestamp::from_second(1_795_000_000 + minutes * 60).unwrap()
+    }
+
+    pub(crate) fn row() -> OutboxRow {
+        OutboxRow {
+            id: "0000000000001".into(),
+            seq: 1,
+            mail: Position(0),
+            size: 10,
+            channel: "support@a.example".into(),
+            ticket: Some(1),
+            class: Class::Person,
+            sender: None,
+            relay: None,
+            created_at: at(0),
+            due: at(0),
+            attempts: 0,
+            state: OutboxState::Waiting,
+            why: None,
+            waits_for: None,
+            delayed_told: false,
+            attachments: false,
+            smtputf8: false,
+            ret: None,
+            envid: None,
+            recipients: 1,
+            open: 1,
+            braked: 0,
+            since: at(0),
+        }
+    }
+
+    fn reply(code: u16, enhanced: Option<&str>) -> Reply {
+        Reply::new(code, enhanced, "said")
+    }
+
+    #[test]
+    fn each_outcome_has_its_state_its_time_and_its_words() {
+        type Case = (RecipientOutcome, u32, i64, DeliveryState, Option<i64>, &'static str);
+        let table: [Case; 7] = [
+            (
+                RecipientOutcome::Relayed(reply(250, Some("2.0.0"))),
+                0,
+                0,
+                DeliveryState::Relayed,
+                None,
+                "250 2.0.0 said",
+            ),
+            (RecipientOutcome::Failed(reply(550, Some("5.1.1"))), 0, 0, DeliveryState::Failed, None, "550 5.1.1 said"),
+            (RecipientOutcome::Delayed(reply(451, None)), 0, 0, DeliveryState::Delayed, Some(1), "451 said"),
+            (RecipientOutcome::Delayed(reply(451, None)), 2, 10, DeliveryState::Delayed, Some(25), "451 said"),
+            (RecipientOutcome::Delayed(reply(451, None)), 9, 299, DeliveryState::Delayed, Some(539), "451 said"),
+            (
+                RecipientOutcome::Ambiguous(reply(451, None)),
+                0,
+                0,
+                DeliveryState::Delayed,
+                Some(1),
+                "it may have arrived",
+            ),
+            (
+                RecipientOutcome::Delayed(reply(451, None)),
+                40,
+                7200,
+                DeliveryState::Failed,
+                None,
+                "given up after 5 d 0 h",
+            ),
+        ];
+        for (outcome, attempts, minutes, state, next, said) in table {
+            let row = OutboxRow { attempts, ..row() };
+            let recipients = [(0, "ann@example.net".to_owned())];
+            let (now, not_before) = (at(minutes), None);
+            let attempt = Attempt { row: &row, relay: "smart", recipients: &recipients, now, not_before };
+            let settled = judge(&attempt, &Outcome::all(1, outcome.clone()), &Schedule::default());
+            let got = &settled.recipients[0];
+            assert_eq!((got.state, settled.next), (state, next.map(at)), "{outcome:?}");
+            assert!(got.reply.as_ref().unwrap().starts_with(said), "{:?}", got.reply);
+            let late = minutes >= 240 && state == DeliveryState::Delayed;
+            assert_eq!(settled.late.is_some(), late, "{outcome:?}");
+            assert_eq!(settled.notes.len(), usize::from(state == DeliveryState::Failed), "{outcome:?}");
+            assert_eq!(got.hard, matches!(outcome, RecipientOutcome::Failed(_)));
+            let later = Attempt { not_before: Some(at(9999)), ..attempt };
+            let settled = judge(&later, &Outcome::all(1, outcome), &Schedule::default());
+            assert!(settled.next.is_none_or(|next| next == at(9999)), "a peer that wants a pause gets it");
+        }
+    }
+
+    #[test]
+    fn mail_that_is_never_tried_is_told_of_and_given_up() {
+        let recipients: Vec<(u32, String)> = (0..20).map(|n| (n, format!("a{n}@example.net"))).collect();
+        let late = without_attempt(&row(), &recipients, "the account is disconnected", &Schedule::default(), at(250));
+        assert!(late.recipients.is_empty());
+        let note = late.late.unwrap();
+        assert!(note.contains("has waited 4 h 10 min") && note.ends_with("and 12 more"), "{note}");
+        let over = without_attempt(&row(), &recipients, "no relay", &Schedule::default(), at(7200));
+        assert!(over.late.is_none() && over.recipients.iter().all(|one| one.state == DeliveryState::Failed));
+        assert!(over.recipients[0].reply.as_deref() == Some("given up: no relay"));
+        // A table of replies and whether they speak of the address.
+        let table = [
+            (reply(550, Some("5.1.1")), true),
+            (reply(550, None), true),
+            (reply(553, None), true),
+            (reply(552, Some("5.2.2")), false),
+            (reply(554, Some("5.7.1")), false),
+            (reply(554, None), false),
+            (reply(550, Some("5.2.1")), true),
+        ];
+        for (reply, hard) in table {
+            assert_eq!(is_hard(&reply), hard, "{reply}");
+        }
+    }
+}

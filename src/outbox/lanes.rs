@@ -1,0 +1,329 @@
+//! All mail that waits, in memory: a few bytes for each mail and lane. What is due stands in its lane, people's mail
+//! before automatic mail, and the channels take turns; what is not due yet stands in the order of its time.
+//!
+//! A lane is what shares a fate: a server, or the servers of one domain. Pure bookkeeping, without a clock of its own.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+
+use jiff::Timestamp;
+
+use crate::mail::Class;
+
+/// One mail in one lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Task {
+    pub seq: u64,
+    pub lane: u32,
+    pub channel: u32,
+    pub class: Class,
+    /// In microseconds since 1970, half the size of a `Timestamp`: when it is due, and since when it waits.
+    pub due: i64,
+    pub since: i64,
+    /// Its ticket was told that it is late.
+    pub told: bool,
+    /// Which look at the mail it comes from; older ones do not count.
+    pub look: u32,
+}
+
+/// The mails of one class in a lane, by channel; the first channel has its turn.
+#[derive(Debug, Default)]
+struct Queue {
+    channels: VecDeque<(u32, VecDeque<Task>)>,
+}
+
+impl Queue {
+    fn push(&mut self, task: Task) {
+        match self.channels.iter_mut().find(|(channel, _)| *channel == task.channel) {
+            Some((_, tasks)) => tasks.push_back(task),
+            None => self.channels.push_back((task.channel, VecDeque::from([task]))),
+        }
+    }
+
+    /// The next task of the first channel that may send; that channel then goes to the end.
+    fn pop(&mut self, may: &impl Fn(u32) -> bool) -> Option<Task> {
+        let at = self.channels.iter().position(|(channel, _)| may(*channel))?;
+        let (channel, mut tasks) = self.channels.remove(at)?;
+        let task = tasks.pop_front();
+        if !tasks.is_empty() {
+            self.channels.push_back((channel, tasks));
+        }
+        task
+    }
+
+    fn tasks(&self) -> impl Iterator<Item = &Task> {
+        self.channels.iter().flat_map(|(_, tasks)| tasks)
+    }
+
+    fn len(&self) -> usize {
+        self.channels.iter().map(|(_, tasks)| tasks.len()).sum()
+    }
+}
+
+/// One lane.
+#[derive(Debug)]
+pub struct Lane {
+    pub name: String,
+    /// The relay that it belongs to; its name only, as the relay may be gone.
+    pub relay: String,
+    /// How many jobs run at the same time; 0 for a relay that does not exist.
+    pub limit: usize,
+    /// Jobs that were taken out and have not ended.
+    pub taken: usize,
+    /// Nothing is taken out before, and why.
+    pub rests: Option<(Timestamp, String)>,
+    people: Queue,
+    machines: Queue,
+}
+
+impl Lane {
+    pub fn waiting(&self) -> usize {
+        self.people.len() + self.machines.len()
+    }
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub struct Lanes {
+    lanes: BTreeMap<u32, Lane>,
+    /// The number of the next new lane; none is used twice.
+    next: u32,
+    /// Lanes that have mail that is due.
+    ready: BTreeSet<u32>,
+    by_name: HashMap<String, u32>,
+    channels: Vec<String>,
+    later: BTreeMap<(i64, u64, u32), Task>,
+    /// The newest look at each mail that has tasks.
+    looks: HashMap<u64, u32>,
+    looked: u32,
+    /// The lane that has its turn.
+    turn: u32,
+}
+
+impl Lanes {
+    /// The number of a lane; a new one begins empty.
+    pub fn lane(&mut self, name: &str, relay: &str, limit: usize) -> u32 {
+        if let Some(number) = self.by_name.get(name) {
+            if let Some(lane) = self.lanes.get_mut(number) {
+                lane.limit = limit;
+            }
+            return *number;
+        }
+        let number = self.next;
+        self.next = self.next.wrapping_add(1);
+        let (name, relay) = (name.to_owned(), relay.to_owned());
+        self.by_name.insert(name.clone(), number);
+        let (people, machines) = (Queue::default(), Queue::default());
+        self.lanes.insert(number, Lane { name, relay, limit, taken: 0, rests: None, people, machines });
+        number
+    }
+
+    /// The number of a channel.
+    pub fn channel(&mut self, address: &str) -> u32 {
+        match self.channels.iter().position(|known| known == address) {
+            Some(at) => at as u32,
+            None => {
+                self.channels.push(address.to_owned());
+                self.channels.len() as u32 - 1
+            }
+        }
+    }
+
+    pub fn channel_name(&self, channel: u32) -> &str {
+        self.channels.get(channel as usize).map_or("", String::as_str)
+    }
+
+    pub fn channel_count(&self) -> usize {
+        self.channels.len()
+    }
+
+    pub fn get(&self, lane: u32) -> Option<&Lane> {
+        self.lanes.get(&lane)
+    }
+
+    pub fn get_mut(&mut self, lane: u32) -> Option<&mut Lane> {
+        self.lanes.get_mut(&lane)
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Lane> {
+        self.lanes.values()
+    }
+
+    /// Forgets lanes that have nothing to do, beside those that are named: there is one for each domain ever sent to.
+    pub fn prune(&mut self, kept: &HashSet<u32>) {
+        let later: HashSet<u32> = self.later.values().map(|task| task.lane).collect();
+        self.lanes.retain(|number, lane| {
+            let idle = lane.waiting() == 0 && lane.taken == 0 && lane.rests.is_none();
+            !idle || later.contains(number) || kept.contains(number)
+        });
+        let lanes = &self.lanes;
+        self.by_name.retain(|_, number| lanes.contains_key(number));
+    }
+
+    /// A new look at a mail: tasks of older ones do not count any more.
+    pub fn look(&mut self, seq: u64) -> u32 {
+        self.looked = self.looked.wrapping_add(1);
+        self.looks.insert(seq, self.looked);
+        self.looked
+    }
+
+    /// The mail has no tasks any more.
+    pub fn forget(&mut self, seq: u64) {
+        self.looks.remove(&seq);
+    }
+
+    /// Whether a task comes from the newest look at its mail.
+    pub fn counts(&self, task: &Task) -> bool {
+        self.looks.get(&task.seq) == Some(&task.look)
+    }
+
+    /// Puts a task where it belongs at that time.
+    pub fn push(&mut self, task: Task, now: Timestamp) {
+        if task.due > now.as_microsecond() {
+            self.later.insert((task.due, task.seq, task.lane), task);
+        } else if let Some(lane) = self.lanes.get_mut(&task.lane) {
+            self.ready.insert(task.lane);
+            match task.class {
+                Class::Person => lane.people.push(task),
+                Class::Automatic => lane.machines.push(task),
+            }
+        }
+    }
+
+    /// Moves what has become due into its lane.
+    pub fn wake(&mut self, now: Timestamp) {
+        let due = self.later.split_off(&(now.as_microsecond() + 1, 0, 0));
+        let ready = std::mem::replace(&mut self.later, due);
+        ready.into_values().for_each(|task| self.push(task, now));
+    }
+
+    /// When the next mail becomes due, or a lane with mail has rested.
+    pub fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
+        let later = self.later.keys().next().and_then(|(due, ..)| Timestamp::from_microsecond(*due).ok());
+        let resting = self.ready.iter().filter_map(|number| self.lanes.get(number));
+        let rested = resting.filter_map(|lane| lane.rests.as_ref().map(|(until, _)| *until)).filter(|at| *at > now);
+        later.into_iter().chain(rested).min()
+    }
+
+    /// Takes out the next task: the lanes take turns, in each people go before machines, and of those the channels
+    /// that may send take turns. `ahead` is how many jobs a lane may have taken for each that it may run.
+    pub fn take(&mut self, now: Timestamp, ahead: usize, automatic: bool, may: impl Fn(u32) -> bool) -> Option<Task> {
+        let mut turn = self.turn;
+        for _ in 0..self.ready.len() {
+            let number = *self.ready.range(turn..).next().or(self.ready.first())?;
+            turn = number.wrapping_add(1);
+            let Some(lane) = self.lanes.get_mut(&number) else { continue };
+            let rests = lane.rests.as_ref().is_some_and(|(until, _)| *until > now);
+            // A lane that has rested tries one mail before it trusts its peer again.
+            let limit = if lane.rests.is_some() { lane.limit.min(1) } else { lane.limit.saturating_mul(ahead) };
+            if rests || lane.taken >= limit {
+                continue;
+            }
+            let task = lane.people.pop(&may).or_else(|| if automatic { lane.machines.pop(&may) } else { None });
+            if let Some(task) = task {
+                lane.taken += 1;
+                if lane.waiting() == 0 {
+                    self.ready.remove(&number);
+                }
+                self.turn = turn;
+                return Some(task);
+            }
+        }
+        None
+    }
+
+    /// Every task that waits, due or not.
+    pub fn tasks(&self) -> impl Iterator<Item = &Task> {
+        let ready = self.lanes.values().flat_map(|lane| lane.people.tasks().chain(lane.machines.tasks()));
+        ready.chain(self.later.values())
+    }
+
+    /// Mails that have tasks.
+    pub fn mails(&self) -> usize {
+        self.looks.len()
+    }
+
+    pub fn later(&self) -> usize {
+        self.later.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_795_000_000 + seconds).unwrap()
+    }
+
+    fn task(lanes: &mut Lanes, seq: u64, lane: u32, channel: &str, class: Class, due: i64) -> Task {
+        let (channel, look) = (lanes.channel(channel), lanes.look(seq));
+        let (due, since) = (at(due).as_microsecond(), at(0).as_microsecond());
+        Task { seq, lane, channel, class, due, since, told: false, look }
+    }
+
+    fn drain(lanes: &mut Lanes, now: i64, may: impl Fn(u32) -> bool) -> Vec<u64> {
+        std::iter::from_fn(|| lanes.take(at(now), 1, true, &may)).map(|task| task.seq).collect()
+    }
+
+    #[test]
+    fn people_go_first_and_channels_and_lanes_take_turns() {
+        let mut lanes = Lanes::default();
+        let (a, b) = (lanes.lane("smart", "smart", 9), lanes.lane("direct/x", "direct", 2));
+        let plan = [
+            (1, a, "noisy", Class::Automatic),
+            (2, a, "noisy", Class::Person),
+            (3, a, "noisy", Class::Person),
+            (4, a, "noisy", Class::Person),
+            (5, a, "quiet", Class::Person),
+            (6, b, "noisy", Class::Person),
+            (7, b, "noisy", Class::Person),
+            (8, b, "noisy", Class::Person),
+        ];
+        for (seq, lane, channel, class) in plan {
+            let task = task(&mut lanes, seq, lane, channel, class, 0);
+            lanes.push(task, at(0));
+        }
+        // The lane of one destination takes two at a time, whatever waits there.
+        assert_eq!(drain(&mut lanes, 0, |_| true), [2, 6, 5, 7, 3, 4, 1]);
+        assert_eq!(lanes.get(b).unwrap().waiting(), 1);
+        lanes.get_mut(b).unwrap().taken = 0;
+        assert_eq!(drain(&mut lanes, 0, |_| false), [0u64; 0], "a channel whose account is disconnected waits");
+        assert_eq!(drain(&mut lanes, 0, |_| true), [8]);
+    }
+
+    #[test]
+    fn what_is_not_due_waits_and_a_lane_that_rests_tries_one() {
+        let mut lanes = Lanes::default();
+        let lane = lanes.lane("smart", "smart", 5);
+        for seq in 1..=4 {
+            let task = task(&mut lanes, seq, lane, "a", Class::Person, seq as i64 * 10);
+            lanes.push(task, at(0));
+        }
+        assert_eq!((lanes.later(), lanes.next_due(at(0))), (4, Some(at(10))));
+        lanes.wake(at(20));
+        assert_eq!((lanes.later(), lanes.next_due(at(20)), lanes.tasks().count()), (2, Some(at(30)), 4));
+        lanes.get_mut(lane).unwrap().rests = Some((at(25), "no answer".into()));
+        assert_eq!(drain(&mut lanes, 24, |_| true), [0u64; 0]);
+        assert_eq!(lanes.next_due(at(24)), Some(at(25)));
+        assert_eq!(drain(&mut lanes, 25, |_| true), [1]);
+        lanes.get_mut(lane).unwrap().rests = None;
+        lanes.wake(at(99));
+        assert_eq!(drain(&mut lanes, 99, |_| true), [2, 3, 4]);
+        // A newer look at a mail makes older tasks void; automatic mail may be left out.
+        let old = task(&mut lanes, 9, lane, "a", Class::Automatic, 0);
+        let new = task(&mut lanes, 9, lane, "a", Class::Automatic, 0);
+        assert!(!lanes.counts(&old) && lanes.counts(&new));
+        lanes.get_mut(lane).unwrap().taken = 0;
+        lanes.push(new, at(0));
+        assert_eq!(lanes.take(at(0), 1, false, |_| true), None);
+        assert_eq!(lanes.take(at(0), 1, true, |_| true), Some(new));
+        lanes.forget(9);
+        assert!(!lanes.counts(&new));
+        // A lane with nothing to do is forgotten, unless somebody still refers to it; a new one has a new number.
+        lanes.get_mut(lane).unwrap().taken = 0;
+        lanes.prune(&HashSet::from([lane]));
+        assert_eq!(lanes.lane("smart", "smart", 5), lane);
+        lanes.prune(&HashSet::new());
+        assert!(lanes.get(lane).is_none() && lanes.lane("smart", "smart", 5) != lane);
+    }
+}

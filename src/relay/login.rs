@@ -1,0 +1,132 @@
+//! Logging in to a server (RFC 4954), step by step.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{ExposeSecret, SecretString};
+use smtp_proto::{AUTH_LOGIN, AUTH_OAUTHBEARER, AUTH_PLAIN, AUTH_XOAUTH2};
+
+use super::client::{Client, Peer};
+use super::config::Mechanism;
+use super::job::Reply;
+use crate::accounts::Login;
+use crate::net::connect::is_loopback;
+
+/// Logs in. A credential goes over TLS only, or to this machine.
+pub(super) async fn log_in(
+    client: &mut Client,
+    login: &Login,
+    wanted: Mechanism,
+    peer: &Peer<'_>,
+) -> Result<(), Reply> {
+    if client.tls_info().is_none() && !is_loopback(peer.host) {
+        return Err(Reply::trouble("4.7.11", "a credential is not sent over a connection in clear"));
+    }
+    let offered = client.mechanisms;
+    let mechanism = candidates(login, wanted).iter().copied().find(|mechanism| offered & mechanism != 0);
+    let mechanism = mechanism
+        .ok_or_else(|| Reply::trouble("4.7.0", &format!("{} offers no way to log in with what is known", peer.host)))?;
+    let answer = match (login, mechanism) {
+        (Login::Password { user, password }, AUTH_LOGIN) => by_prompts(client, user, password).await?,
+        _ => at_once(client, login, mechanism, peer).await?,
+    };
+    if answer.code == 235 { Ok(()) } else { Err(answer) }
+}
+
+/// The mechanisms that fit, the preferred one first.
+fn candidates(login: &Login, wanted: Mechanism) -> &'static [u64] {
+    match (login, wanted) {
+        (Login::Password { .. }, Mechanism::Auto) => &[AUTH_PLAIN, AUTH_LOGIN],
+        (Login::Password { .. }, Mechanism::Plain) => &[AUTH_PLAIN],
+        (Login::Password { .. }, Mechanism::Login) => &[AUTH_LOGIN],
+        (Login::Bearer { .. }, Mechanism::Auto) => &[AUTH_XOAUTH2, AUTH_OAUTHBEARER],
+        (Login::Bearer { .. }, Mechanism::Xoauth2) => &[AUTH_XOAUTH2],
+        (Login::Bearer { .. }, Mechanism::Oauthbearer) => &[AUTH_OAUTHBEARER],
+        _ => &[],
+    }
+}
+
+/// PLAIN (RFC 4616), XOAUTH2 and OAUTHBEARER (RFC 7628): everything stands in the initial response.
+async fn at_once(client: &mut Client, login: &Login, mechanism: u64, peer: &Peer<'_>) -> Result<Reply, Reply> {
+    let initial = initial_response(login, mechanism, peer);
+    let command: SecretString = format!("AUTH {} {}\r\n", initial.0, STANDARD.encode(initial.1.expose_secret())).into();
+    let answer = client.command(command.expose_secret()).await?;
+    if answer.code != 334 {
+        return Ok(answer);
+    }
+    // The server tells why in a challenge, and refuses once that is acknowledged (RFC 7628 section 3.2.3).
+    let why = STANDARD.decode(answer.text.trim()).unwrap_or_default();
+    let acknowledged = if mechanism == AUTH_OAUTHBEARER { "AQ==\r\n" } else { "\r\n" };
+    let refused = client.command(acknowledged).await?;
+    let said = format!("{} {}", refused.text, String::from_utf8_lossy(&why));
+    Ok(Reply::new(refused.code, refused.enhanced.as_deref(), &said))
+}
+
+fn initial_response(login: &Login, mechanism: u64, peer: &Peer<'_>) -> (&'static str, SecretString) {
+    match login {
+        Login::Password { user, password } => ("PLAIN", format!("\0{user}\0{}", password.expose_secret()).into()),
+        Login::Bearer { user, token } if mechanism == AUTH_XOAUTH2 => {
+            ("XOAUTH2", format!("user={user}\x01auth=Bearer {}\x01\x01", token.expose_secret()).into())
+        }
+        Login::Bearer { user, token } => {
+            // The gs2 header ends in a comma; `=` and `,` have their own spelling in it (RFC 5801 section 4).
+            let user = user.replace('=', "=3D").replace(',', "=2C");
+            let (host, port, token) = (peer.host, peer.port, token.expose_secret());
+            let text = format!("n,a={user},\x01host={host}\x01port={port}\x01auth=Bearer {token}\x01\x01");
+            ("OAUTHBEARER", text.into())
+        }
+    }
+}
+
+/// LOGIN: the prompts are told apart by their order, since servers word them as they like.
+async fn by_prompts(client: &mut Client, user: &str, password: &SecretString) -> Result<Reply, Reply> {
+    let mut answer = client.command("AUTH LOGIN\r\n").await?;
+    for part in [user, password.expose_secret()] {
+        if answer.code != 334 {
+            return Ok(answer);
+        }
+        let line: SecretString = format!("{}\r\n", STANDARD.encode(part)).into();
+        answer = client.command(line.expose_secret()).await?;
+    }
+    Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::relay::config::Security;
+
+    #[test]
+    fn initial_responses() {
+        let peer = Peer {
+            host: "smtp.example.com",
+            address: None,
+            port: 587,
+            security: Security::Starttls,
+            hostname: "gw",
+            command_timeout: Duration::from_secs(1),
+            data_timeout: Duration::from_secs(1),
+        };
+        let bearer = Login::Bearer { user: "a=b@c,d".into(), token: "TOK".to_owned().into() };
+        let password = Login::Password { user: "u".into(), password: "p".to_owned().into() };
+        let table = [
+            (&password, AUTH_PLAIN, "PLAIN", "\0u\0p"),
+            (&bearer, AUTH_XOAUTH2, "XOAUTH2", "user=a=b@c,d\x01auth=Bearer TOK\x01\x01"),
+            // RFC 7628 section 4.1.
+            (
+                &bearer,
+                AUTH_OAUTHBEARER,
+                "OAUTHBEARER",
+                "n,a=a=3Db@c=2Cd,\x01host=smtp.example.com\x01port=587\x01auth=Bearer TOK\x01\x01",
+            ),
+        ];
+        for (login, mechanism, name, text) in table {
+            let (said, secret) = initial_response(login, mechanism, &peer);
+            assert_eq!((said, secret.expose_secret()), (name, text));
+        }
+        assert_eq!(candidates(&bearer, Mechanism::Auto), [AUTH_XOAUTH2, AUTH_OAUTHBEARER]);
+        assert!(candidates(&bearer, Mechanism::Plain).is_empty());
+        assert!(candidates(&password, Mechanism::Xoauth2).is_empty());
+    }
+}

@@ -1,0 +1,183 @@
+//! The kind `smtp`: everything goes to one server, on connections that are used again.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::body::Nature;
+use super::client::{Client, Peer};
+use super::command;
+use super::config::{Mechanism, Security};
+use super::job::{Job, RecipientOutcome, Reply};
+use super::login::log_in;
+use super::pool::{Held, Pool};
+use crate::accounts::Login;
+use crate::mail::Address;
+use crate::metrics::Metrics;
+use crate::net::connect::Connector;
+
+/// Gives the login for the account that a job names, or another one than the server has refused; `None` is a server
+/// that wants none, or that there is no other. A reply says why there is no login.
+pub(super) type Ask = Arc<dyn Fn(Option<Address>, Option<Login>) -> Asked + Send + Sync>;
+type Asked = Pin<Box<dyn Future<Output = Result<Option<Login>, Reply>> + Send>>;
+
+/// A mail as it is sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parcel<'a> {
+    pub job: &'a Job,
+    /// What we put in front of the mail's own bytes.
+    pub front: &'a [u8],
+    pub nature: Nature,
+}
+
+impl Parcel<'_> {
+    pub fn size(&self) -> u64 {
+        (self.front.len() + self.job.bytes.len()) as u64
+    }
+}
+
+/// What became of it, and who said so.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub recipients: Vec<RecipientOutcome>,
+    pub transport: Option<String>,
+}
+
+impl Sent {
+    /// Nobody was reached, or nobody could be told anything.
+    pub fn delayed(parcel: Parcel<'_>, reply: Reply) -> Self {
+        let recipients = vec![RecipientOutcome::Delayed(reply); parcel.job.recipients.len()];
+        Self { recipients, transport: None }
+    }
+}
+
+/// One server.
+pub(super) struct Server {
+    pub name: String,
+    pub host: String,
+    pub port: u16,
+    pub security: Security,
+    pub mechanism: Mechanism,
+    pub hostname: String,
+    pub command_timeout: Duration,
+    pub data_timeout: Duration,
+    pub connector: Connector,
+    pub ask: Ask,
+    /// Whether it logs in as the account of the sending channel, so that connections are not shared between channels.
+    pub per_sender: bool,
+    pub pool: Arc<Pool>,
+    /// One for each connection that may be open.
+    pub slots: Semaphore,
+    pub metrics: Metrics,
+}
+
+impl Server {
+    pub async fn deliver(&self, parcel: Parcel<'_>) -> Sent {
+        let Ok(_slot) = self.slots.acquire().await else {
+            return Sent::delayed(parcel, Reply::trouble("4.3.2", "the relay is being closed"));
+        };
+        let account = parcel.job.account.as_ref().filter(|_| self.per_sender);
+        let key = account.map(Address::key).unwrap_or_default();
+        if let Some(held) = self.pool.take(&key)
+            && let Exchange::Done(sent) = exchange(held, parcel, &self.pool, &key, &self.at()).await
+        {
+            return sent;
+        }
+        // No connection waited, or the server had closed it meanwhile.
+        match self.open(parcel.job).await {
+            Ok(client) => {
+                let fresh = Held { client, mails: 0 };
+                let (Exchange::Done(sent) | Exchange::Unheard(sent)) =
+                    exchange(fresh, parcel, &self.pool, &key, &self.at()).await;
+                sent
+            }
+            // A refusal to talk to us at all is about us, and not about the recipients.
+            Err(reply) => {
+                let sent = Sent::delayed(parcel, reply);
+                Sent { transport: Some(self.at()), ..sent }
+            }
+        }
+    }
+
+    fn at(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    async fn open(&self, job: &Job) -> Result<Client, Reply> {
+        let login = (self.ask)(job.account.clone(), None).await?;
+        let mut client = self.connect().await?;
+        let Some(login) = login else { return Ok(client) };
+        let refusal = match log_in(&mut client, &login, self.mechanism, &self.peer()).await {
+            Ok(()) => return Ok(client),
+            Err(reply) => reply,
+        };
+        // A token may have been revoked before its time.
+        let refused_token = matches!(login, Login::Bearer { .. }) && (500..600).contains(&refusal.code);
+        if !refused_token {
+            return Err(refusal);
+        }
+        let Some(other) = (self.ask)(job.account.clone(), Some(login)).await? else { return Err(refusal) };
+        client.quit().await;
+        let mut client = self.connect().await?;
+        log_in(&mut client, &other, self.mechanism, &self.peer()).await?;
+        Ok(client)
+    }
+
+    fn peer(&self) -> Peer<'_> {
+        Peer {
+            host: &self.host,
+            address: None,
+            port: self.port,
+            security: self.security,
+            hostname: &self.hostname,
+            command_timeout: self.command_timeout,
+            data_timeout: self.data_timeout,
+        }
+    }
+
+    async fn connect(&self) -> Result<Client, Reply> {
+        let opened = Client::open(&self.connector, &self.peer()).await;
+        let protection = match (&opened, self.security) {
+            (Err(_), _) => "failed",
+            (Ok(client), _) if client.tls_info().is_none() => "clear",
+            (Ok(_), Security::Opportunistic) => "unverified",
+            (Ok(_), _) => "verified",
+        };
+        self.metrics.relay_connected(&self.name, protection);
+        opened
+    }
+}
+
+/// How a mail went on one connection.
+pub(super) enum Exchange {
+    Done(Sent),
+    /// The server had closed the connection before it heard anything of this mail: another one may do.
+    Unheard(Sent),
+}
+
+/// Sends a mail on a connection and gives it back to the pool.
+pub(super) async fn exchange(mut held: Held, parcel: Parcel<'_>, pool: &Arc<Pool>, key: &str, at: &str) -> Exchange {
+    let protection = held.client.tls_info().unwrap_or_else(|| "in clear".into());
+    let transport = Some(format!("{at} {protection}"));
+    let plan = match command::plan(parcel.job, parcel.nature, parcel.size(), &held.client.extensions) {
+        Ok(plan) => plan,
+        Err(refusal) => {
+            pool.put(key, held);
+            let recipients = vec![RecipientOutcome::Failed(refusal); parcel.job.recipients.len()];
+            return Exchange::Done(Sent { recipients, transport });
+        }
+    };
+    if !held.client.clean && !held.client.reset().await {
+        let reply = Reply::trouble("4.4.2", "the server closed the connection");
+        return Exchange::Unheard(Sent { transport, ..Sent::delayed(parcel, reply) });
+    }
+    let recipients = held.client.send(&plan, &[parcel.front, &parcel.job.bytes]).await;
+    let unheard = held.client.closed_before;
+    held.mails += 1;
+    pool.put(key, held);
+    let sent = Sent { recipients, transport };
+    if unheard { Exchange::Unheard(sent) } else { Exchange::Done(sent) }
+}

@@ -1,0 +1,379 @@
+//! The steps of what keeps mail from leaving: brakes, suppression, reports that came home, acknowledgements owed.
+
+use jiff::Timestamp;
+
+use super::cut;
+use super::error::StoreError;
+use super::outgoing::{Bounced, Suppress};
+use super::rows::{
+    AcknowledgementRow, BrakeRow, DeliveryState, EntryKind, EntryRow, EventRow, IdempotencyRow, OutboxRow,
+    RecipientRow, SuppressionRow,
+};
+use super::step::{Step, json, parse};
+use super::{index, keys};
+use crate::mail::{Address, Class};
+use crate::ticket::loops::{self, Limit, Scope};
+use crate::ticket::window::Slots;
+
+/// The most of what is said about an address that is kept.
+const SAID: usize = 400;
+/// The latest entries of a ticket that a report without a Message-ID is looked for among.
+const LOOK_BACK: usize = 200;
+/// How many rows one tidying looks at.
+const TIDY: usize = 10_000;
+
+/// What stands for a brake: its counter, and the public name.
+fn brake_key(scope: Scope, ticket: Option<u64>, address: &Address) -> ([u8; 16], String) {
+    let about = match scope {
+        Scope::TicketRecipient => format!("{} {}", ticket.unwrap_or(0), address.key()),
+        Scope::Recipient => address.key(),
+        Scope::Overall => String::new(),
+    };
+    let hash = keys::brake_hash(scope.as_str(), &about);
+    (hash, hash[..6].iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The brakes that a mail to one recipient counts for.
+fn scopes(ticket: Option<u64>, class: Class) -> impl Iterator<Item = Scope> {
+    let of_ticket = ticket.map(|_| Scope::TicketRecipient);
+    let overall = (class == Class::Automatic).then_some(Scope::Overall);
+    of_ticket.into_iter().chain([Scope::Recipient]).chain(overall)
+}
+
+impl Step<'_> {
+    /// What the brakes have counted that a mail to one recipient counts for.
+    pub fn counted(
+        &self,
+        ticket: Option<u64>,
+        class: Class,
+        address: &Address,
+    ) -> Result<Vec<(Scope, Slots)>, StoreError> {
+        let count = |scope| {
+            let value = self.get(&keys::brake_count(&brake_key(scope, ticket, address).0))?;
+            Ok((scope, value.map_or_else(loops::count, |value| loops::count().decode(&value))))
+        };
+        scopes(ticket, class).map(count).collect()
+    }
+
+    pub(super) fn count_mail(
+        &mut self,
+        ticket: Option<u64>,
+        class: Class,
+        address: &Address,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        for (scope, mut counted) in self.counted(ticket, class, address)? {
+            counted.add(now, 1, 0);
+            self.put(keys::brake_count(&brake_key(scope, ticket, address).0), counted.encode())?;
+        }
+        Ok(())
+    }
+
+    /// Notes that a brake holds a recipient; the first time it is told. Returns the brake's name.
+    pub(super) fn trip(
+        &mut self,
+        scope: Scope,
+        (minutes, mails): Limit,
+        row: &OutboxRow,
+        n: u32,
+        address: &Address,
+        now: Timestamp,
+    ) -> Result<String, StoreError> {
+        let (_, id) = brake_key(scope, row.ticket, address);
+        let known: Option<BrakeRow> = self.get(&keys::brake(&id))?.map(|value| parse(&value)).transpose()?;
+        let first = known.is_none();
+        let mut brake = known.unwrap_or_else(|| BrakeRow {
+            id: id.clone(),
+            scope: scope.as_str().to_owned(),
+            ticket: row.ticket.filter(|_| scope == Scope::TicketRecipient),
+            recipient: (scope != Scope::Overall).then(|| address.to_string()),
+            minutes,
+            mails,
+            at: now,
+            held: 0,
+        });
+        brake.held += 1;
+        self.put(keys::brake(&id), json(&brake)?)?;
+        self.put(keys::braked(&id, row.seq, n), Vec::new())?;
+        if first {
+            let whom = brake.recipient.clone().unwrap_or_else(|| "all automatic mail".into());
+            let said = format!("brake {id}: over {mails} mails in {minutes} minutes to {whom}");
+            self.outbox_event("brake_tripped", row, None, Some(said), now)?;
+        }
+        Ok(id)
+    }
+
+    /// Releases a brake: its count begins anew, and the mail that it holds goes out.
+    pub fn release_brake(&mut self, id: &str, author: &str, now: Timestamp) -> Result<BrakeRow, StoreError> {
+        let value = self.get(&keys::brake(id))?;
+        let value = value.ok_or_else(|| StoreError::NotPossible(format!("no brake {id} has tripped")))?;
+        let brake: BrakeRow = parse(&value)?;
+        let prefix = keys::braked_by(id);
+        let mut held = Vec::new();
+        self.store.index.walk_prefix(&prefix, |key, _| {
+            held.push(key[prefix.len()..].get(..8).map_or(0, index::number));
+            Ok(true)
+        })?;
+        held.sort_unstable();
+        held.dedup();
+        for seq in held {
+            let Some(mut row) = self.outbox_row(seq)? else { continue };
+            self.change_recipients(&mut row, now, |to| {
+                (to.brake.as_deref() == Some(id)).then_some(DeliveryState::Queued)
+            })?;
+            // Held by the brake alone: it waits again. What a person holds has a reason of its own and stays.
+            if !row.why.as_deref().is_some_and(|why| why.starts_with("hold ")) {
+                row.state = super::rows::OutboxState::Waiting;
+            }
+            row.due = now;
+            self.put_outbox(&mut row)?;
+            self.outgoing.push(seq);
+        }
+        self.delete(keys::brake(id));
+        let scope = [Scope::TicketRecipient, Scope::Recipient, Scope::Overall];
+        let scope = scope.into_iter().find(|scope| scope.as_str() == brake.scope).unwrap_or(Scope::Overall);
+        let about = match (scope, &brake.recipient) {
+            (Scope::Overall, _) | (_, None) => String::new(),
+            (Scope::Recipient, Some(address)) => address.to_lowercase(),
+            (Scope::TicketRecipient, Some(address)) => {
+                format!("{} {}", brake.ticket.unwrap_or(0), address.to_lowercase())
+            }
+        };
+        self.delete(keys::brake_count(&keys::brake_hash(scope.as_str(), &about)));
+        self.put_event(&mut EventRow {
+            at: now,
+            kind: "brake_released".into(),
+            ticket: brake.ticket,
+            author: Some(author.to_owned()),
+            said: Some(format!("brake {id} was released, {} mails were held", brake.held)),
+            ..EventRow::default()
+        })?;
+        Ok(brake)
+    }
+
+    /// Why nothing is sent to an address, if it has failed too often or complained.
+    pub fn suppressed(&self, address: &Address) -> Result<Option<SuppressionRow>, StoreError> {
+        Ok(self.suppression(&address.to_string())?.filter(|row| row.suppressed))
+    }
+
+    fn suppression(&self, address: &str) -> Result<Option<SuppressionRow>, StoreError> {
+        self.get(&keys::suppressed(address))?.map(|value| parse(&value)).transpose()
+    }
+
+    /// An address has failed for good, by its own fault.
+    pub(super) fn hard_failure(
+        &mut self,
+        address: &str,
+        said: &str,
+        suppress: Suppress,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let fresh = || SuppressionRow { address: address.to_owned(), first_at: now, ..SuppressionRow::default() };
+        let known = self.suppression(address)?;
+        let mut row = known.filter(|row| now.duration_since(row.first_at) <= suppress.within).unwrap_or_else(fresh);
+        row.failures += 1;
+        let full = suppress.after > 0 && row.failures >= suppress.after;
+        self.put_suppression(row, full, said, now)
+    }
+
+    fn put_suppression(
+        &mut self,
+        mut row: SuppressionRow,
+        full: bool,
+        said: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let news = full && !row.suppressed;
+        row.suppressed |= full;
+        (row.last_at, row.why) = (now, cut::text(said, SAID));
+        let key = keys::suppressed(&row.address);
+        let value = json(&row)?;
+        if news {
+            self.put_event(&mut EventRow {
+                at: now,
+                kind: "address_suppressed".into(),
+                said: Some(cut::text(&format!("{}: {said}", row.address), cut::SAID)),
+                ..EventRow::default()
+            })?;
+        }
+        self.put(key, value)
+    }
+
+    /// Takes an address off the suppression list.
+    pub fn clear_suppression(&mut self, address: &str) -> Result<(), StoreError> {
+        if self.suppression(address)?.is_none() {
+            return Err(StoreError::NotPossible(format!("{address} is not on the suppression list")));
+        }
+        self.delete(keys::suppressed(address));
+        Ok(())
+    }
+
+    /// The entry of the mail of ours that a report is about: by the Message-ID, or among the latest mail of the ticket.
+    pub fn outbound_of(
+        &self,
+        message_id: Option<&str>,
+        ticket: Option<u64>,
+        addresses: &[String],
+    ) -> Result<Option<EntryRow>, StoreError> {
+        if let Some(id) = message_id {
+            let hash = keys::message_hash(id);
+            let mut seqs = Vec::new();
+            self.store.index.walk_prefix(&[&[keys::ORIGINALS][..], &hash].concat(), |_, seq| {
+                seqs.push(index::number(seq));
+                Ok(seqs.len() < LOOK_BACK)
+            })?;
+            self.store.index.walk_prefix(&[&[keys::MENTIONS][..], &hash].concat(), |key, _| {
+                seqs.push(keys::number_in(key, 2));
+                Ok(seqs.len() < LOOK_BACK)
+            })?;
+            for seq in seqs {
+                if let Some(row) = self.entry_at(seq)?
+                    && row.kind == EntryKind::Outbound
+                    && row.duplicate_of.is_none()
+                {
+                    return Ok(Some(row));
+                }
+            }
+        }
+        let Some(ticket) = ticket else { return Ok(None) };
+        let mut seqs = Vec::new();
+        let (from, to) = (keys::member(ticket, 0), keys::member(ticket, u64::MAX));
+        self.store.index.walk(&from, &to, index::Order::Down, |key, _| {
+            seqs.push(keys::number_in(key, 1));
+            Ok(seqs.len() < LOOK_BACK)
+        })?;
+        let known = |row: &EntryRow| row.rcpt_to.iter().any(|to| addresses.iter().any(|a| a.eq_ignore_ascii_case(to)));
+        for seq in seqs {
+            if let Some(row) = self.entry_at(seq)?
+                && row.kind == EntryKind::Outbound
+                && known(&row)
+            {
+                return Ok(Some(row));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Notes what a report says about mail of ours; returns whether it knew the mail.
+    pub fn bounced(
+        &mut self,
+        seq: u64,
+        reports: &[Bounced],
+        suppress: Suppress,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let Some(mut row) = self.outbox_row(seq)? else { return Ok(false) };
+        let mut known = false;
+        for report in reports {
+            for n in 0..row.recipients {
+                let Some(recipient) = self.recipient(seq, n)? else { continue };
+                let named = report.addresses.iter().any(|address| address.eq_ignore_ascii_case(&recipient.address));
+                // Where there is one recipient only, a report about another address is about where it was forwarded.
+                if named || (row.recipients == 1 && reports.len() == 1) {
+                    self.bounced_one(&mut row, recipient, report, suppress, now)?;
+                    known = true;
+                }
+            }
+        }
+        if known {
+            self.put_outbox(&mut row)?;
+        }
+        Ok(known)
+    }
+
+    fn bounced_one(
+        &mut self,
+        row: &mut OutboxRow,
+        mut recipient: RecipientRow,
+        report: &Bounced,
+        suppress: Suppress,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        recipient.reported = Some(report.word.to_owned());
+        recipient.reply = Some(cut::text(&report.said, SAID));
+        recipient.at = now;
+        if report.word == "failed" {
+            row.open -= u32::from(recipient.state.waits());
+            recipient.state = DeliveryState::Failed;
+        }
+        self.put(keys::recipient(row.seq, recipient.n), json(&recipient)?)?;
+        let kind = match report.word {
+            "failed" => "mail_failed",
+            "delayed" => "mail_delayed",
+            _ => "delivery_changed",
+        };
+        let said = format!("{} for {}: {}", report.word, recipient.address, report.said);
+        self.outbox_event(kind, row, None, Some(said), now)?;
+        if report.word == "complaint" {
+            let known = self.suppression(&recipient.address)?;
+            let fresh =
+                SuppressionRow { address: recipient.address.clone(), first_at: now, ..SuppressionRow::default() };
+            let said = format!("complained: {}", report.said);
+            return self.put_suppression(known.unwrap_or(fresh), true, &said, now);
+        }
+        if report.hard {
+            self.hard_failure(&recipient.address, &report.said, suppress, now)?;
+        }
+        Ok(())
+    }
+
+    /// A ticket that was opened is owed an acknowledgement.
+    pub fn owe_acknowledgement(&mut self, row: &EntryRow, now: Timestamp) -> Result<(), StoreError> {
+        let Some(ticket) = row.ticket else { return Ok(()) };
+        let (entry, channel) = (row.id.clone(), row.channel.clone());
+        let owed = AcknowledgementRow { seq: row.seq, entry, ticket, channel, at: now };
+        self.put(keys::acknowledge(row.seq), json(&owed)?)
+    }
+
+    /// An acknowledgement that cannot be written is not owed any more.
+    pub fn waive_acknowledgement(&mut self, seq: u64) {
+        self.delete(keys::acknowledge(seq));
+    }
+
+    /// Forgets what brakes counted long ago and which orders are older than a time, among some of all; returns how many
+    /// rows went. Keys are hashes, so that a beginning that the time of day picks comes past each of them now and then.
+    pub fn tidy_outbox(&mut self, now: Timestamp, orders_before: Timestamp) -> Result<usize, StoreError> {
+        let mut gone = Vec::new();
+        let [counters, orders] = [&[keys::BRAKES, b'c'][..], &[keys::ORDERS][..]];
+        self.some(counters, now, |key, value| {
+            if loops::count().decode(value).is_empty(now) {
+                gone.push(key.to_vec());
+            }
+            Ok(())
+        })?;
+        self.some(orders, now, |key, value| {
+            let row: IdempotencyRow = parse(value)?;
+            if row.at < orders_before {
+                gone.push(key.to_vec());
+            }
+            Ok(())
+        })?;
+        let count = gone.len();
+        gone.into_iter().for_each(|key| self.delete(key));
+        Ok(count)
+    }
+
+    /// Looks at some rows of a prefix; at all of them where they are few.
+    fn some(
+        &self,
+        prefix: &[u8],
+        now: Timestamp,
+        mut look: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let begin = keys::brake_hash("tidy", &now.to_string())[0];
+        let middle = [prefix, &[begin]].concat();
+        let end = [prefix, &[u8::MAX; 20]].concat();
+        let mut looked = 0;
+        for (from, to) in [(&middle, &end), (&prefix.to_vec(), &middle)] {
+            self.store.index.walk(from, to, index::Order::Up, |key, value| {
+                look(key, value)?;
+                looked += 1;
+                Ok(looked < TIDY)
+            })?;
+            if looked >= TIDY {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

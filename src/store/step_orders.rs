@@ -1,0 +1,100 @@
+//! The steps of what people order about mail that leaves: try it now, hold it, release it, cancel it, reroute it.
+
+use jiff::Timestamp;
+
+use super::cut;
+use super::error::StoreError;
+use super::outgoing::OutboxOrder;
+use super::rows::{DeliveryState, OutboxRow, OutboxState, RecipientRow};
+use super::step::{Step, json};
+use super::step_outbox::NAME;
+use super::{index, keys};
+
+impl Step<'_> {
+    /// Does what a person wants of a mail.
+    pub fn order_outbox(
+        &mut self,
+        id: &str,
+        order: &OutboxOrder,
+        author: &str,
+        now: Timestamp,
+    ) -> Result<OutboxRow, StoreError> {
+        let none = || StoreError::NoSuchEntry(id.to_owned());
+        let seq = self.get(&keys::id(id))?.as_deref().map(index::number).ok_or_else(none)?;
+        let mut row = self.outbox_row(seq)?.ok_or_else(none)?;
+        let undone = matches!(row.state, OutboxState::Waiting | OutboxState::Held);
+        let fits = match order {
+            OutboxOrder::Retry => row.state != OutboxState::Cancelled,
+            OutboxOrder::Hold => row.state == OutboxState::Waiting,
+            OutboxOrder::Release => row.state == OutboxState::Held,
+            OutboxOrder::Cancel | OutboxOrder::Reroute(_) => undone,
+        };
+        if !fits {
+            let said = format!("mail {id} is {}: it cannot be changed by {}", row.state.as_str(), order.as_str());
+            return Err(StoreError::NotPossible(said));
+        }
+        match order {
+            OutboxOrder::Retry => {
+                let again = self.change_recipients(&mut row, now, |to| {
+                    (to.state == DeliveryState::Failed).then_some(DeliveryState::Queued)
+                })?;
+                if again == 0 && row.open == 0 {
+                    let said =
+                        format!("mail {id} has no recipient that waits or has failed: there is nothing to retry");
+                    return Err(StoreError::NotPossible(said));
+                }
+                if again > 0 {
+                    (row.since, row.delayed_told) = (now, false);
+                }
+                (row.due, row.state) = (now, OutboxState::Waiting);
+            }
+            OutboxOrder::Hold => row.state = OutboxState::Held,
+            OutboxOrder::Release => {
+                self.change_recipients(&mut row, now, |to| to.brake.is_some().then_some(DeliveryState::Queued))?;
+                (row.due, row.state) = (now, OutboxState::Waiting);
+            }
+            OutboxOrder::Cancel => {
+                self.change_recipients(&mut row, now, |to| {
+                    (to.state.waits() || to.brake.is_some()).then_some(DeliveryState::Cancelled)
+                })?;
+                row.state = OutboxState::Cancelled;
+            }
+            OutboxOrder::Reroute(relay) => {
+                row.relay = Some(cut::text(relay, NAME));
+                row.due = now;
+            }
+        }
+        let said = match order {
+            OutboxOrder::Reroute(relay) => format!("rerouted by {author}, by way of {relay}"),
+            _ => format!("{} by {author}", order.as_str()),
+        };
+        row.why = Some(cut::text(&said, NAME));
+        self.put_outbox(&mut row)?;
+        self.outgoing.push(seq);
+        self.outbox_event("delivery_changed", &row, Some(author), row.why.clone(), now)?;
+        Ok(row)
+    }
+
+    /// Gives recipients a new state; returns how many have one.
+    pub(super) fn change_recipients(
+        &mut self,
+        row: &mut OutboxRow,
+        now: Timestamp,
+        change: impl Fn(&RecipientRow) -> Option<DeliveryState>,
+    ) -> Result<u32, StoreError> {
+        let mut changed = 0;
+        for n in 0..row.recipients {
+            let Some(mut recipient) = self.recipient(row.seq, n)? else { continue };
+            let Some(state) = change(&recipient) else { continue };
+            if let Some(brake) = recipient.brake.take() {
+                self.delete(keys::braked(&brake, row.seq, n));
+                row.braked -= 1;
+            }
+            row.open = row.open + u32::from(state.waits()) - u32::from(recipient.state.waits());
+            (recipient.state, recipient.at) = (state, now);
+            self.put(keys::recipient(row.seq, n), json(&recipient)?)?;
+            changed += 1;
+        }
+        Ok(changed)
+    }
+}

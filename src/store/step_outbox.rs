@@ -1,0 +1,349 @@
+//! The steps of mail that leaves: filing it, and settling what became of it.
+
+use jiff::Timestamp;
+
+use super::cut;
+use super::error::StoreError;
+use super::keys;
+use super::outgoing::{NewOutgoing, NewRecipient, Settled, Suppress};
+use super::rows::{
+    DeliveryState, EntryKind, EntryRow, EventRow, IdempotencyRow, OutboxRow, OutboxState, RecipientRow, TraceRow,
+};
+use super::step::{Step, json, parse};
+use super::step_file::add_participant;
+
+/// The most of a reply that is kept with a recipient.
+const REPLY: usize = 500;
+/// The most of what a client asked for with a recipient, and of names.
+const PARAMETER: usize = 600;
+pub(super) const NAME: usize = 200;
+
+impl Step<'_> {
+    /// Writes down a mail that leaves: its entry, its outbox row and its recipients.
+    pub fn file_outgoing(&mut self, new: &NewOutgoing<'_>) -> Result<EntryRow, StoreError> {
+        let id = self.free_id(&new.mail.id.to_string())?;
+        let mut row = self.outgoing_entry(new, id)?;
+        if let Some(repeated) = &new.repeats {
+            let original = self.entry(repeated)?;
+            row.duplicate_of = original.as_ref().map(|entry| entry.seq);
+            row.ticket = original.and_then(|entry| entry.ticket);
+            row.filing = "duplicate".into();
+            row.reason = Some(crate::mail::Reason::DuplicateMessageId.code().to_owned());
+        } else {
+            self.join_ticket(new, &mut row)?;
+            self.put_outgoing(new, &row)?;
+        }
+        let said = match row.ticket {
+            Some(number) => format!("{} in ticket {number}", row.filing),
+            None => row.filing.clone(),
+        };
+        row.trace.push(TraceRow { step: "filed".into(), said });
+        self.put_message(new, &row)?;
+        self.set_number(&keys::id(&row.id), row.seq)?;
+        self.put_entry(&mut row)?;
+        Ok(row)
+    }
+
+    fn outgoing_entry(&mut self, new: &NewOutgoing<'_>, id: String) -> Result<EntryRow, StoreError> {
+        let mail = new.mail;
+        Ok(EntryRow {
+            seq: self.next(keys::SEQ)?,
+            id,
+            kind: EntryKind::Outbound,
+            filing: "relayed".into(),
+            reason: None,
+            ticket: None,
+            channel: new.channel.to_string(),
+            queue: new.queue.to_owned(),
+            received_at: mail.received_at,
+            filed_at: new.now,
+            mail: Some(mail.position),
+            rcpt_to: mail.envelope.rcpt_to.iter().map(ToString::to_string).collect(),
+            message_id: new.message_id.map(str::to_owned),
+            matched_by: new.matched_by.map(str::to_owned),
+            needs_review: false,
+            related: None,
+            duplicate_of: None,
+            also_seen: Vec::new(),
+            size: mail.size,
+            sha256: mail.sha256.clone(),
+            from: if new.from.name.is_empty() {
+                new.from.address.clone()
+            } else {
+                format!("{} <{}>", new.from.name, new.from.address)
+            },
+            subject: new.subject.to_owned(),
+            author: Some(new.meta.author.clone()),
+            note: None,
+            door: mail.origin.kind.as_str().to_owned(),
+            backfill: false,
+            trace: new.trace.iter().map(|t| TraceRow { step: t.step.into(), said: t.said.clone() }).collect(),
+        })
+    }
+
+    /// The mail becomes an entry of its ticket, and those whom it goes to take part there.
+    fn join_ticket(&mut self, new: &NewOutgoing<'_>, row: &mut EntryRow) -> Result<(), StoreError> {
+        let Some(mut ticket) = new.ticket.map(|number| self.followed(number)).transpose()?.flatten() else {
+            return Ok(());
+        };
+        row.filing = "appended".into();
+        row.ticket = Some(ticket.number);
+        let reached = new.recipients.iter().filter(|to| to.state != DeliveryState::Filtered);
+        reached.for_each(|to| add_participant(&mut ticket.participants, &to.address.to_string()));
+        ticket.entries += 1;
+        (ticket.updated_at, ticket.changed) = (new.now, row.seq);
+        self.put(keys::member(ticket.number, row.seq), Vec::new())?;
+        self.put_ticket(&mut ticket)
+    }
+
+    /// Replies to this mail find it by its Message-ID.
+    fn put_message(&mut self, new: &NewOutgoing<'_>, row: &EntryRow) -> Result<(), StoreError> {
+        let message = match new.message_id {
+            Some(id) => keys::message_hash(id),
+            None => keys::content_hash(&new.mail.sha256),
+        };
+        let original = keys::original(&message, new.channel);
+        if row.ticket.is_some() && row.duplicate_of.is_none() && self.get(&original)?.is_none() {
+            self.set_number(&original, row.seq)
+        } else {
+            self.put(keys::mention(&message, row.seq), Vec::new())
+        }
+    }
+
+    fn put_outgoing(&mut self, new: &NewOutgoing<'_>, entry: &EntryRow) -> Result<(), StoreError> {
+        let (mail, meta) = (new.mail, new.meta);
+        let cut = |text: &Option<String>| text.as_deref().map(|text| cut::text(text, NAME));
+        let mut row = OutboxRow {
+            id: entry.id.clone(),
+            seq: entry.seq,
+            mail: mail.position,
+            size: mail.size,
+            channel: new.channel.to_string(),
+            ticket: entry.ticket,
+            class: meta.class,
+            sender: mail.envelope.mail_from.as_ref().map(ToString::to_string),
+            relay: cut(&meta.relay),
+            created_at: mail.received_at,
+            due: new.now,
+            attempts: 0,
+            state: OutboxState::Waiting,
+            why: None,
+            waits_for: None,
+            delayed_told: false,
+            attachments: new.attachments,
+            smtputf8: meta.smtputf8,
+            ret: cut(&meta.ret),
+            envid: cut(&meta.envid),
+            recipients: 0,
+            open: 0,
+            braked: 0,
+            since: mail.received_at,
+        };
+        for (n, to) in new.recipients.iter().enumerate() {
+            let recipient = self.new_recipient(new, &row, n as u32, to)?;
+            row.recipients += 1;
+            row.open += u32::from(recipient.state.waits());
+            row.braked += u32::from(recipient.brake.is_some());
+            self.put(keys::recipient(row.seq, recipient.n), json(&recipient)?)?;
+        }
+        self.put_outbox(&mut row)?;
+        self.outgoing.push(row.seq);
+        let order = IdempotencyRow { entry: row.id.clone(), fingerprint: meta.fingerprint.clone(), at: new.now };
+        for key in &new.orders {
+            self.put(keys::order(key), json(&order)?)?;
+        }
+        if let Some(answered) = meta.answers.as_deref().map(|id| self.entry(id)).transpose()?.flatten() {
+            self.delete(keys::acknowledge(answered.seq));
+        }
+        Ok(())
+    }
+
+    fn new_recipient(
+        &mut self,
+        new: &NewOutgoing<'_>,
+        row: &OutboxRow,
+        n: u32,
+        to: &NewRecipient,
+    ) -> Result<RecipientRow, StoreError> {
+        let cut = |text: &Option<String>, most| text.as_deref().map(|text| cut::text(text, most));
+        let brake = match to.brake {
+            Some((scope, limit)) => Some(self.trip(scope, limit, row, n, &to.address, new.now)?),
+            None if to.state.waits() => {
+                self.count_mail(row.ticket, row.class, &to.address, new.now)?;
+                None
+            }
+            None => None,
+        };
+        Ok(RecipientRow {
+            n,
+            address: to.address.to_string(),
+            state: to.state,
+            attempts: 0,
+            relay: None,
+            reply: cut(&to.why, REPLY),
+            at: new.now,
+            notify: cut(&to.notify, PARAMETER),
+            orcpt: cut(&to.orcpt, PARAMETER),
+            brake,
+            reported: None,
+        })
+    }
+
+    /// Writes down what became of mails; returns their rows as they are now.
+    pub fn settle(&mut self, settled: &[Settled], suppress: Suppress) -> Result<Vec<OutboxRow>, StoreError> {
+        let mut rows = Vec::with_capacity(settled.len());
+        for one in settled {
+            if let Some(row) = self.settle_one(one, suppress)? {
+                rows.push(row);
+            }
+        }
+        Ok(rows)
+    }
+
+    fn settle_one(&mut self, settled: &Settled, suppress: Suppress) -> Result<Option<OutboxRow>, StoreError> {
+        let Some(mut row) = self.outbox_row(settled.seq)? else { return Ok(None) };
+        let mut worst = None;
+        for one in &settled.recipients {
+            let Some(mut recipient) = self.recipient(row.seq, one.n)? else { continue };
+            let waited = recipient.state.waits();
+            // What was cancelled on the way stays cancelled, unless a peer has it now.
+            if !waited && one.state != DeliveryState::Relayed {
+                continue;
+            }
+            row.open -= u32::from(waited && !one.state.waits());
+            recipient.state = one.state;
+            recipient.at = settled.at;
+            if let Some(relay) = &settled.relay {
+                recipient.attempts += 1;
+                recipient.relay = Some(cut::text(relay, NAME));
+            }
+            recipient.reply = one.reply.as_deref().map(|reply| cut::text(reply, REPLY)).or(recipient.reply);
+            self.put(keys::recipient(row.seq, one.n), json(&recipient)?)?;
+            if one.hard {
+                let said = recipient.reply.clone().unwrap_or_default();
+                self.hard_failure(&recipient.address, &said, suppress, settled.at)?;
+            }
+            worst = worst.max(Some(one.state));
+        }
+        row.attempts += u32::from(settled.relay.is_some());
+        if let Some(next) = settled.next {
+            row.due = next;
+        }
+        let late = settled.late.as_ref().filter(|_| !row.delayed_told);
+        row.delayed_told |= late.is_some();
+        self.put_outbox(&mut row)?;
+        self.tell_settled(settled, &row, worst, late)?;
+        Ok(Some(row))
+    }
+
+    fn tell_settled(
+        &mut self,
+        settled: &Settled,
+        row: &OutboxRow,
+        worst: Option<DeliveryState>,
+        late: Option<&String>,
+    ) -> Result<(), StoreError> {
+        let kind = match worst {
+            _ if late.is_some() => "mail_delayed",
+            Some(DeliveryState::Failed) => "mail_failed",
+            Some(DeliveryState::Relayed) if row.open == 0 => "mail_relayed",
+            // Another attempt is no news for those who follow the feed; the first failure is.
+            Some(DeliveryState::Delayed) if row.attempts > 1 => "",
+            Some(_) => "delivery_changed",
+            None => "",
+        };
+        if !kind.is_empty() {
+            let said = settled.recipients.iter().find_map(|one| one.reply.clone()).or_else(|| late.cloned());
+            self.outbox_event(kind, row, None, said, settled.at)?;
+        }
+        if let Some(ticket) = row.ticket {
+            for note in settled.notes.iter().chain(late) {
+                // A ticket that is gone is no reason to lose what became of the mail.
+                match self.note(ticket, super::NOTED_BY, &cut::text(note, cut::NOTE), settled.at) {
+                    Ok(_) | Err(StoreError::NoSuchTicket(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a row, with the state that its recipients give it, and whether it is done.
+    pub(super) fn put_outbox(&mut self, row: &mut OutboxRow) -> Result<(), StoreError> {
+        row.state = match row.state {
+            OutboxState::Cancelled => OutboxState::Cancelled,
+            OutboxState::Held if row.open > 0 || row.braked > 0 => OutboxState::Held,
+            _ if row.open > 0 => OutboxState::Waiting,
+            _ if row.braked > 0 => OutboxState::Held,
+            _ => OutboxState::Done,
+        };
+        let key = keys::undone(row.seq);
+        match row.state {
+            OutboxState::Waiting | OutboxState::Held => {
+                if self.get(&key)?.is_none() {
+                    self.put(key, Vec::new())?;
+                }
+            }
+            OutboxState::Done | OutboxState::Cancelled => self.delete(key),
+        }
+        self.put(keys::outbox(row.seq), json(row)?)
+    }
+
+    pub(super) fn outbox_event(
+        &mut self,
+        kind: &str,
+        row: &OutboxRow,
+        author: Option<&str>,
+        said: Option<String>,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.put_event(&mut EventRow {
+            at,
+            kind: kind.to_owned(),
+            ticket: row.ticket,
+            entry: Some(row.id.clone()),
+            author: author.map(str::to_owned),
+            channel: Some(row.channel.clone()),
+            said: said.map(|said| cut::text(&said, cut::SAID)),
+            ..EventRow::default()
+        })
+    }
+
+    /// The outbox row of the entry with this `seq`.
+    pub fn outbox_row(&self, seq: u64) -> Result<Option<OutboxRow>, StoreError> {
+        self.get(&keys::outbox(seq))?.map(|value| parse(&value)).transpose()
+    }
+
+    /// One recipient of a mail.
+    pub fn recipient(&self, seq: u64, n: u32) -> Result<Option<RecipientRow>, StoreError> {
+        self.get(&keys::recipient(seq, n))?.map(|value| parse(&value)).transpose()
+    }
+
+    /// What was handed in under an idempotency key.
+    pub fn ordered(&self, key: &str) -> Result<Option<IdempotencyRow>, StoreError> {
+        self.get(&keys::order(key))?.map(|value| parse(&value)).transpose()
+    }
+
+    /// Keeps pages of the quota windows of an account.
+    pub fn put_quota(&mut self, account: &str, pages: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<(), StoreError> {
+        for (page, value) in pages {
+            let key = keys::quota(account, &page);
+            match value {
+                Some(value) => self.put(key, value)?,
+                None => self.delete(key),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the feed that the windows of a channel's account are nearly full.
+    pub fn quota_near(&mut self, channel: &str, said: &str, at: Timestamp) -> Result<(), StoreError> {
+        self.put_event(&mut EventRow {
+            at,
+            kind: "quota_near".into(),
+            channel: Some(channel.to_owned()),
+            said: Some(cut::text(said, cut::SAID)),
+            ..EventRow::default()
+        })
+    }
+}

@@ -1,0 +1,673 @@
+//! Mail that leaves, the whole way: accepted into the log, filed, sent by real relays (a Maildir, and a scripted SMTP
+//! server on loopback), settled. The clock stands still until a test moves it.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use ticketgate::accounts::{Account, Accounts, Setup, State};
+use ticketgate::clock::Clock;
+use ticketgate::filing::{self, Loops};
+use ticketgate::mail::auth::AuthResults;
+use ticketgate::mail::origin::OriginKind;
+use ticketgate::mail::{Address, Class, Envelope, MailId, Origin};
+use ticketgate::metrics::Metrics;
+use ticketgate::net::connect::Connectors;
+use ticketgate::net::dns;
+use ticketgate::outbox::{self, Board};
+use ticketgate::relay::{self, Kind, QuotaConfig, RelayConfig, Relays, Security};
+use ticketgate::shutdown;
+use ticketgate::store::rows::{DeliveryState, EntryRow, OutboxState, RecipientRow};
+use ticketgate::store::vault::{self, Vault};
+use ticketgate::store::{self, Delivery, Incoming, OutboxOrder, OutgoingMeta, OutgoingRecipient, Store, StoreError};
+use ticketgate::ticket::channel::{AuthPolicy, Channel, Directory};
+use ticketgate::ticket::token::TokenKeys;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+
+const SUPPORT: &str = "support@example.com";
+
+fn address(text: &str) -> Address {
+    Address::parse(text).unwrap()
+}
+
+/// A server that answers RCPT by what the local part says, and remembers how often each recipient got a mail.
+struct Peer {
+    port: u16,
+    got: Arc<Mutex<HashMap<String, u32>>>,
+    /// Local parts that are refused for now.
+    busy: Arc<Mutex<Vec<String>>>,
+}
+
+impl Peer {
+    async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (got, busy) = (Arc::<Mutex<HashMap<String, u32>>>::default(), Arc::<Mutex<Vec<String>>>::default());
+        let shared = (Arc::clone(&got), Arc::clone(&busy));
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let (got, busy) = (Arc::clone(&shared.0), Arc::clone(&shared.1));
+                tokio::spawn(async move { serve(socket, got, busy).await });
+            }
+        });
+        Self { port, got, busy }
+    }
+
+    fn count(&self, who: &str) -> u32 {
+        self.got.lock().unwrap().get(who).copied().unwrap_or(0)
+    }
+}
+
+async fn serve(socket: tokio::net::TcpStream, got: Arc<Mutex<HashMap<String, u32>>>, busy: Arc<Mutex<Vec<String>>>) {
+    socket.set_nodelay(true).unwrap();
+    let (read, mut write) = socket.into_split();
+    let mut lines = BufReader::new(read).lines();
+    let mut to = Vec::new();
+    let mut data = false;
+    if write.write_all(b"220 peer ESMTP\r\n").await.is_err() {
+        return;
+    }
+    while let Ok(Some(line)) = lines.next_line().await {
+        if data {
+            if line == "." {
+                data = false;
+                to.drain(..).for_each(|who| *got.lock().unwrap().entry(who).or_default() += 1);
+                let _ = write.write_all(b"250 2.0.0 taken\r\n").await;
+            }
+            continue;
+        }
+        let upper = line.to_uppercase();
+        let answer = if upper.starts_with("EHLO") {
+            "250-peer\r\n250-PIPELINING\r\n250 8BITMIME\r\n"
+        } else if upper.starts_with("RCPT") {
+            let who = line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
+            let local = who.split('@').next().unwrap_or_default().to_owned();
+            if busy.lock().unwrap().contains(&local) {
+                "451 4.3.2 try later\r\n"
+            } else if local.starts_with("bad") {
+                "550 5.1.1 no such user\r\n"
+            } else {
+                to.push(who);
+                "250 2.1.5 ok\r\n"
+            }
+        } else if upper.starts_with("DATA") {
+            data = !to.is_empty();
+            if data { "354 go on\r\n" } else { "503 5.5.1 no recipient\r\n" }
+        } else if upper.starts_with("QUIT") {
+            let _ = write.write_all(b"221 2.0.0 bye\r\n").await;
+            return;
+        } else {
+            "250 2.0.0 ok\r\n"
+        };
+        if write.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn smtp(name: &str, port: u16) -> RelayConfig {
+    RelayConfig {
+        name: name.into(),
+        kind: Kind::Smtp,
+        host: Some("127.0.0.1".into()),
+        port: Some(port),
+        security: Some(Security::None),
+        ..RelayConfig::default()
+    }
+}
+
+fn sandbox(name: &str) -> RelayConfig {
+    RelayConfig { name: name.into(), kind: Kind::Maildir, path: Some(name.into()), ..RelayConfig::default() }
+}
+
+/// A store with a filing worker, and an outbox that runs.
+struct House {
+    dir: tempfile::TempDir,
+    store: Option<Store>,
+    relays: Vec<RelayConfig>,
+    config: outbox::Config,
+    now: Arc<AtomicI64>,
+    clock: Clock,
+    directory: Arc<ArcSwap<Directory>>,
+    keys: TokenKeys,
+    loops: Arc<ArcSwap<Loops>>,
+    board: Board,
+    accounts: Option<Accounts>,
+    running: Option<(shutdown::Trigger, tokio::task::JoinHandle<Result<(), StoreError>>)>,
+}
+
+impl House {
+    fn new(relays: Vec<RelayConfig>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Arc::new(AtomicI64::new(1_795_000_000));
+        let ticking = Arc::clone(&now);
+        let clock = Clock::from_fn(move || Timestamp::from_second(ticking.load(Ordering::SeqCst)).unwrap());
+        let channel = Channel {
+            address: address(SUPPORT),
+            name: "Support".into(),
+            aliases: Vec::new(),
+            plus_addresses: true,
+            queue: "Support".into(),
+            auth_policy: AuthPolicy::Record,
+            max_mail_bytes: 50 << 20,
+            relay: None,
+            attachments_relay: None,
+            acknowledge: true,
+        };
+        let directory = Arc::new(ArcSwap::from_pointee(Directory::new(vec![channel], vec![], vec![], None)));
+        let store = open(dir.path(), &clock);
+        Self {
+            dir,
+            store: Some(store),
+            relays,
+            config: outbox::Config::default(),
+            now,
+            clock,
+            directory,
+            keys: TokenKeys::new(vec![[7; 32]]),
+            loops: Arc::default(),
+            board: Board::default(),
+            accounts: None,
+            running: None,
+        }
+    }
+
+    fn store(&self) -> &Store {
+        self.store.as_ref().unwrap()
+    }
+
+    fn pass(&self, seconds: i64) {
+        self.now.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    /// Starts the outbox; `configured` is whether the channel has a mailbox.
+    fn start(&mut self, configured: bool) {
+        let store = self.store().clone();
+        let metrics = Metrics::new();
+        let vault = Vault::open(self.dir.path(), &vault::Config::default()).unwrap();
+        let probe: ticketgate::accounts::Probe = Arc::new(|_, _| Box::pin(async { Ok(()) }));
+        let accounts = Accounts::new(store.clone(), vault, probe, self.clock.clone(), metrics.clone());
+        if configured {
+            let of = vec![Account::with_password(address(SUPPORT), "support", "imap.example.com")];
+            accounts.configure(Setup { accounts: of, ..Setup::default() });
+        }
+        let shared = relay::Shared {
+            accounts: accounts.clone(),
+            connectors: Connectors::default(),
+            dns: dns::Config::default(),
+            hostname: "gw.example.com".into(),
+            data_dir: self.dir.path().to_owned(),
+            clock: self.clock.clone(),
+            metrics: metrics.clone(),
+        };
+        let worker = outbox::Worker {
+            store,
+            relays: Relays::new(&self.relays, &[], shared).unwrap(),
+            accounts: accounts.clone(),
+            directory: Arc::clone(&self.directory),
+            config: Arc::new(ArcSwap::from_pointee(self.config.clone())),
+            suppress: Arc::new(ArcSwap::from_pointee(Loops::default().suppress)),
+            board: self.board.clone(),
+            clock: self.clock.clone(),
+            metrics,
+        };
+        self.accounts = Some(accounts);
+        let (trigger, shutdown) = shutdown::channel();
+        self.running = Some((trigger, tokio::spawn(worker.run(shutdown))));
+    }
+
+    async fn stop(&mut self) {
+        if let Some((trigger, task)) = self.running.take() {
+            trigger.shut_down();
+            task.await.unwrap().unwrap();
+        }
+    }
+
+    fn restart_store(&mut self) {
+        self.accounts = None;
+        if let Some(store) = self.store.take() {
+            store.close();
+        }
+        self.store = Some(open(self.dir.path(), &self.clock));
+    }
+
+    async fn spool(&self, envelope: Envelope, kind: OriginKind, outgoing: Option<OutgoingMeta>, bytes: &str) {
+        let id = MailId::fresh(self.clock.now());
+        let mut body = self.store().body(id, 1 << 30);
+        body.push(bytes.replace('\n', "\r\n").as_bytes()).await.unwrap();
+        let rcpt_to = if outgoing.is_some() { Vec::new() } else { envelope.rcpt_to.clone() };
+        let incoming = Incoming {
+            id,
+            received_at: self.clock.now(),
+            envelope,
+            origin: Origin {
+                kind,
+                peer: "127.0.0.1".into(),
+                helo: None,
+                tls: None,
+                client_certificate: None,
+                auth: AuthResults::default(),
+                remote: None,
+            },
+            deliveries: vec![Delivery { channel: address(SUPPORT), rcpt_to }],
+            review: false,
+            outgoing,
+            body: body.finish().await.unwrap(),
+        };
+        self.store().spool(incoming).await.unwrap();
+    }
+
+    /// A mail comes in, is filed, and its entry is returned.
+    async fn receive(&self, from: Option<&str>, bytes: &str) -> EntryRow {
+        let envelope = Envelope { mail_from: from.map(address), rcpt_to: vec![address(SUPPORT)] };
+        self.spool(envelope, OriginKind::Smtp, None, bytes).await;
+        self.file().await.pop().unwrap()
+    }
+
+    async fn send(&self, to: &[&str], change: impl FnOnce(&mut OutgoingMeta)) -> EntryRow {
+        let unique = MailId::fresh(self.clock.now());
+        let text = format!("From: {SUPPORT}\nMessage-ID: <{unique}@example.com>\nSubject: Hello\n\nHello\n");
+        self.send_text(to, OriginKind::Api, &text, change).await
+    }
+
+    async fn send_text(
+        &self,
+        to: &[&str],
+        kind: OriginKind,
+        text: &str,
+        change: impl FnOnce(&mut OutgoingMeta),
+    ) -> EntryRow {
+        let recipient = |to: &&str| OutgoingRecipient { address: address(to), notify: None, orcpt: None };
+        let mut meta = OutgoingMeta {
+            author: "Bea".into(),
+            recipients: to.iter().map(recipient).collect(),
+            ..OutgoingMeta::default()
+        };
+        change(&mut meta);
+        let rcpt_to = to.iter().map(|to| address(to)).collect();
+        let envelope = Envelope { mail_from: Some(address(SUPPORT)), rcpt_to };
+        self.spool(envelope, kind, Some(meta), text).await;
+        self.file().await.pop().unwrap()
+    }
+
+    /// Files what is spooled; returns the entries.
+    async fn file(&self) -> Vec<EntryRow> {
+        let worker = filing::Worker {
+            store: self.store().clone(),
+            directory: Arc::clone(&self.directory),
+            keys: self.keys.clone(),
+            loops: Arc::clone(&self.loops),
+            config: filing::Config::default(),
+            header_limit: 256 << 10,
+            clock: self.clock.clone(),
+            metrics: Metrics::new(),
+        };
+        let before = self.store().stats().seq;
+        let task = tokio::task::spawn_blocking(move || {
+            let mut reader = worker.reader().unwrap();
+            worker.file_batch(&mut reader).unwrap();
+        });
+        task.await.unwrap();
+        self.store().entries(before, 1000).unwrap()
+    }
+
+    fn recipients(&self, entry: &EntryRow) -> Vec<RecipientRow> {
+        self.store().recipients(entry.seq, 0, 100).unwrap()
+    }
+
+    /// Waits until the recipients of a mail are in these states.
+    async fn until(&self, entry: &EntryRow, states: &[DeliveryState]) {
+        let end = tokio::time::Instant::now() + Duration::from_secs(15);
+        loop {
+            let got: Vec<DeliveryState> = self.recipients(entry).iter().map(|row| row.state).collect();
+            if got == states {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < end, "{:?}\n{:#?}", self.recipients(entry), self.board.now());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn kinds(&self) -> Vec<String> {
+        self.store().events(0, 1000).unwrap().into_iter().map(|event| event.kind).collect()
+    }
+
+    fn kept(&self, name: &str) -> usize {
+        std::fs::read_dir(self.dir.path().join(name).join("new")).map_or(0, Iterator::count)
+    }
+
+    fn sound(&self) {
+        let report = self.store().fsck(store::Depth::Deep).unwrap();
+        assert!(report.findings.is_empty(), "{:?}", report.findings);
+    }
+}
+
+fn open(dir: &Path, clock: &Clock) -> Store {
+    let config = store::Config { low_water_bytes: 0, ballast_bytes: 0, ..store::Config::default() };
+    Store::open(&dir.join("data"), &config, clock.clone()).unwrap().0
+}
+
+const QUESTION: &str = "From: Ann <ann@example.net>\nMessage-ID: <q1@example.net>\nSubject: Printer\n\nIt burns\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_leaves_is_settled_and_its_reply_comes_home() {
+    let mut house = House::new(vec![sandbox("outbound")]);
+    house.start(false);
+    let opened = house.receive(Some("ann@example.net"), QUESTION).await;
+    assert_eq!(house.store().acknowledgements(9).unwrap().len(), 1, "a person who writes is acknowledged");
+    let answer = house.send(&["ann@example.net"], |meta| meta.ticket = opened.ticket).await;
+    assert_eq!((answer.filing.as_str(), answer.ticket), ("appended", Some(1)));
+    house.until(&answer, &[DeliveryState::Relayed]).await;
+    assert_eq!(house.kept("outbound"), 1);
+    assert!(house.kinds().contains(&"mail_relayed".to_owned()));
+    // The acknowledgement is filed once, however often it is handed in.
+    let acknowledge = |meta: &mut OutgoingMeta| {
+        (meta.class, meta.ticket) = (Class::Automatic, Some(1));
+        meta.answers = Some(opened.id.clone());
+    };
+    let first = house.send(&["ann@example.net"], acknowledge).await;
+    let again = house.send(&["ann@example.net"], acknowledge).await;
+    assert_eq!((first.filing.as_str(), again.filing.as_str()), ("appended", "duplicate"));
+    assert!(house.store().acknowledgements(9).unwrap().is_empty());
+    house.until(&first, &[DeliveryState::Relayed]).await;
+    // Bob, who was written to, takes part from then on: his answer finds the ticket by reference.
+    let copy = house.send(&["bob@example.net"], |meta| meta.ticket = Some(1)).await;
+    let reference = copy.message_id.clone().unwrap();
+    let reply = format!("From: bob@example.net\nMessage-ID: <r@x>\nIn-Reply-To: <{reference}>\n\nThanks\n");
+    let reply = house.receive(Some("bob@example.net"), &reply).await;
+    assert_eq!((reply.ticket, reply.matched_by.as_deref()), (Some(1), Some("reference")));
+    house.stop().await;
+    house.sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_peer_is_tried_again_and_a_refusal_is_told_to_the_ticket() {
+    let peer = Peer::start().await;
+    peer.busy.lock().unwrap().push("busy".into());
+    let mut house = House::new(vec![smtp("smart", peer.port)]);
+    house.start(false);
+    house.receive(Some("ann@example.net"), QUESTION).await;
+    let to = ["ok@example.net", "busy@example.net", "bad@example.net"];
+    let answer = house.send(&to, |meta| meta.ticket = Some(1)).await;
+    house.until(&answer, &[DeliveryState::Relayed, DeliveryState::Delayed, DeliveryState::Failed]).await;
+    let rows = house.recipients(&answer);
+    assert_eq!(rows[2].reply.as_deref(), Some("550 5.1.1 no such user"));
+    assert_eq!(rows[1].relay.as_deref(), Some("smart"));
+    let notes = house.store().entries_of(1, 99).unwrap();
+    assert!(notes.iter().any(|row| row.note.as_deref().is_some_and(|note| note.contains("bad@example.net: 550"))));
+    // Late: four hours pass, and the next attempt fails as well.
+    house.pass(4 * 3600);
+    let late = async || {
+        while !house.kinds().contains(&"mail_delayed".to_owned()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), late()).await.expect("a late mail is told of");
+    while house.recipients(&answer)[1].attempts < 2 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    peer.busy.lock().unwrap().clear();
+    house.pass(3600);
+    house.until(&answer, &[DeliveryState::Relayed, DeliveryState::Relayed, DeliveryState::Failed]).await;
+    assert_eq!((peer.count("ok@example.net"), peer.count("busy@example.net")), (1, 1), "nothing is sent twice");
+    // Two more hard failures, and the address is suppressed.
+    for _ in 0..2 {
+        let mail = house.send(&["bad@example.net"], |_| {}).await;
+        house.until(&mail, &[DeliveryState::Failed]).await;
+    }
+    let mail = house.send(&["bad@example.net"], |_| {}).await;
+    assert_eq!(house.recipients(&mail)[0].state, DeliveryState::Suppressed);
+    house.stop().await;
+    house.sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_survives_a_restart_and_is_sent_once() {
+    let peer = Peer::start().await;
+    let mut house = House::new(vec![smtp("smart", peer.port)]);
+    let mut mails = Vec::new();
+    for n in 0..40 {
+        mails.push(house.send(&[&format!("u{n}@example.net")], |_| {}).await);
+    }
+    house.restart_store();
+    house.start(false);
+    for mail in &mails {
+        house.until(mail, &[DeliveryState::Relayed]).await;
+    }
+    house.stop().await;
+    house.restart_store();
+    house.start(false);
+    let last = house.send(&["last@example.net"], |_| {}).await;
+    house.until(&last, &[DeliveryState::Relayed]).await;
+    assert!((0..40).all(|n| peer.count(&format!("u{n}@example.net")) == 1));
+    house.stop().await;
+    house.sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_of_a_disconnected_account_waits_and_says_so() {
+    let mut house = House::new(vec![sandbox("outbound")]);
+    house.start(true);
+    let accounts = house.accounts.clone().unwrap();
+    accounts.show(&address(SUPPORT), |connection| connection.state = State::Disconnected);
+    let mail = house.send(&["ann@example.net"], |_| {}).await;
+    let waits = async || loop {
+        let row = house.store().outbox_row(mail.seq).unwrap().unwrap();
+        match house.board.now().waits_for(&row, house.clock.now()) {
+            Some(why) => break why,
+            None => {
+                house.pass(1);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    };
+    let why = tokio::time::timeout(Duration::from_secs(15), waits()).await.expect("it says why it waits");
+    assert!(why.contains("disconnected"), "{why}");
+    assert_eq!((house.kept("outbound"), house.recipients(&mail)[0].attempts), (0, 0));
+    accounts.show(&address(SUPPORT), |connection| connection.state = State::Connected);
+    house.pass(5);
+    house.until(&mail, &[DeliveryState::Relayed]).await;
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_quota_waits_for_its_window_or_gives_way() {
+    let quota = QuotaConfig { mails_per_minute: Some(2), ..QuotaConfig::default() };
+    let mut house = House::new(vec![RelayConfig { quota, ..sandbox("outbound") }]);
+    house.start(false);
+    let mut mails = Vec::new();
+    for n in 0..3 {
+        mails.push(house.send(&[&format!("u{n}@example.net")], |_| {}).await);
+    }
+    house.until(&mails[0], &[DeliveryState::Relayed]).await;
+    house.until(&mails[1], &[DeliveryState::Relayed]).await;
+    house.stop().await;
+    // The windows are on disk: a restart does not open them.
+    house.restart_store();
+    house.start(false);
+    house.pass(30);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(house.recipients(&mails[2])[0].attempts, 0);
+    house.pass(31);
+    house.until(&mails[2], &[DeliveryState::Relayed]).await;
+    house.stop().await;
+
+    let quota = QuotaConfig { mails_per_day: Some(2), give_way_percent: Some(90), ..QuotaConfig::default() };
+    let mut house = House::new(vec![RelayConfig { quota, ..sandbox("gmail") }, sandbox("other")]);
+    let mut channel = house.directory.load().channels()[0].clone();
+    channel.relay = Some("gmail".into());
+    house.directory.store(Arc::new(Directory::new(vec![channel], vec![], vec![], None)));
+    house.config.default_relay = Some("other".into());
+    house.start(false);
+    for n in 0..4 {
+        let mail = house.send(&[&format!("u{n}@example.net")], |_| {}).await;
+        house.until(&mail, &[DeliveryState::Relayed]).await;
+    }
+    assert_eq!((house.kept("gmail"), house.kept("other")), (2, 2));
+    assert_eq!(house.kinds().iter().filter(|kind| *kind == "quota_near").count(), 1);
+    house.pass(25 * 3600);
+    let mail = house.send(&["u9@example.net"], |_| {}).await;
+    house.until(&mail, &[DeliveryState::Relayed]).await;
+    assert_eq!(house.kept("gmail"), 3, "the account takes over again");
+    house.stop().await;
+    house.sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_hold_reroute_and_release_what_waits() {
+    let peer = Peer::start().await;
+    peer.busy.lock().unwrap().push("busy".into());
+    let mut house = House::new(vec![smtp("smart", peer.port), sandbox("outbound")]);
+    house.start(false);
+    let mail = house.send(&["busy@example.net"], |_| {}).await;
+    house.until(&mail, &[DeliveryState::Delayed]).await;
+    let order = |order| house.store().step(|step| step.order_outbox(&mail.id, &order, "kim", house.clock.now()));
+    order(OutboxOrder::Hold).unwrap();
+    house.pass(3600);
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    assert_eq!(house.recipients(&mail)[0].attempts, 1);
+    order(OutboxOrder::Reroute("outbound".into())).unwrap();
+    order(OutboxOrder::Release).unwrap();
+    house.until(&mail, &[DeliveryState::Relayed]).await;
+    assert_eq!(house.kept("outbound"), 1);
+    assert_eq!(house.store().outbox_row(mail.seq).unwrap().unwrap().state, OutboxState::Done);
+    // A relay that is not configured: the mail waits, and goes once a person says where.
+    let lost = house.send(&["ann@example.net"], |meta| meta.relay = Some("nowhere".into())).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(house.recipients(&lost)[0].state, DeliveryState::Queued);
+    let reroute = OutboxOrder::Reroute("outbound".into());
+    house.store().step(|step| step.order_outbox(&lost.id, &reroute, "kim", house.clock.now())).unwrap();
+    house.until(&lost, &[DeliveryState::Relayed]).await;
+    house.stop().await;
+    house.sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn submissions_find_their_ticket_and_loops_end() {
+    let house = House::new(vec![sandbox("outbound")]);
+    house.receive(Some("ann@example.net"), QUESTION).await;
+    let token = house.keys.sign(1).unwrap();
+    // Header fields, the ticket that is found, and how.
+    let table = [
+        ("X-Ticketgate-Ticket: 1", Some(1), None),
+        ("X-Ticketgate-Ticket: #99", None, None),
+        ("In-Reply-To: <q1@example.net>", Some(1), Some("reference")),
+        (&format!("Reply-To: support+{token}@example.com"), Some(1), Some("token")),
+        ("X-Nothing: 1", None, None),
+    ];
+    for (n, (field, ticket, matched_by)) in table.into_iter().enumerate() {
+        let text = format!("From: {SUPPORT}\nMessage-ID: <s{n}@app>\n{field}\n\nHello\n");
+        let entry = house.send_text(&["ann@example.net"], OriginKind::Submission, &text, |_| {}).await;
+        assert_eq!((entry.ticket, entry.matched_by.as_deref()), (ticket, matched_by), "{field}");
+        let again = house.send_text(&["ann@example.net"], OriginKind::Submission, &text, |_| {}).await;
+        assert_eq!(again.filing, "duplicate", "a program that did not hear our 250");
+        let other = house.send_text(&["eve@example.net"], OriginKind::Submission, &text, |_| {}).await;
+        assert_ne!(other.filing, "duplicate");
+    }
+    let ours = house.send(&["support+x@example.com", "ann@example.net"], |_| {}).await;
+    let states: Vec<DeliveryState> = house.recipients(&ours).iter().map(|row| row.state).collect();
+    assert_eq!(states, [DeliveryState::Filtered, DeliveryState::Queued]);
+    assert!(ours.trace.iter().any(|step| step.step == "loops"));
+    // A robot answers every mail of ours: it settles after the brake's number of mails.
+    let mut queued = 0;
+    for _ in 0..40 {
+        let mail = house.send(&["robot@example.net"], |meta| meta.ticket = Some(1)).await;
+        queued += usize::from(house.recipients(&mail)[0].state == DeliveryState::Queued);
+    }
+    assert_eq!((queued, house.store().brakes(9).unwrap().len()), (10, 1));
+    // No machine is acknowledged.
+    for (n, field) in ["Auto-Submitted: auto-replied", "List-Id: <l.example>", "Precedence: bulk"].iter().enumerate() {
+        let text = format!("From: robot{n}@example.net\nMessage-ID: <a{n}@x>\n{field}\n\nAway\n");
+        house.receive(Some("robot@example.net"), &text).await;
+    }
+    house.receive(None, "From: x@example.net\nMessage-ID: <n@x>\n\nnull sender\n").await;
+    assert_eq!(house.store().acknowledgements(9).unwrap().len(), 1, "only the person who wrote first is owed one");
+    house.sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_that_comes_home_sets_the_state() {
+    let mut house = House::new(vec![sandbox("outbound")]);
+    house.start(false);
+    house.receive(Some("ann@example.net"), QUESTION).await;
+    let answer = house.send(&["ann@example.net"], |meta| meta.ticket = Some(1)).await;
+    house.until(&answer, &[DeliveryState::Relayed]).await;
+    house.stop().await;
+    let report = format!(
+        "From: MAILER-DAEMON@mx.example.net\nTo: {SUPPORT}\nMessage-ID: <dsn1@mx>\nMIME-Version: 1.0\n\
+         Content-Type: multipart/report; report-type=delivery-status; boundary=b\n\n--b\n\nIt failed\n--b\n\
+         Content-Type: message/delivery-status\n\nReporting-MTA: dns; mx.example.net\n\n\
+         Final-Recipient: rfc822; ann@example.net\nAction: failed\nStatus: 5.1.1\n\
+         Diagnostic-Code: smtp; 550 5.1.1 no such user\n\n--b\nContent-Type: message/rfc822\n\n\
+         From: {SUPPORT}\nMessage-ID: <{}>\n\nHello\n--b--\n",
+        answer.message_id.clone().unwrap()
+    );
+    let entry = house.receive(None, &report).await;
+    assert_eq!((entry.filing.as_str(), entry.ticket), ("reported", Some(1)));
+    let row = &house.recipients(&answer)[0];
+    assert_eq!((row.state, row.reported.as_deref()), (DeliveryState::Failed, Some("failed")));
+    assert!(row.reply.as_deref().unwrap().contains("no such user"), "{row:?}");
+    assert!(house.kinds().contains(&"mail_failed".to_owned()));
+    assert_eq!(house.store().suppressions(store::Every::Failure, 9).unwrap()[0].failures, 1);
+    house.sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_ends_share_a_commit_and_people_do_not_wait_for_machines() {
+    let peer = Peer::start().await;
+    let mut house = House::new(vec![smtp("smart", peer.port)]);
+    let mut mails = Vec::new();
+    for n in 0..300 {
+        mails.push(house.send(&[&format!("u{n}@example.net")], |meta| meta.class = Class::Automatic).await);
+    }
+    let person = house.send(&["person@example.net"], |_| {}).await;
+    let before = house.store().stats().commits;
+    house.start(false);
+    house.until(&person, &[DeliveryState::Relayed]).await;
+    for mail in &mails {
+        house.until(mail, &[DeliveryState::Relayed]).await;
+    }
+    let commits = house.store().stats().commits - before;
+    assert!(commits < 200, "{commits} commits for 301 mails");
+    let settled = |entry: &EntryRow| {
+        let events = house.store().events(0, 1000).unwrap().into_iter();
+        events.filter(|event| event.kind == "mail_relayed").position(|event| event.entry.as_ref() == Some(&entry.id))
+    };
+    assert!(settled(&person).unwrap() < 60, "{:?}", settled(&person));
+    house.stop().await;
+    house.sound();
+}
+
+/// The daemon dies after the peer has answered and before our commit: the mail is sent again, and only that one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_sends_again_only_what_was_under_way() {
+    let peer = Peer::start().await;
+    let mut house = House::new(vec![smtp("smart", peer.port)]);
+    let mut mails = Vec::new();
+    for n in 0..60 {
+        mails.push(house.send(&[&format!("u{n}@example.net")], |_| {}).await);
+    }
+    let mut rounds = 0;
+    while house.store().undone(0, 1).unwrap().len() == 1 {
+        house.start(false);
+        tokio::time::sleep(Duration::from_millis(20 + 15 * rounds)).await;
+        // As a kill does: no drain, no last commit.
+        let (trigger, task) = house.running.take().unwrap();
+        task.abort();
+        let _ = task.await;
+        drop(trigger);
+        house.restart_store();
+        rounds += 1;
+        assert!(rounds < 200);
+    }
+    for (n, mail) in mails.iter().enumerate() {
+        let count = peer.count(&format!("u{n}@example.net"));
+        assert!(count >= 1 && u64::from(count) <= 1 + rounds, "{count} of mail {n} in {rounds} rounds");
+        assert_eq!(house.recipients(mail)[0].state, DeliveryState::Relayed);
+    }
+    house.sound();
+}

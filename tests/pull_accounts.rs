@@ -1,0 +1,493 @@
+//! Mailboxes that are pulled, against a server that breaks in every way: afterwards each mail is there exactly once.
+
+mod imap_support;
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use imap_support::{Fault, Gate, Made, Server, channel, mail, quick_dir, source};
+use jiff::Timestamp;
+use ticketgate::accounts::State;
+use ticketgate::clock::Clock;
+use ticketgate::pull::Source;
+use ticketgate::store::rows::Wanted;
+
+fn names(count: usize) -> Vec<String> {
+    (1..=count).map(|n| format!("m{n}")).collect()
+}
+
+fn put(server: &Server, names: &[String]) -> Vec<u32> {
+    names.iter().map(|name| server.put(mail(name))).collect()
+}
+
+async fn connected(server: &Server, gate: &Gate) {
+    server.until("the first look", |_| gate.is_idle(1)).await;
+}
+
+/// Waits until these uids are labelled on the server.
+async fn labelled(server: &Server, uids: &[u32]) {
+    server
+        .until("labels on all", |state| {
+            let inbox = &state.folders["INBOX"].mails;
+            uids.iter().all(|uid| inbox[uid].has("Ticketgate") && inbox[uid].has("\\Seen"))
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn tickets_are_numbered_in_the_order_of_the_mailbox() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+    connected(&server, &gate).await;
+    server.state().refused.insert("IDLE".into());
+    let mut uids = Vec::new();
+    let names = names(200);
+    for (n, name) in names.iter().enumerate() {
+        let mut bytes = mail(name);
+        // Some go into files of their own, which takes longer than a line in the log.
+        bytes.resize(if n % 20 == 7 { 200_000 } else { bytes.len() + n }, b'x');
+        uids.push(server.put(bytes));
+    }
+    labelled(&server, &uids).await;
+    assert_eq!(gate.filed(), names);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_anywhere_imports_and_labels_exactly_once() {
+    let mut cuts = 0;
+    for cut in 1.. {
+        let (dir, server) = (quick_dir(), Server::start().await);
+        server.state().cut_at = Some(cut);
+        let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+        connected(&server, &gate).await;
+        let names = names(3);
+        let uids = put(&server, &names);
+        labelled(&server, &uids).await;
+        server.until("filing", |_| gate.filed().len() >= 3).await;
+        assert_eq!(gate.filed(), names, "cut at write {cut}");
+        assert_eq!(gate.ledger(1), ["1 imported", "2 imported", "3 imported"], "cut at write {cut}");
+        gate.stop().await;
+        if !server.state().was_cut {
+            break;
+        }
+        cuts += 1;
+    }
+    // Greeting, log-in, SELECT, listing, bodies, labels, IDLE: each has its writes.
+    assert!(cuts > 25, "{cuts}");
+}
+
+#[tokio::test]
+async fn one_mail_that_does_not_come_holds_up_no_other() {
+    for fault in [Fault::Refuse, Fault::Cut, Fault::Silent, Fault::Nil, Fault::Endless] {
+        let (dir, server) = (quick_dir(), Server::start().await);
+        let mut one = source(1, server.port);
+        if fault == Fault::Endless {
+            one.config.command_timeout = Duration::from_millis(200);
+        }
+        let gate = Gate::start(dir.path(), vec![one]);
+        connected(&server, &gate).await;
+        server.state().faults.insert(3, fault);
+        let uids = put(&server, &names(5));
+        labelled(&server, &[1, 2, 4, 5]).await;
+        server.until("a row for it", |_| gate.ledger(1).contains(&"3 unfetchable".to_owned())).await;
+        assert_eq!(gate.filed(), ["m1", "m2", "m4", "m5"], "{fault:?}");
+        let row = gate.row(1);
+        assert_eq!((row.cursor, row.unfetchable), (uids[4], 1), "{fault:?}");
+        server.until("a warning", |_| !gate.connection(1).unwrap().warnings.is_empty()).await;
+        assert!(gate.connection(1).unwrap().warnings[0].contains("1 mails are not handed out"), "{fault:?}");
+        assert!(gate.metrics.render().contains("state=\"unfetchable\"} 1"));
+        // A sweep asks again: in vain, and then with success.
+        let sweeps = || server.state().commands.iter().filter(|c| c.starts_with("UID FETCH 3 ")).count();
+        let before = sweeps();
+        gate.accounts.order(&channel(1), |orders| orders.sweep += 1);
+        server
+            .until("another try", |state| {
+                state.commands.iter().filter(|c| c.starts_with("UID FETCH 3 ")).count() > before
+            })
+            .await;
+        server.state().faults.clear();
+        gate.accounts.order(&channel(1), |orders| orders.sweep += 1);
+        labelled(&server, &uids).await;
+        server.until("filing", |_| gate.filed().len() == 5).await;
+        server.until("the count", |_| gate.row(1).unfetchable == 0).await;
+        gate.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_throttled_fetch_is_about_no_mail() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+    connected(&server, &gate).await;
+    server.state().faults.insert(1, Fault::Throttle);
+    let uids = put(&server, &names(2));
+    let asked = |command: &&String| command.starts_with("UID FETCH 1") && command.ends_with("(UID BODY.PEEK[])");
+    server.until("more tries than one mail gets", |state| state.commands.iter().filter(asked).count() > 5).await;
+    assert!(matches!(gate.connection(1).unwrap().state, State::Problem(_) | State::Connecting | State::Connected));
+    assert_eq!((gate.row(1).unfetchable, gate.rows(1).len()), (0, 0));
+    server.state().faults.clear();
+    labelled(&server, &uids).await;
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn mail_that_is_expunged_while_it_is_fetched_is_gone_and_not_malformed() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+    connected(&server, &gate).await;
+    server.state().faults.insert(2, Fault::Expunge);
+    put(&server, &names(3));
+    labelled(&server, &[1, 3]).await;
+    server.until("its row", |_| gate.ledger(1).len() == 3).await;
+    assert_eq!(gate.ledger(1), ["1 imported", "2 gone", "3 imported"]);
+    assert_eq!(gate.row(1).gone, 1);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_mail_that_is_too_large_is_rejected_without_being_fetched() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+    connected(&server, &gate).await;
+    let uid = {
+        let mut state = server.state();
+        let inbox = state.folders.get_mut("INBOX").unwrap();
+        inbox.next += 1;
+        let large = imap_support::server::Mail { bytes: mail("large"), size: 60 << 20, ..Default::default() };
+        inbox.mails.insert(1, large);
+        1
+    };
+    server.bump();
+    server
+        .until("the label of a rejection", |state| state.folders["INBOX"].mails[&uid].has("RejectedByTicketgate"))
+        .await;
+    let rows = gate.rows(1);
+    assert_eq!((rows[0].state.as_str(), rows[0].reason.as_deref()), ("rejected", Some("too_large")));
+    assert!(server.state().served < 64 << 10, "{}", server.state().served);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_without_keywords_is_pulled_with_a_warning() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    server.state().keywords = false;
+    let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+    connected(&server, &gate).await;
+    let uids = put(&server, &names(2));
+    server.until("both read", |state| uids.iter().all(|uid| state.folders["INBOX"].mails[uid].has("\\Seen"))).await;
+    server.until("labels noted", |_| gate.rows(1).iter().filter(|row| row.labelled).count() == 2).await;
+    assert!(gate.connection(1).unwrap().warnings[0].contains("keeps no keywords"));
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn one_label_that_is_refused_holds_up_no_other() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+    connected(&server, &gate).await;
+    let bad = 17;
+    server.state().unlabelled.insert(bad);
+    let uids = put(&server, &names(40));
+    let others: Vec<u32> = uids.into_iter().filter(|uid| *uid != bad).collect();
+    labelled(&server, &others).await;
+    // Each further mail that is labelled shows that the server labels; the third refusal is the last.
+    for n in 41..=44 {
+        let uid = server.put(mail(&format!("m{n}")));
+        labelled(&server, &[uid]).await;
+    }
+    server.until("it is given up", |_| gate.rows(1).iter().any(|row| row.uid == bad && row.label_refused)).await;
+    server.until("nothing is owed", |_| gate.store.intents(&channel(1), 100).unwrap().is_empty()).await;
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_uidvalidity_imports_nothing_twice() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+    connected(&server, &gate).await;
+    let uids = put(&server, &names(3));
+    labelled(&server, &uids).await;
+    {
+        let mut state = server.state();
+        let inbox = state.folders.get_mut("INBOX").unwrap();
+        let old: Vec<_> = std::mem::take(&mut inbox.mails).into_values().collect();
+        (inbox.validity, inbox.next) = (8, 14);
+        for (n, mut moved) in old.into_iter().enumerate() {
+            moved.flags.clear();
+            inbox.mails.insert(11 + n as u32, moved);
+        }
+        // The next command ends the session, so that the folder is opened anew.
+        state.cut_at = Some(state.writes + 1);
+    }
+    let new = server.put(mail("new"));
+    server.until("the new one", |state| state.folders["INBOX"].mails[&new].has("Ticketgate")).await;
+    server.until("filing", |_| gate.filed().len() == 4).await;
+    assert_eq!(gate.filed(), ["m1", "m2", "m3", "new"]);
+    assert_eq!(gate.ledger(1), ["11 known", "12 known", "13 known", "14 imported"]);
+    gate.stop().await;
+}
+
+/// Copies a data directory that is in use, but for its index.
+fn copy_log(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_name() == "index" || entry.file_name() == "lock" {
+            continue;
+        }
+        if entry.path().is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy_log(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_minute_goes_on_across_a_restart_however_much_waits() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    let limited = || {
+        let mut one = source(1, server.port);
+        one.config.mails_per_minute = 25;
+        vec![one]
+    };
+    let second = Arc::new(AtomicI64::new(1_795_000_000));
+    let made = || {
+        let second = second.clone();
+        let clock = Clock::from_fn(move || Timestamp::from_second(second.load(Ordering::SeqCst)).unwrap());
+        Made { pull_clock: clock.clone(), clock, ..Made::default() }
+    };
+    let gate = Gate::made(dir.path(), limited(), made());
+    connected(&server, &gate).await;
+    put(&server, &names(1025));
+    let count = |gate: &Gate, state: &str| gate.ledger(1).iter().filter(|row| row.ends_with(state)).count();
+    server.until("1,000 wait", |_| count(&gate, "waiting") == 1000).await;
+    assert_eq!(count(&gate, "imported"), 25);
+    // What a power cut would leave: the log as it is, and no index.
+    let cut = quick_dir();
+    copy_log(dir.path(), cut.path());
+    gate.stop().await;
+    second.fetch_add(30, Ordering::SeqCst);
+    let looks = server.state().commands.len();
+    let gate = Gate::made(cut.path(), limited(), made());
+    server.until("another look", |state| state.commands.len() > looks && gate.is_idle(1)).await;
+    assert_eq!((count(&gate, "imported"), count(&gate, "waiting")), (25, 1000));
+    second.fetch_add(31, Ordering::SeqCst);
+    gate.accounts.order(&channel(1), |orders| orders.look += 1);
+    server.until("the next 25", |_| count(&gate, "imported") == 50).await;
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_panic_starts_the_task_again_and_is_told() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    let calls = Arc::new(AtomicUsize::new(0));
+    let (counted, base) = (calls.clone(), Made::default());
+    let clock = base.clock.clone();
+    let pull_clock = Clock::from_fn(move || {
+        assert!(counted.fetch_add(1, Ordering::SeqCst) != 2, "a panic that the test has ordered");
+        clock.now()
+    });
+    let gate = Gate::made(dir.path(), vec![source(1, server.port)], Made { pull_clock, ..base });
+    server.until("a second life", |_| calls.load(Ordering::SeqCst) > 3 && gate.is_idle(1)).await;
+    let uids = put(&server, &names(1));
+    labelled(&server, &uids).await;
+    let events = gate.store.events(0, 100).unwrap();
+    assert!(events.iter().any(|event| event.said.as_deref().is_some_and(|said| said.contains("a fault of our own"))));
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_hundred_accounts_of_which_twenty_hang_are_pulled() {
+    let dir = quick_dir();
+    let (good, bad) = (Server::start().await, Server::start().await);
+    bad.state().hang = true;
+    let hangs = |n: usize| n.is_multiple_of(5);
+    let sources: Vec<Source> = (1..=100).map(|n| source(n, if hangs(n) { bad.port } else { good.port })).collect();
+    let gate = Gate::start(dir.path(), sources);
+    // All see one mailbox, as accounts of their own; the mail is one ticket in each channel.
+    good.until("all have looked", |_| (1..=100).filter(|n| !hangs(*n)).all(|n| gate.is_idle(n))).await;
+    good.put(mail("to-all"));
+    let imported = |n: usize| gate.ledger(n) == ["1 imported"];
+    good.until("all have it", |_| (1..=100).filter(|n| !hangs(*n)).all(imported)).await;
+    let stuck = (1..=100).filter(|n| hangs(*n)).filter(|n| !gate.is_idle(*n)).count();
+    assert_eq!(stuck, 20);
+    gate.stop().await;
+}
+
+/// A source that keeps a lease.
+fn leased(port: u16) -> Vec<Source> {
+    let mut one = source(1, port);
+    one.config.lease = true;
+    one.config.lease_for = Duration::from_millis(1500);
+    vec![one]
+}
+
+fn stands_by(gate: &Gate) -> Option<String> {
+    match gate.connection(1)?.state {
+        State::Problem(problem) if problem.cause.code() == "other_consumer" => Some(problem.said),
+        _ => None,
+    }
+}
+
+fn named(host: &str) -> Made {
+    Made { host: host.into(), ..Made::default() }
+}
+
+#[tokio::test]
+async fn the_second_gateway_on_a_mailbox_stands_by_and_takes_over() {
+    let (one, two, server) = (quick_dir(), quick_dir(), Server::start().await);
+    let first = Gate::made(one.path(), leased(server.port), named("first.example"));
+    connected(&server, &first).await;
+    // A person keeps something in that folder: nobody touches it.
+    {
+        let mut state = server.state();
+        let folder = state.folders.get_mut("TicketgateLease").unwrap();
+        let kept = imap_support::server::Mail { bytes: mail("a-person's"), ..Default::default() };
+        folder.next += 1;
+        folder.mails.insert(folder.next - 1, kept);
+    }
+    let second = Gate::made(two.path(), leased(server.port), named("second.example"));
+    server.until("the second stands by", |_| stands_by(&second).is_some()).await;
+    let said = stands_by(&second).unwrap();
+    let id = first.store.instance_id();
+    assert!(said.starts_with(&format!("first.example (instance {id}) reads this mailbox since 2026-")), "{said}");
+    let uids = put(&server, &names(2));
+    labelled(&server, &uids).await;
+    assert_eq!((first.filed().len(), second.filed().len()), (2, 0));
+    // A restart of the first takes its own lease at once; a clean stop gives it back.
+    first.stop().await;
+    server.until("the second takes over", |_| second.is_idle(1)).await;
+    let late = put(&server, &["late".to_owned()]);
+    labelled(&server, &late).await;
+    assert_eq!(second.filed(), ["late"]);
+    let first = Gate::made(one.path(), leased(server.port), named("first.example"));
+    server.until("now the first stands by", |_| stands_by(&first).is_some()).await;
+    second.accounts.want(&channel(1), Wanted::Disconnected, "anna").unwrap();
+    server.until("it takes over after a disconnect", |_| stands_by(&first).is_none() && first.is_idle(1)).await;
+    first.stop().await;
+    second.stop().await;
+    let state = server.state();
+    let left: Vec<_> = state.folders["TicketgateLease"].mails.values().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert_eq!(left[0].bytes, mail("a-person's"));
+}
+
+#[tokio::test]
+async fn a_lease_whose_holder_died_runs_out_and_its_own_instance_does_not_wait() {
+    let (one, two, server) = (quick_dir(), quick_dir(), Server::start().await);
+    // It is never renewed or released: the marker of a dead gateway, by the server's clock and by everybody's.
+    let first = Gate::made(one.path(), leased(server.port), named("first.example"));
+    connected(&server, &first).await;
+    let marker = server.state().folders["TicketgateLease"].mails.clone();
+    first.stop().await;
+    server.state().folders.get_mut("TicketgateLease").unwrap().mails = marker;
+    let first = Gate::made(one.path(), leased(server.port), named("first.example"));
+    server.until("its own lease is taken at once", |_| first.is_idle(1)).await;
+    let marker = server.state().folders["TicketgateLease"].mails.clone();
+    first.stop().await;
+    server.state().folders.get_mut("TicketgateLease").unwrap().mails = marker;
+    let second = Gate::made(two.path(), leased(server.port), named("second.example"));
+    server.until("the second waits", |_| stands_by(&second).is_some()).await;
+    server.state().now += Duration::from_secs(60);
+    server.until("it runs out", |_| second.is_idle(1)).await;
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn of_gateways_that_start_at_once_one_reads_the_mailbox() {
+    let server = Server::start().await;
+    let dirs: Vec<_> = (0..4).map(|_| quick_dir()).collect();
+    let gates: Vec<Gate> =
+        dirs.iter().map(|dir| Gate::made(dir.path(), leased(server.port), Made::default())).collect();
+    server
+        .until("one reads and three stand by", |_| {
+            let reading = gates.iter().filter(|gate| gate.is_idle(1) && stands_by(gate).is_none()).count();
+            reading == 1 && gates.iter().filter(|gate| stands_by(gate).is_some()).count() == 3
+        })
+        .await;
+    let uids = put(&server, &names(5));
+    labelled(&server, &uids).await;
+    let filed: Vec<usize> = gates.iter().map(|gate| gate.filed().len()).collect();
+    assert_eq!(filed.iter().sum::<usize>(), 5, "{filed:?}");
+    assert_eq!(filed.iter().filter(|count| **count > 0).collect::<HashSet<_>>().len(), 1, "{filed:?}");
+    for gate in gates {
+        gate.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_lease_is_pulled_with_a_warning() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    server.state().refused.insert("CREATE".into());
+    let gate = Gate::made(dir.path(), leased(server.port), Made::default());
+    connected(&server, &gate).await;
+    let uids = put(&server, &names(1));
+    labelled(&server, &uids).await;
+    let warnings = gate.connection(1).unwrap().warnings;
+    assert!(warnings[0].contains("takes no lease in the folder TicketgateLease (CREATE: not that)"), "{warnings:?}");
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn mail_without_a_return_path_is_not_automatic() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+    connected(&server, &gate).await;
+    let with = |path: &str, name: &str| [path.as_bytes(), &mail(name)].concat();
+    let uids = [
+        server.put(mail("unknown")),
+        server.put(with("Return-Path: <alice@example.net>\r\n", "known")),
+        server.put(with("Return-Path: <>\r\n", "null")),
+    ];
+    labelled(&server, &uids).await;
+    let senders: Vec<_> = gate
+        .store
+        .entries(0, 10)
+        .unwrap()
+        .iter()
+        .map(|row| gate.store.mail(row.mail.unwrap()).unwrap().meta.envelope.mail_from.map(|from| from.to_string()))
+        .collect();
+    assert_eq!(senders, [None, Some("alice@example.net".to_owned()), None]);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_mail_that_is_imported_at_a_second_try_loses_the_label_of_its_rejection() {
+    for gmail in [false, true] {
+        let (dir, server) = (quick_dir(), Server::start().await);
+        if gmail {
+            server.state().capabilities.push_str(" X-GM-EXT-1");
+        }
+        let shallow = Made { max_depth: 2, ..Made::default() };
+        let gate = Gate::made(dir.path(), vec![source(1, server.port)], shallow);
+        connected(&server, &gate).await;
+        let mut nested = mail("nested");
+        let at = nested.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        nested.truncate(at + 2);
+        for depth in 0..4 {
+            let part = format!("Content-Type: multipart/mixed; boundary=b{depth}\r\n\r\n--b{depth}\r\n");
+            nested.extend_from_slice(part.as_bytes());
+        }
+        nested.extend_from_slice(b"\r\nhello\r\n");
+        let uid = server.put(nested);
+        let rejected =
+            |state: &imap_support::server::State| state.folders["INBOX"].mails[&uid].has("RejectedByTicketgate");
+        server.until("the label of a rejection", rejected).await;
+        server.until("its row", |_| gate.rows(1).iter().any(|row| row.labelled)).await;
+        gate.stop().await;
+        let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+        connected(&server, &gate).await;
+        let entry = gate.store.entries(0, 10).unwrap().remove(0);
+        gate.store.step(|step| step.retry(&entry.id, "anna", Made::default().clock.now())).unwrap();
+        gate.accounts.order(&channel(1), |orders| orders.look += 1);
+        server.until("it is gone", |state| !rejected(state)).await;
+        labelled(&server, &[uid]).await;
+        assert_eq!(gate.ledger(1), ["1 imported"]);
+        gate.stop().await;
+    }
+}

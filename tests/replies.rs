@@ -1,0 +1,395 @@
+//! Answers from the order to the entry: a real store, real filing, and mail that is read back as a recipient reads it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use ticketgate::accounts::Accounts;
+use ticketgate::clock::Clock;
+use ticketgate::config::Config;
+use ticketgate::desk::reply::{Order, Replied};
+use ticketgate::desk::{Desk, DeskError, EntryView, Replies};
+use ticketgate::filing::Worker;
+use ticketgate::mail::auth::AuthResults;
+use ticketgate::mail::compose::{Body, Enclosure, Words};
+use ticketgate::mail::message::{self, Limits};
+use ticketgate::mail::origin::{OriginKind, RemoteMessage};
+use ticketgate::mail::{Address, Class, Envelope, MailId, Origin};
+use ticketgate::metrics::Metrics;
+use ticketgate::outbox::{self, Board};
+use ticketgate::relay::{self, Kind, RelayConfig, Relays};
+use ticketgate::shutdown;
+use ticketgate::store::Suppress;
+use ticketgate::store::rows::EntryKind;
+use ticketgate::store::vault::Vault;
+use ticketgate::store::{Delivery, Incoming, Store};
+use ticketgate::ticket::Directory;
+use ticketgate::ticket::token::TokenKeys;
+
+const QUESTION: &str = "From: Ada <ada@example.org>\r\nTo: support@localhost\r\nCc: Bob <bob@example.org>\r\n\
+    Subject: AW: Printer\r\nMessage-ID: <two@example.org>\r\nReferences: <zero@example.org> <one@example.org>\r\n\
+    Date: Sun, 22 Nov 2026 10:00:00 +0000\r\n\r\nIt is on fire.\r\n> Is it?\r\n";
+
+/// A store with its filing, and somebody who answers.
+struct Bed {
+    store: Store,
+    desk: Desk,
+    replies: Replies,
+    keys: TokenKeys,
+    directory: Arc<ArcSwap<Directory>>,
+    trigger: Option<shutdown::Trigger>,
+    filing: Option<std::thread::JoinHandle<()>>,
+    dir: tempfile::TempDir,
+}
+
+impl Bed {
+    fn new(change: impl FnOnce(&mut Config)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.filing.interval = Duration::from_millis(1);
+        change(&mut config);
+        let clock = Clock::system();
+        let (store, _) = Store::open(&dir.path().join("data"), &config.store, clock.clone()).unwrap();
+        let keys = TokenKeys::new(vec![[7; 32]]);
+        let directory = Arc::new(ArcSwap::from_pointee(config.directory()));
+        let desk = Desk::new(store.clone(), clock.clone(), Limits::default());
+        let replies = Replies::new(
+            desk.clone(),
+            Arc::clone(&directory),
+            keys.clone(),
+            Arc::new(ArcSwap::from_pointee(config.letters().unwrap())),
+            Arc::new(ArcSwap::from_pointee(config.replies.clone())),
+        );
+        let worker = Worker {
+            store: store.clone(),
+            directory: Arc::clone(&directory),
+            keys: keys.clone(),
+            header_limit: config.intake.header_limit(),
+            loops: Arc::new(ArcSwap::from_pointee(config.loops.loops())),
+            config: config.filing,
+            clock,
+            metrics: Metrics::new(),
+        };
+        let (trigger, shutdown) = shutdown::channel();
+        let runtime = tokio::runtime::Handle::current();
+        let filing = std::thread::spawn(move || worker.run(&runtime, shutdown).unwrap());
+        Self { store, desk, replies, keys, directory, trigger: Some(trigger), filing: Some(filing), dir }
+    }
+
+    /// A mail comes in; returns once it is filed.
+    async fn receive(&self, raw: &str, from: Option<&str>) -> String {
+        self.receive_as(raw, from, None).await
+    }
+
+    /// A mail that may have been pulled from a mailbox.
+    async fn receive_as(&self, raw: &str, from: Option<&str>, remote: Option<RemoteMessage>) -> String {
+        let now = Clock::system().now();
+        let id = MailId::fresh(now);
+        let mut body = self.store.body(id, 1 << 20);
+        body.push(raw.as_bytes()).await.unwrap();
+        let address = Address::parse("support@localhost").unwrap();
+        let incoming = Incoming {
+            id,
+            received_at: now,
+            envelope: Envelope {
+                mail_from: from.map(|from| Address::parse(from).unwrap()),
+                rcpt_to: vec![address.clone()],
+            },
+            origin: Origin {
+                kind: OriginKind::Smtp,
+                peer: "127.0.0.1".into(),
+                helo: None,
+                tls: None,
+                client_certificate: None,
+                auth: AuthResults::default(),
+                remote,
+            },
+            deliveries: vec![Delivery { channel: address.clone(), rcpt_to: vec![address] }],
+            review: false,
+            outgoing: None,
+            body: body.finish().await.unwrap(),
+        };
+        self.store.spool(incoming).await.unwrap();
+        let id = id.to_string();
+        self.until(|| self.store.entry(&id).unwrap().is_some()).await;
+        id
+    }
+
+    async fn until(&self, done: impl Fn() -> bool) {
+        let mut progress = self.store.watch();
+        let wait = async {
+            loop {
+                progress.mark_unchanged();
+                if done() {
+                    return;
+                }
+                progress.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), wait).await.expect("it happens in time");
+    }
+
+    async fn reply(&self, order: Order) -> Result<EntryView, DeskError> {
+        match self.replies.reply(order).await? {
+            Replied::Filed(view) => Ok(*view),
+            Replied::Accepted(id) => panic!("{id} was not filed in time"),
+        }
+    }
+
+    /// An outbox whose only relay is the sandbox.
+    fn outbox(&self) -> outbox::Worker {
+        let (clock, metrics) = (Clock::system(), Metrics::new());
+        let vault = Vault::open(self.dir.path(), &Default::default()).unwrap();
+        let probe: ticketgate::accounts::Probe = Arc::new(|_, _| Box::pin(async { Ok(()) }));
+        let accounts = Accounts::new(self.store.clone(), vault, probe, clock.clone(), metrics.clone());
+        let shared = relay::Shared {
+            accounts: accounts.clone(),
+            connectors: Default::default(),
+            dns: Default::default(),
+            hostname: "localhost".into(),
+            data_dir: self.dir.path().into(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        };
+        let sandbox = RelayConfig {
+            name: "sandbox".into(),
+            kind: Kind::Maildir,
+            path: Some("outbound".into()),
+            ..RelayConfig::default()
+        };
+        outbox::Worker {
+            store: self.store.clone(),
+            relays: Relays::new(&[sandbox], &[], shared).unwrap(),
+            accounts,
+            directory: Arc::clone(&self.directory),
+            config: Arc::new(ArcSwap::from_pointee(outbox::Config::default())),
+            suppress: Arc::new(ArcSwap::from_pointee(Suppress { after: 0, within: jiff::SignedDuration::ZERO })),
+            board: Board::default(),
+            clock,
+            metrics,
+        }
+    }
+
+    fn raw(&self, id: &str) -> String {
+        String::from_utf8(self.desk.raw(id).unwrap().read().unwrap().into_owned()).unwrap()
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        self.trigger.take().unwrap().shut_down();
+        let _ = self.filing.take().unwrap().join();
+    }
+}
+
+fn order(text: &str) -> Order {
+    let words = Words { body: Body::Text(text.into()), html: None };
+    Order { ticket: 1, author: "eve".into(), peer: "uid 1".into(), words, ..Order::default() }
+}
+
+/// The value of a header field, unfolded.
+fn field(raw: &str, name: &str) -> Option<String> {
+    let parsed = message::parse(raw.as_bytes(), &Limits::default()).unwrap();
+    parsed.headers().values(name).next().map(|value| value.into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_threaded_signed_and_branded() {
+    let bed = Bed::new(|_| {});
+    bed.receive(QUESTION, Some("ada@example.org")).await;
+    let view = bed.reply(Order { quote: true, everybody: true, ..order("Take the stairs.") }).await.unwrap();
+    assert_eq!(
+        (view.row.filing.as_str(), view.row.ticket, view.row.author.as_deref()),
+        ("appended", Some(1), Some("eve"))
+    );
+    let raw = bed.raw(&view.row.id);
+    let want = [
+        ("From", "\"Support\" <support@localhost>"),
+        ("To", "\"Ada\" <ada@example.org>"),
+        ("Cc", "<bob@example.org>"),
+        ("Subject", "Re: Printer"),
+        ("In-Reply-To", "<two@example.org>"),
+        ("References", "<zero@example.org> <one@example.org> <two@example.org>"),
+        ("X-Auto-Response-Suppress", "All"),
+        ("X-Mailer", "Ticketgate Mailer"),
+        ("X-Ticketgate-Email-Id", view.row.id.as_str()),
+    ];
+    for (name, want) in want {
+        assert_eq!(field(&raw, name).as_deref(), Some(want), "{name} of\n{raw}");
+    }
+    assert_eq!(field(&raw, "Auto-Submitted"), None);
+    assert_eq!(field(&raw, "X-Ticketgate-From-Account-Id").unwrap().len(), 13);
+    let mail = view.mail.as_ref().unwrap();
+    let token = |address: &Address| bed.keys.verify_address(address);
+    assert_eq!(bed.keys.verify(mail.summary.message_id.as_ref().unwrap()), Some(1));
+    assert_eq!(token(&Address::parse(&mail.summary.reply_to[0].address).unwrap()), Some(1));
+    assert_eq!(token(mail.meta.envelope.mail_from.as_ref().unwrap()), Some(1));
+    assert_eq!(mail.content.new_text.trim(), "Take the stairs.");
+    let quoted = "On 22 Nov 2026 at 10:00 UTC, Ada <ada@example.org> wrote:\n> It is on fire.\n>> Is it?";
+    assert!(mail.content.text.contains(quoted), "{}", mail.content.text);
+    // The customer's answer finds its way back by what our mail carries.
+    let id = mail.summary.message_id.clone().unwrap();
+    let back = format!("From: c@example.net\r\nSubject: x\r\nMessage-ID: <b@x>\r\nIn-Reply-To: <{id}>\r\n\r\nok\r\n");
+    let back = bed.receive(&back, Some("c@example.net")).await;
+    assert_eq!(bed.store.entry(&back).unwrap().unwrap().ticket, Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_order_under_the_same_key_is_carried_out_once() {
+    let bed = Bed::new(|_| {});
+    bed.receive(QUESTION, Some("ada@example.org")).await;
+    let keyed = |text: &str| Order { key: Some("k1".into()), ..order(text) };
+    let first = bed.reply(keyed("Yes.")).await.unwrap();
+    let again = bed.reply(keyed("Yes.")).await.unwrap();
+    assert_eq!(first.row.id, again.row.id);
+    let refused = bed.reply(keyed("No.")).await.unwrap_err();
+    assert!(matches!(&refused, DeskError::NotPossible(said) if said.contains(&first.row.id)), "{refused}");
+    let other = bed.reply(Order { key: Some("k2".into()), ..order("Yes.") }).await.unwrap();
+    assert_ne!(other.row.id, first.row.id);
+    let (both, none) = tokio::join!(bed.replies.reply(keyed("Yes.")), bed.replies.reply(order("Yes.")));
+    assert!(both.is_ok() && none.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_that_cannot_be_carried_out_say_why() {
+    let bed = Bed::new(|config| {
+        config.replies.max_recipients = 2;
+        config.replies.max_mail_bytes = 100_000;
+    });
+    bed.receive(QUESTION, Some("ada@example.org")).await;
+    let file = |bytes: usize| Enclosure {
+        name: "f".into(),
+        content_type: String::new(),
+        bytes: vec![0; bytes],
+        content_id: None,
+    };
+    let list = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    let table = [
+        (Order { ticket: 9, ..order("x") }, "there is no ticket 9"),
+        (order(" \n"), "there is nothing to send"),
+        (Order { author: " ".into(), ..order("x") }, "an author is a name"),
+        (Order { to: list(&["nonsense"]), ..order("x") }, "to: \"nonsense\" is not an address"),
+        (Order { to: list(&["a@b.example\r\nBcc: c@d"]), ..order("x") }, "is not an address"),
+        (Order { cc: list(&["Support@localhost"]), ..order("x") }, "cc: Support@localhost is the support address"),
+        (Order { cc: list(&["support+x@localhost"]), ..order("x") }, "mail to it would loop"),
+        (
+            Order { cc: list(&["a@b.example", "c@d.example"]), ..order("x") },
+            "3 recipients; replies.max_recipients is 2",
+        ),
+        (Order { attachments: vec![file(100_001)], ..order("x") }, "replies.max_mail_bytes is 100kB"),
+        // In base64 it is larger.
+        (Order { attachments: vec![file(80_000)], ..order("x") }, "replies.max_mail_bytes is 100kB"),
+        (Order { key: Some(String::new()), ..order("x") }, "an idempotency key has"),
+    ];
+    for (order, want) in table {
+        let said = bed.reply(order).await.unwrap_err().to_string();
+        assert!(said.contains(want), "{said}\n  should have\n{want}");
+    }
+    assert_eq!(bed.desk.ticket(1).unwrap().1.len(), 1, "nothing was sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn merged_and_closed_tickets_are_answered() {
+    let bed = Bed::new(|_| {});
+    bed.receive(QUESTION, Some("ada@example.org")).await;
+    let other = QUESTION.replace("two@", "three@").replace("References: <zero@example.org> <one@example.org>\r\n", "");
+    bed.receive(&other, Some("ada@example.org")).await;
+    bed.desk.merge(1, 2, "eve").unwrap();
+    let view = bed.reply(Order { close: true, ..order("Done.") }).await.unwrap();
+    assert_eq!(view.row.ticket, Some(2));
+    let state = |number| bed.store.ticket(number).unwrap().unwrap().state;
+    assert_eq!(format!("{:?}", state(2)), "Closed");
+    // A word after the end does not begin the case anew; only the customer's does.
+    bed.reply(Order { ticket: 2, ..order("One more thing.") }).await.unwrap();
+    assert_eq!(format!("{:?}", state(2)), "Closed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_are_acknowledged_once_and_machines_never() {
+    let bed = Bed::new(|config| config.channels[0].acknowledge = true);
+    let (trigger, shutdown) = shutdown::channel();
+    let worker = tokio::spawn(bed.replies.clone().run_acknowledgements(shutdown));
+    let backfill =
+        RemoteMessage { channel: Address::parse("support@localhost").unwrap(), validity: 1, uid: 1, backfill: true };
+    let mail = |id: &str, more: &str| {
+        format!(
+            "From: Ada <ada{id}@example.org>\r\nTo: support@localhost\r\nSubject: Re: q{id}\r\n\
+             Message-ID: <{id}@example.org>\r\n{more}\r\nx\r\n"
+        )
+    };
+    let table = [
+        (mail("0", "References: <a@x> <b@x>\r\n"), Some("ada@example.org"), None, true),
+        (mail("1", "Auto-Submitted: auto-replied\r\n"), Some("ada@example.org"), None, false),
+        (mail("2", "Precedence: bulk\r\n"), Some("ada@example.org"), None, false),
+        (mail("3", "List-Id: <users.x>\r\n"), Some("ada@example.org"), None, false),
+        (mail("4", "X-Auto-Response-Suppress: All\r\n"), Some("ada@example.org"), None, false),
+        (mail("5", ""), None, None, false),
+        (mail("6", ""), Some("ada@example.org"), Some(backfill), false),
+        (mail("7", "").replace("ada7@example.org", "support@localhost"), Some("ada@example.org"), None, false),
+        // A follow-up, which opens no ticket.
+        (mail("8", "In-Reply-To: <0@example.org>\r\n").replace("ada8@", "ada0@"), Some("ada@example.org"), None, false),
+        (mail("9", ""), Some("ada@example.org"), None, true),
+    ];
+    let mut wanted = Vec::new();
+    for (raw, from, remote, answered) in table {
+        let id = bed.receive_as(&raw, from, remote).await;
+        if answered {
+            wanted.push(id);
+        }
+    }
+    let acks = || {
+        let rows = bed.store.entries(0, 100).unwrap().into_iter();
+        rows.filter(|row| row.kind == EntryKind::Outbound).collect::<Vec<_>>()
+    };
+    bed.until(|| acks().len() >= wanted.len() && bed.store.acknowledgements(9).unwrap().is_empty()).await;
+    let rows = acks();
+    let views: Vec<EntryView> = rows.iter().map(|row| bed.desk.entry(&row.id).unwrap()).collect();
+    let answers = |view: &EntryView| view.mail.as_ref().unwrap().meta.outgoing.as_ref().unwrap().answers.clone();
+    assert_eq!(views.iter().filter_map(answers).collect::<Vec<_>>(), wanted);
+    let mail = views[0].mail.as_ref().unwrap();
+    let meta = mail.meta.outgoing.as_ref().unwrap();
+    assert_eq!((meta.class, meta.key.clone()), (Class::Automatic, Some(format!("ack-{}", wanted[0]))));
+    assert_eq!((rows[0].ticket, rows[0].filing.as_str()), (Some(1), "appended"));
+    assert_eq!(bed.keys.verify_address(mail.meta.envelope.mail_from.as_ref().unwrap()), Some(1));
+    let raw = bed.raw(&rows[0].id);
+    let want = [
+        ("To", "\"Ada\" <ada0@example.org>"),
+        ("Subject", "Re: q0"),
+        ("In-Reply-To", "<0@example.org>"),
+        ("References", "<a@x> <b@x> <0@example.org>"),
+        ("Auto-Submitted", "auto-generated"),
+        ("X-Auto-Response-Suppress", "All"),
+    ];
+    for (name, want) in want {
+        assert_eq!(field(&raw, name).as_deref(), Some(want), "{name} of\n{raw}");
+    }
+    assert!(mail.content.text.contains("Its number is 1."), "{}", mail.content.text);
+    // Another worker, as after a crash before the word was taken back, changes nothing.
+    bed.store
+        .step(|step| step.owe_acknowledgement(&bed.store.entry(&wanted[0]).unwrap().unwrap(), Clock::system().now()))
+        .unwrap();
+    bed.until(|| bed.store.acknowledgements(9).unwrap().is_empty()).await;
+    assert_eq!(acks().len(), wanted.len());
+    trigger.shut_down();
+    worker.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_leaves_by_its_relay_as_it_was_written() {
+    let bed = Bed::new(|_| {});
+    bed.receive(QUESTION, Some("ada@example.org")).await;
+    let (trigger, shutdown) = shutdown::channel();
+    let worker = tokio::spawn(bed.outbox().run(shutdown));
+    let words = Words { body: Body::Markdown("Grüße, *Eve*\n\n.\n..\n".into()), html: None };
+    let view = bed.reply(Order { words, quote: true, ..order("") }).await.unwrap();
+    bed.until(|| bed.store.outbox_row(view.row.seq).unwrap().is_some_and(|row| row.state.as_str() == "done")).await;
+    let mut files = std::fs::read_dir(bed.dir.path().join("outbound/new")).unwrap();
+    let file = std::fs::read_to_string(files.next().unwrap().unwrap().path()).unwrap();
+    let (trace, left) = file.split_once("Date: ").unwrap();
+    assert_eq!(format!("Date: {left}"), bed.raw(&view.row.id));
+    let back = view.mail.as_ref().unwrap().meta.envelope.mail_from.clone().unwrap();
+    assert!(trace.contains(&format!("Return-Path: <{back}>")) && trace.contains("ada@example.org"), "{trace}");
+    assert_eq!(bed.store.recipients(view.row.seq, 0, 9).unwrap()[0].state.as_str(), "relayed");
+    trigger.shut_down();
+    worker.await.unwrap().unwrap();
+}

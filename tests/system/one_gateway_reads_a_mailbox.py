@@ -1,0 +1,60 @@
+"""Two gateways on one mailbox notice each other: one reads, the other stands by and takes over when the first is gone."""
+
+import time
+
+from harness.mailboxes import USER, MailboxCase, mail
+from harness.wait import until
+
+# The shortest lease that the configuration takes, in seconds.
+LEASE = 60
+
+
+class Lease(MailboxCase):
+    def gateways(self):
+        """Two daemons with the same mailbox; the first reads it."""
+        channel = self.channel(lease_for=f"{LEASE}s", retry_most="2s")
+        first, second = (self.daemon({"channel": [channel]}, self.folder(name)) for name in ("first", "second"))
+        first.start()
+        self.connected(gate=first)
+        second.start()
+        problem = self.problem("other_consumer", gate=second)
+        self.assertTrue(problem["action"], problem)
+        return first, second
+
+    def folder(self, name):
+        made = self.place / name
+        made.mkdir()
+        return made
+
+    def hands_over(self, end, seconds):
+        first, second = self.gateways()
+        self.dovecot.put(USER, [mail(f"one{n}") for n in range(20)])
+        self.each_once([f"one{n}" for n in range(20)], gate=first)
+        self.labelled([f"one{n}" for n in range(20)])
+        self.assertEqual(second.admin.entries(), [])
+        began = time.monotonic()
+        end(first)
+        self.dovecot.put(USER, [mail(f"two{n}") for n in range(20)])
+        until(lambda: f"the second takes over: {self.connection(gate=second)}\n{second.log()[-2000:]}",
+              lambda: self.connection(gate=second).get("state") == "connected", seconds, every=0.2)
+        took = time.monotonic() - began
+        # The second was never connected before, and to it the mailbox begins here: what matters is that nobody reads
+        # what the other has, and that what comes from now on is read once.
+        until("it looks", lambda: self.connection(gate=second).get("last_look"))
+        before = len(second.admin.entries())
+        self.dovecot.put(USER, [mail(f"three{n}") for n in range(20)])
+        entries = self.entries(before + 20, gate=second)
+        names = [entry["message_id"].partition("@")[0] for entry in entries]
+        self.assertEqual(len(names), len(set(names)))
+        self.assertFalse([name for name in names if name.startswith("one")], "what the first has is not imported again")
+        self.assertLessEqual({f"three{n}" for n in range(20)}, set(names))
+        self.report(f"the second took over after {took:.0f} s")
+        # The first comes back, and stands by in its turn.
+        first.start()
+        self.problem("other_consumer", gate=first)
+
+    def test_a_gateway_that_stops_hands_the_mailbox_over(self):
+        self.hands_over(lambda gate: gate.stop(), 30)
+
+    def test_a_gateway_that_is_killed_is_replaced_when_its_lease_has_run_out(self):
+        self.hands_over(lambda gate: gate.kill(), LEASE + 40)
