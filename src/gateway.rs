@@ -5,6 +5,7 @@
 mod accounts;
 mod default;
 mod doors;
+mod opening;
 mod reload;
 mod rooms;
 mod signals;

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{GatewayError, ROOM_PATIENCE, default, doors, signals};
+use super::{GatewayError, ROOM_PATIENCE, default, doors, opening};
 use crate::accounts::{Accounts, Probe};
 use crate::admin::{self, About, Admin, AdminListener, metrics_http};
 use crate::clock::Clock;
@@ -30,13 +30,10 @@ use crate::relay::{self, RelayError, Relays};
 use crate::shutdown::{self, Shutdown, Trigger};
 use crate::smtp;
 use crate::store::vault::Vault;
-use crate::store::{OpenReport, Store, Suppress, secret};
+use crate::store::{Store, Suppress, secret};
 use crate::ticket::Directory;
 use crate::ticket::letter::Letters;
 use crate::ticket::token::TokenKeys;
-
-/// While the store is being opened, systemd and the log hear of it this often.
-const STILL_OPENING: Duration = Duration::from_secs(10);
 
 /// What a reload exchanges while the daemon runs.
 pub struct Shared {
@@ -139,8 +136,7 @@ impl Rooms {
             tracing::warn!(name, "systemd passed a socket that no listener of [smtp] or [submission] is named after");
         }
         let smtp_addresses = listeners.iter().filter_map(|listener| listener.socket.local_addr().ok()).collect();
-        let (store, report) = open(&config, &clock).await?;
-        say(&report);
+        let store = opening::open(&config, &clock).await?;
         let data_dir = config.server.data_dir.clone();
         let keys = TokenKeys::new(secret::token_keys(&data_dir)?);
         let vault = Vault::open(&data_dir, &config.secrets)?;
@@ -367,37 +363,4 @@ fn probe(sources: &watch::Sender<Vec<Source>>) -> Probe {
             }
         })
     })
-}
-
-/// Opening may take long when the index is built anew, so it does not run on a thread of the runtime, and systemd is
-/// told to wait for as long as it runs.
-async fn open(config: &Config, clock: &Clock) -> Result<(Store, OpenReport), GatewayError> {
-    let (dir, store, clock) = (config.server.data_dir.clone(), config.store.clone(), clock.clone());
-    let mut opening = tokio::task::spawn_blocking(move || Store::open(&dir, &store, clock));
-    loop {
-        match tokio::time::timeout(STILL_OPENING, &mut opening).await {
-            Ok(opened) => return Ok(opened.map_err(|trouble| GatewayError::Broken(trouble.to_string()))??),
-            Err(_) => {
-                let more = (STILL_OPENING * 4).as_micros().try_into().unwrap_or(u32::MAX);
-                signals::tell(&[NotifyState::ExtendTimeoutUsec(more), NotifyState::Status("opening the store")]);
-                tracing::info!("the store is still being opened");
-            }
-        }
-    }
-}
-
-/// Tells what the store found when it was opened; silence means that all was as it was left.
-fn say(report: &OpenReport) {
-    if let Some(why) = &report.rebuilt_because {
-        tracing::warn!(%why, "the index was built anew from the log");
-    }
-    for span in &report.damaged_spans {
-        tracing::error!(?span, "a stretch of the log cannot be read; run `ticketgate fsck` and look at the disk");
-    }
-    if report.cut_bytes > 0 {
-        tracing::info!(bytes = report.cut_bytes, "cut off a half-written record that nobody was told about");
-    }
-    if report.redone > 0 || report.spooled > 0 {
-        tracing::info!(commits = report.redone, mails = report.spooled, "completing what the last run left");
-    }
 }

@@ -1,0 +1,50 @@
+//! Opening the store, which may take a while, and telling what was found.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+use super::{GatewayError, signals};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::store::{OpenReport, Store};
+
+/// While the store is being opened, systemd and the log hear of it this often.
+const STILL_OPENING: Duration = Duration::from_secs(10);
+
+/// Opening may take long when the index is built anew, so it does not run on a thread of the runtime, and systemd is
+/// told to wait for as long as it runs.
+pub async fn open(config: &Config, clock: &Clock) -> Result<Store, GatewayError> {
+    let (dir, store, clock) = (config.server.data_dir.clone(), config.store.clone(), clock.clone());
+    let mut opening = tokio::task::spawn_blocking(move || Store::open(&dir, &store, clock));
+    loop {
+        match tokio::time::timeout(STILL_OPENING, &mut opening).await {
+            Ok(opened) => {
+                let (store, report) = opened.map_err(|trouble| GatewayError::Broken(trouble.to_string()))??;
+                say(&report);
+                return Ok(store);
+            }
+            Err(_) => {
+                let more = (STILL_OPENING * 4).as_micros().try_into().unwrap_or(u32::MAX);
+                signals::tell(&[NotifyState::ExtendTimeoutUsec(more), NotifyState::Status("opening the store")]);
+                tracing::info!("the store is still being opened");
+            }
+        }
+    }
+}
+
+/// Tells what the store found when it was opened; silence means that all was as it was left.
+fn say(report: &OpenReport) {
+    if let Some(why) = &report.rebuilt_because {
+        tracing::warn!(%why, "the index was built anew from the log");
+    }
+    for span in &report.damaged_spans {
+        tracing::error!(?span, "a stretch of the log cannot be read; run `ticketgate fsck` and look at the disk");
+    }
+    if report.cut_bytes > 0 {
+        tracing::info!(bytes = report.cut_bytes, "cut off a half-written record that nobody was told about");
+    }
+    if report.redone > 0 || report.spooled > 0 {
+        tracing::info!(commits = report.redone, mails = report.spooled, "completing what the last run left");
+    }
+}
