@@ -91,7 +91,7 @@ class Troubled(Fresh):
             if wanted != down[0]:
                 down[0] = wanted
                 self.provider.fault(10_000 if wanted else 0, 503)
-        self.works_for(45, sent, outage)
+        self.works_for(32, sent, outage)
         self.each_once(sent)
         asked = self.provider.asked()
         self.assertGreaterEqual(asked["faults"], 1, "nobody noticed that the provider was down")
