@@ -96,7 +96,7 @@ class Troubled(Fresh):
         asked = self.provider.asked()
         self.assertGreaterEqual(asked["faults"], 1, "nobody noticed that the provider was down")
         self.assertGreaterEqual(asked["refreshed"], before + 1)
-        self.assertEqual((self.failed_looks() - failed, asked["reused"]), (0, 0))
+        self.assertEqual((self.failed_looks() - failed, asked["reused"]), (0, 0), self.gate.log(12_000))
         self.report(f"down for 10 s, {asked['faults']} requests answered 503, {len(sent)} mails imported meanwhile")
 
     def test_a_revoked_grant_is_named_and_a_new_consent_loses_nothing(self):
