@@ -44,18 +44,17 @@ const BY_TOKEN: Mail = Mail {
            Message-ID: <fire-3@customer.example>\r\n\r\nAnn gave me this address. Is all well?\r\n",
 };
 
+/// Comes twice: forwarders that did not hear our answer send a mail again.
+const QUESTION: &str = "From: Ann Customer <ann@customer.example>\r\nTo: support@localhost\r\nSubject: The printer on the second \
+    floor is on fire\r\nMessage-ID: <fire-1@customer.example>\r\nDate: Sun, 22 Nov 2026 10:00:00 +0000\r\n\
+    MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=demo\r\n\r\n--demo\r\n\
+    Content-Type: text/plain; charset=utf-8\r\n\r\nHello,\r\n\r\nit says \"PC LOAD LETTER\". What does that \
+    mean?\r\n\r\nAnn\r\n--demo\r\nContent-Type: text/csv; name=smoke.csv\r\n\
+    Content-Disposition: attachment; filename=smoke.csv\r\n\r\nminute,smoke\r\n1,little\r\n2,much\r\n\
+    --demo--\r\n";
+
 const MAILS: [Mail; 4] = [
-    Mail {
-        about: "a question from a customer",
-        from: "ann@customer.example",
-        text: "From: Ann Customer <ann@customer.example>\r\nTo: support@localhost\r\nSubject: The printer on the second \
-               floor is on fire\r\nMessage-ID: <fire-1@customer.example>\r\nDate: Sun, 22 Nov 2026 10:00:00 +0000\r\n\
-               MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=demo\r\n\r\n--demo\r\n\
-               Content-Type: text/plain; charset=utf-8\r\n\r\nHello,\r\n\r\nit says \"PC LOAD LETTER\". What does that \
-               mean?\r\n\r\nAnn\r\n--demo\r\nContent-Type: text/csv; name=smoke.csv\r\n\
-               Content-Disposition: attachment; filename=smoke.csv\r\n\r\nminute,smoke\r\n1,little\r\n2,much\r\n\
-               --demo--\r\n",
-    },
+    Mail { about: "a question from a customer", from: "ann@customer.example", text: QUESTION },
     Mail {
         about: "her follow-up, which refers to it",
         from: "ann@customer.example",
@@ -68,9 +67,7 @@ const MAILS: [Mail; 4] = [
     Mail {
         about: "the question once more, as a forwarder that retries would send it",
         from: "ann@customer.example",
-        text: "From: Ann Customer <ann@customer.example>\r\nTo: support@localhost\r\nSubject: The printer on the second \
-               floor is on fire\r\nMessage-ID: <fire-1@customer.example>\r\nDate: Sun, 22 Nov 2026 10:00:00 +0000\r\n\
-               \r\nHello again\r\n",
+        text: QUESTION,
     },
     Mail {
         about: "a broken one, without a From field",

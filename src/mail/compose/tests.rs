@@ -53,7 +53,8 @@ fn assert_fit(bytes: &[u8]) {
     }
     let head = text.split("\r\n\r\n").next().unwrap();
     for line in head.split("\r\n") {
-        assert!(line.len() <= 300 && !line.trim().is_empty(), "a header line of {} octets: {line}", line.len());
+        // A Message-ID cannot be folded, and may have 300 octets itself.
+        assert!(line.len() <= 320 && !line.trim().is_empty(), "a header line of {} octets: {line}", line.len());
         let field = line.split_once(": ").is_some_and(|(name, _)| name.bytes().all(|b| b.is_ascii_graphic()));
         assert!(field || line.starts_with([' ', '\t']), "not a field: {line:?}");
     }
