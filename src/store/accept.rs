@@ -60,13 +60,19 @@ fn spool_error(error: AppendError) -> SpoolError {
 }
 
 impl Inner {
+    /// Whether there is too little space for another mail beside those that wait for filing.
+    fn is_low(&self) -> bool {
+        self.space.owe(self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).state().depth);
+        self.space.is_low()
+    }
+
     /// Hands a mail's record to the log, after its file where it has one. Records are written in the order in which
     /// they were handed over, so whoever wants several in order need not wait for each.
     pub async fn hand_over(self: &std::sync::Arc<Self>, mail: Incoming) -> Result<Appending, SpoolError> {
         if let Some(said) = self.shared.broken.get() {
             return Err(SpoolError::Trouble(said.clone()));
         }
-        if self.space.is_low() {
+        if self.is_low() {
             self.shared.counters.full.fetch_add(1, Ordering::Relaxed);
             return Err(SpoolError::Full);
         }
@@ -128,7 +134,7 @@ impl Inner {
         if let Some(said) = self.shared.broken.get() {
             return Err(SpoolError::Trouble(said.clone()));
         }
-        if self.space.is_low() {
+        if self.is_low() {
             return Err(SpoolError::Full);
         }
         let (id, received_at) = (refused.id, refused.received_at);
@@ -142,7 +148,7 @@ impl Inner {
     /// Queues the record of a refused mail.
     pub fn refused(&self, refused: Refused) {
         let counters = &self.shared.counters;
-        if counters.refused_waiting.fetch_add(1, Ordering::Relaxed) >= REFUSED_WAITING || self.space.is_low() {
+        if counters.refused_waiting.fetch_add(1, Ordering::Relaxed) >= REFUSED_WAITING || self.is_low() {
             counters.refused_waiting.fetch_sub(1, Ordering::Relaxed);
             counters.refused_dropped.fetch_add(1, Ordering::Relaxed);
             return;

@@ -352,6 +352,7 @@ impl Store {
 
     /// Whether a mail of so many bytes would find room now. A look, not a promise: `spool` decides.
     pub fn has_room(&self, bytes: u64) -> bool {
+        self.0.space.owe(self.spool_state().depth);
         self.0.space.has_room(bytes)
     }
 

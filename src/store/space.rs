@@ -17,6 +17,8 @@ pub struct Space {
     /// What the ballast is to hold, and how much of it is not there: given up, or never set aside for want of space.
     ballast: u64,
     missing: AtomicU64,
+    /// What filing the mails that are accepted will still take.
+    owed: AtomicU64,
     /// Space ran low, and has not come back well over the mark since.
     low: AtomicBool,
     begun: Instant,
@@ -24,6 +26,10 @@ pub struct Space {
     free: AtomicU64,
     looked: AtomicU64,
 }
+
+/// What one mail takes when it is filed: its rows in the commit and in the index, and what the index writes around them.
+/// Measured at 8 KiB for mails of 20 KB; twice that is on the safe side.
+const ROWS_OF_A_MAIL: u64 = 16 << 10;
 
 impl Space {
     /// The space around a data directory. No mail is accepted below the low-water mark, nor with what was the ballast.
@@ -34,6 +40,7 @@ impl Space {
             low_water,
             ballast,
             missing,
+            owed: AtomicU64::new(0),
             low: AtomicBool::new(false),
             begun: Instant::now(),
             free,
@@ -73,9 +80,15 @@ impl Space {
         !self.is_low() && self.free() >= self.mark().saturating_add(bytes)
     }
 
-    /// What has to stay free: the low-water mark, and the ballast while it is not set aside.
+    /// What has to stay free: the low-water mark, the ballast while it is not set aside, and what filing still needs.
     fn mark(&self) -> u64 {
-        self.low_water.saturating_add(self.missing.load(Ordering::Relaxed))
+        let missing = self.missing.load(Ordering::Relaxed);
+        self.low_water.saturating_add(missing).saturating_add(self.owed.load(Ordering::Relaxed))
+    }
+
+    /// So many mails are accepted and not filed: their rows will need space too, and nobody can refuse them any more.
+    pub fn owe(&self, mails: u64) {
+        self.owed.store(mails.saturating_mul(ROWS_OF_A_MAIL), Ordering::Relaxed);
     }
 
     /// Bytes were written. Counted at once, because a fast sender writes more than the low-water mark between two looks.
