@@ -14,10 +14,7 @@ use super::structure::Part;
 use super::text::{self, TransferEncoding};
 
 /// The most lines of text that are kept one by one; what is beyond is one number.
-const MAX_LINES: usize = 128;
-/// A text of more lines than this keeps two bytes of each, so that long mails do not fill the index; chance is no danger
-/// where so many would have to agree.
-const MANY_LINES: usize = 32;
+const MAX_LINES: usize = 1000;
 /// The most attachments that are kept one by one.
 const MAX_OTHERS: usize = 32;
 /// The most people that are kept.
@@ -26,8 +23,6 @@ const MAX_PEOPLE: usize = 8;
 const MAX_HTML: usize = 64 << 10;
 /// The most lines that a banner and a footer together add.
 const MOST_ADDED: usize = 40;
-/// Stands at the beginning of the stored form.
-const VERSION: u8 = 2;
 
 /// The fingerprint of a mail. It says nothing of the mail but to somebody who has the same one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,8 +37,6 @@ pub struct Fingerprint {
     people: Vec<u64>,
     /// The lines of the text, those that are empty left out.
     lines: Vec<u32>,
-    /// Only the lower half of each line's number is kept.
-    narrow: bool,
     /// Stands for the lines beyond the limit; 0 where there are none.
     beyond: u64,
     /// The attachments.
@@ -93,8 +86,6 @@ impl Fingerprint {
                 print.add_part(part, attachment::role(mail, index), has_plain, &mut whole);
             }
         }
-        print.narrow = print.lines.len() > MANY_LINES;
-        print.lines = print.seen_through(print.narrow);
         print.others.sort_unstable();
         print.others.dedup();
         if print.others.len() > MAX_OTHERS {
@@ -160,7 +151,8 @@ impl Fingerprint {
         if self.whole == earlier.whole {
             return Likeness::Same;
         }
-        let same_content = self.same_text(earlier) && self.others == earlier.others;
+        let same_content =
+            self.lines == earlier.lines && self.beyond == earlier.beyond && self.others == earlier.others;
         let same_date = self.date.zip(earlier.date).is_none_or(|(mine, theirs)| mine == theirs);
         if self.from == earlier.from && same_content && (same_date || self.subject == earlier.subject) {
             return Likeness::Same;
@@ -185,17 +177,6 @@ impl Fingerprint {
         }
     }
 
-    /// The lines, as far as they are known of a mail that has many.
-    fn seen_through(&self, narrow: bool) -> Vec<u32> {
-        let mask = if narrow { 0xffff } else { u32::MAX };
-        self.lines.iter().map(|line| line & mask).collect()
-    }
-
-    fn same_text(&self, other: &Self) -> bool {
-        let narrow = self.narrow || other.narrow;
-        self.beyond == other.beyond && self.seen_through(narrow) == other.seen_through(narrow)
-    }
-
     /// Whether this text is the other one with something before or behind it.
     fn only_adds(&self, other: &Self) -> bool {
         let added = self.lines.len().saturating_sub(other.lines.len());
@@ -203,60 +184,9 @@ impl Fingerprint {
         if other.lines.is_empty() {
             return whole && self.others == other.others && !other.others.is_empty();
         }
-        let narrow = self.narrow || other.narrow;
-        let (mine, theirs) = (self.seen_through(narrow), other.seen_through(narrow));
-        self.same_text(other) || whole && mine.windows(theirs.len()).any(|run| run == theirs)
+        (self.lines == other.lines && self.beyond == other.beyond)
+            || whole && self.lines.windows(other.lines.len()).any(|run| run == other.lines)
     }
-
-    /// The stored form.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
-        out.extend_from_slice(&self.whole);
-        out.push(u8::from(self.date.is_some()));
-        out.extend_from_slice(&self.date.unwrap_or_default().to_le_bytes());
-        out.extend_from_slice(&self.from.to_le_bytes());
-        out.extend_from_slice(&self.subject.to_le_bytes());
-        out.extend_from_slice(&self.beyond.to_le_bytes());
-        for list in [&self.people, &self.others] {
-            out.push(list.len() as u8);
-            list.iter().for_each(|one| out.extend_from_slice(&one.to_le_bytes()));
-        }
-        out.push(u8::from(self.narrow));
-        let width = if self.narrow { 2 } else { 4 };
-        self.lines.iter().for_each(|line| out.extend_from_slice(&line.to_le_bytes()[..width]));
-        out
-    }
-
-    /// Reads the stored form; `None` is that of another version.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let mut rest = bytes.strip_prefix(&[VERSION])?;
-        let whole = *take::<16>(&mut rest)?;
-        let [has_date] = *take::<1>(&mut rest)?;
-        let date = i64::from_le_bytes(*take(&mut rest)?);
-        let mut number = || take(&mut rest).map(|bytes| u64::from_le_bytes(*bytes));
-        let (from, subject, beyond) = (number()?, number()?, number()?);
-        let mut list = || {
-            let [len] = *take::<1>(&mut rest)?;
-            (0..len).map(|_| take(&mut rest).map(|bytes| u64::from_le_bytes(*bytes))).collect::<Option<Vec<u64>>>()
-        };
-        let (people, others) = (list()?, list()?);
-        let narrow = *take::<1>(&mut rest)? == [1];
-        let (lines, left): (Vec<u32>, &[u8]) = if narrow {
-            let (lines, left) = rest.as_chunks::<2>();
-            (lines.iter().map(|line| u32::from(u16::from_le_bytes(*line))).collect(), left)
-        } else {
-            let (lines, left) = rest.as_chunks::<4>();
-            (lines.iter().map(|line| u32::from_le_bytes(*line)).collect(), left)
-        };
-        let date = (has_date == 1).then_some(date);
-        left.is_empty().then_some(Self { whole, date, from, subject, people, lines, narrow, beyond, others })
-    }
-}
-
-fn take<'a, const N: usize>(rest: &mut &'a [u8]) -> Option<&'a [u8; N]> {
-    let (taken, behind) = rest.split_first_chunk::<N>()?;
-    *rest = behind;
-    Some(taken)
 }
 
 /// The digest of a body whose line ends, trailing space and empty lines at both ends do not count; `None` for nothing.

@@ -266,11 +266,10 @@ impl Check<'_> {
     /// Keys that lead to entries lead to ones that exist.
     fn pointers(&mut self) -> Result<(), StoreError> {
         let store = self.store;
-        for prefix in [keys::IDS, keys::ORIGINALS, keys::MEMBERS, keys::MENTIONS, keys::PRINTS, keys::WHOLES] {
+        for prefix in [keys::IDS, keys::ORIGINALS, keys::MEMBERS, keys::MENTIONS, keys::WHOLES] {
             store.index.walk_prefix(&[prefix], |key, value| {
                 let seqs = match prefix {
                     keys::IDS | keys::ORIGINALS => vec![index::number(value)],
-                    keys::PRINTS => vec![keys::number_in(key, 0)],
                     keys::MEMBERS => vec![keys::number_in(key, 1)],
                     keys::MENTIONS => vec![keys::number_in(key, 2)],
                     _ => prints::seqs(value),

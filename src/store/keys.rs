@@ -38,7 +38,6 @@ pub const ORDERS: u8 = b'y';
 pub const SUPPRESSED: u8 = b'h';
 pub const BRAKES: u8 = b'b';
 pub const QUOTAS: u8 = b'w';
-pub const PRINTS: u8 = b'f';
 pub const WHOLES: u8 = b'p';
 
 /// `e seq`: the row of an entry.
@@ -80,11 +79,6 @@ pub fn original(message: &[u8; 16], channel: &Address) -> Vec<u8> {
 /// `x message seq`: any other entry of a Message-ID.
 pub fn mention(message: &[u8; 16], seq: u64) -> Vec<u8> {
     [&[MENTIONS][..], message, &seq.to_be_bytes()].concat()
-}
-
-/// `f seq`: the fingerprint of an entry.
-pub fn print(seq: u64) -> Vec<u8> {
-    numbered(PRINTS, seq)
 }
 
 /// `c whole channel`: the entries of a channel that have one whole fingerprint.

@@ -1,18 +1,23 @@
 //! Fingerprints of mail in the index: what a new mail of a channel may repeat.
 //!
-//! `f seq` is the fingerprint of an entry, `p whole channel` are the entries that have one whole. Both are written in
-//! the step that files the entry, so the log brings them back; entries of older versions have none.
+//! `p whole channel` are the entries of a channel that have one whole. It is written in the step that files the entry,
+//! so the log brings it back; entries of older versions have none. The rest of a fingerprint is not kept: where a
+//! Message-ID comes a second time with another whole, which is rare, the earlier mail is read again.
 
 use super::error::StoreError;
 use super::rows::EntryRow;
 use super::step::Step;
 use super::values::{NewEntry, Question};
 use super::{index, keys};
+use crate::mail::message::{Limits, parse};
 use crate::mail::{Address, Fingerprint};
 use crate::ticket::duplicate::{KnownMail, Tie};
 
 /// The most entries of one whole fingerprint, and of one Message-ID, that are looked at.
 const MOST: usize = 16;
+/// An earlier mail that is larger is not read again: the same Message-ID is then proof enough, as it is without a
+/// fingerprint.
+const LARGEST: u64 = 32 << 20;
 
 impl Step<'_> {
     /// The mails of a channel that a new one may repeat.
@@ -20,8 +25,13 @@ impl Step<'_> {
         let message = super::step_file::message_key(question.message_id, question.content_key);
         let tie = if question.message_id.is_some() { Tie::MessageId } else { Tie::Bytes };
         let mut known: Vec<KnownMail> = Vec::new();
+        let alike = question.print.map_or(Ok(Vec::new()), |print| self.of_whole(print, question.channel))?;
+        let look = |seq: u64, tie: Tie| {
+            let same = question.print.filter(|_| alike.contains(&seq));
+            self.known_mail(seq, tie, same)
+        };
         if let Some(seq) = self.get(&keys::original(&message, question.channel))? {
-            known.extend(self.known_mail(index::number(&seq), tie)?);
+            known.extend(look(index::number(&seq), tie)?);
         }
         let Some(print) = question.print else { return Ok(known) };
         let differs = |mail: &KnownMail| mail.print.as_ref().is_some_and(|theirs| theirs.whole != print.whole);
@@ -31,13 +41,13 @@ impl Step<'_> {
             for seq in self.mentions(&message)? {
                 let other = self.entry_at(seq)?.filter(|row| row.channel == channel && is_original(row));
                 if other.is_some() {
-                    known.extend(self.known_mail(seq, tie)?);
+                    known.extend(look(seq, tie)?);
                 }
             }
         }
-        for seq in self.of_whole(print, question.channel)? {
+        for seq in alike.iter().copied() {
             if known.iter().all(|mail| mail.seq != seq) {
-                known.extend(self.known_mail(seq, Tie::Fingerprint)?);
+                known.extend(look(seq, Tie::Fingerprint)?);
             }
         }
         Ok(known)
@@ -46,7 +56,6 @@ impl Step<'_> {
     /// Writes the fingerprint of an entry that became part of a ticket.
     pub(super) fn put_print(&mut self, entry: &NewEntry<'_>, row: &EntryRow) -> Result<(), StoreError> {
         let Some(print) = entry.print.filter(|_| is_original(row)) else { return Ok(()) };
-        self.put(keys::print(row.seq), print.to_bytes())?;
         let mut seqs = self.of_whole(print, &entry.delivery.channel)?;
         // Of very many mails that are alike the newest are kept: what comes by another door comes soon.
         seqs.drain(..(seqs.len() + 1).saturating_sub(MOST));
@@ -56,24 +65,29 @@ impl Step<'_> {
 
     /// Forgets the fingerprint of an entry whose bytes are erased.
     pub(super) fn forget_print(&mut self, row: &EntryRow) -> Result<(), StoreError> {
-        let Some(print) = self.print(row.seq)? else { return Ok(()) };
-        self.delete(keys::print(row.seq));
+        let Some(print) = self.print(row) else { return Ok(()) };
         let Ok(channel) = Address::parse(&row.channel) else { return Ok(()) };
         let mut seqs = self.of_whole(&print, &channel)?;
         seqs.retain(|seq| *seq != row.seq);
         self.put_whole(&print, &channel, &seqs)
     }
 
-    fn known_mail(&self, seq: u64, tie: Tie) -> Result<Option<KnownMail>, StoreError> {
+    /// An earlier mail; `same` is the fingerprint of the new one, if both have one whole.
+    fn known_mail(&self, seq: u64, tie: Tie, same: Option<&Fingerprint>) -> Result<Option<KnownMail>, StoreError> {
         let Some(row) = self.entry_at(seq)? else { return Ok(None) };
-        let print = self.print(seq)?;
+        let print = same.cloned().or_else(|| self.print(&row).filter(|_| tie == Tie::MessageId));
         let seen = row.also_seen.into_iter().map(|seen| seen.kind);
         let doors = std::iter::once(row.door).chain(seen).collect();
         Ok(Some(KnownMail { seq, ticket: row.ticket, tie, has_message_id: row.message_id.is_some(), doors, print }))
     }
 
-    fn print(&self, seq: u64) -> Result<Option<Fingerprint>, StoreError> {
-        Ok(self.get(&keys::print(seq))?.as_deref().and_then(Fingerprint::from_bytes))
+    /// The fingerprint of an entry, from its bytes; `None` where they are not there or cannot be read.
+    fn print(&self, row: &EntryRow) -> Option<Fingerprint> {
+        let position = row.mail.filter(|_| row.size <= LARGEST)?;
+        let stored = self.store.record_at(position).and_then(|record| self.store.stored_from(record)).ok()?;
+        let raw = stored.body.read().ok().filter(|_| !stored.headers_only)?;
+        let parsed = parse(&raw, &Limits::default()).ok()?;
+        Some(Fingerprint::of(&parsed, &parsed.summary()))
     }
 
     fn of_whole(&self, print: &Fingerprint, channel: &Address) -> Result<Vec<u64>, StoreError> {
