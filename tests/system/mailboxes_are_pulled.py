@@ -1,10 +1,6 @@
 """Mailboxes of a real Dovecot are pulled: every mail exactly once, labelled, whatever happens in between."""
 
-import os
-import random
-import signal
 import subprocess
-from datetime import datetime
 
 from harness.case import Case
 from harness.dovecot import Dovecot
@@ -12,7 +8,6 @@ from harness.settings import BINARY
 from harness.wait import until
 
 USER = "support@localhost"
-ROUNDS = int(os.environ.get("ROUNDS", "3"))
 
 
 def mail(name, subject="A question", body="Please help.\r\n", sender="alice@example.net"):
@@ -189,44 +184,3 @@ class Mailboxes(Case):
         self.assertEqual([e["filing"] for e in entries], ["opened", "duplicate"])
         first = self.gate.admin.entries()[0]
         self.assertEqual([seen["kind"] for seen in first["also_seen"]], ["imap"])
-
-    def test_no_minute_has_more_than_the_rate(self):
-        self.ticketgate(mails_per_minute=25)
-        self.connected()
-        self.dovecot.put(USER, [mail(f"m{n}") for n in range(40)])
-        self.entries(25)
-        until("15 wait", lambda: self.connection()["waiting"] == 15)
-        # A restart does not open the window anew.
-        self.gate.kill()
-        self.gate.start()
-        self.connected()
-        self.assertEqual(len(self.gate.admin.entries()), 25)
-        entries = self.entries(40, 90)
-        times = sorted(e["received_at"] for e in entries)
-        self.assertEqual(len(times), 40)
-        moments = [datetime.fromisoformat(time) for time in times]
-        for first, last in zip(moments, moments[25:]):
-            self.assertGreaterEqual((last - first).total_seconds(), 59.9, "26 mails within a minute")
-
-    def test_killed_while_pulling_every_mail_is_imported_once_and_labelled(self):
-        random.seed(7)
-        self.deadline = 120 + 30 * ROUNDS
-        signal.alarm(self.deadline)
-        self.ticketgate()
-        self.connected()
-        sent = 0
-        for round_ in range(ROUNDS):
-            names = [f"r{round_}n{n}" for n in range(300)]
-            self.dovecot.put(USER, [mail(name, body=f"{name} " * 500 + "\r\n") for name in names])
-            sent += len(names)
-            target = self.tickets() + random.randrange(1, 250)
-            until("some of it is there", lambda: self.tickets() >= target or random.random() < 0.05)
-            self.gate.kill()
-            self.gate.start()
-        until(lambda: f"{sent} tickets, not {self.tickets()}", lambda: self.tickets() >= sent, 60)
-        entries = self.gate.admin.entries()
-        self.assertEqual(len(entries), sent)
-        self.assertEqual({e["filing"] for e in entries}, {"opened"})
-        until("all are labelled", lambda: all({"\\seen", "ticketgate"} <= flags for flags in self.dovecot.flags(USER).values()), 30)
-        self.assertEqual(len(self.dovecot.flags(USER)), sent)
-        self.report(f"{sent} mails over {ROUNDS} kills, each imported once and labelled")
