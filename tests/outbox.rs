@@ -646,7 +646,8 @@ async fn many_ends_share_a_commit_and_people_do_not_wait_for_machines() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_sends_again_only_what_was_under_way() {
     let peer = Peer::start().await;
-    let mut house = House::new(vec![smtp("smart", peer.port)]);
+    // One at a time, so that a crash may meet one mail between its answer and our commit, and no second one.
+    let mut house = House::new(vec![RelayConfig { concurrency: Some(1), ..smtp("smart", peer.port) }]);
     let mut mails = Vec::new();
     for n in 0..60 {
         mails.push(house.send(&[&format!("u{n}@example.net")], |_| {}).await);
@@ -664,10 +665,13 @@ async fn a_crash_sends_again_only_what_was_under_way() {
         rounds += 1;
         assert!(rounds < 200);
     }
+    let mut twice = 0;
     for (n, mail) in mails.iter().enumerate() {
         let count = peer.count(&format!("u{n}@example.net"));
-        assert!(count >= 1 && u64::from(count) <= 1 + rounds, "{count} of mail {n} in {rounds} rounds");
+        assert!(count >= 1, "mail {n} is lost");
+        twice += u64::from(count - 1);
         assert_eq!(house.recipients(mail)[0].state, DeliveryState::Relayed);
     }
+    assert!(twice <= rounds, "{twice} sent again in {rounds} rounds");
     house.sound();
 }

@@ -59,6 +59,8 @@ pub struct State {
     jobs: HashMap<Id, Under>,
     /// Jobs that are loaded and wait for their turn in a lane.
     ready: HashMap<u32, VecDeque<Box<Ready>>>,
+    /// How many of a lane's places are taken. A place is free again when the end is on disk, not sooner, so that a crash
+    /// sends no more mails of a lane twice than it sends at the same time.
     started: HashMap<u32, usize>,
     /// Mails and lanes that are under way, until their end is on disk.
     flight: HashSet<(u64, u32)>,
@@ -239,12 +241,8 @@ impl State {
         let lane = under.task.lane;
         self.bytes = self.bytes.saturating_sub(under.bytes);
         self.give_back(lane);
-        if let Some(started) = self.started.get_mut(&lane) {
-            *started = started.saturating_sub(1);
-        }
         self.feel(lane, &outcome, config, now);
         self.ended.push_back(Ended { under, outcome });
-        self.begin_lane(lane);
     }
 
     /// Learns from an outcome whether the lane's peer is there at all; without one the lane rests.
@@ -285,6 +283,9 @@ impl State {
         // All of the commit first, so that a mail of several lanes is not held to be under way by its own end.
         for (task, ..) in &written.done {
             self.flight.remove(&(task.seq, task.lane));
+            if let Some(started) = self.started.get_mut(&task.lane) {
+                *started = started.saturating_sub(1);
+            }
         }
         let mut seen = HashSet::new();
         for (task, look, pause) in written.done {
@@ -297,6 +298,7 @@ impl State {
                 self.take_up(task.seq, look, now);
             }
         }
+        self.begin_ready();
         Ok(())
     }
 

@@ -71,6 +71,38 @@ virtual_destination_recipient_limit = 1
 in_flow_delay = 0
 """
 
+# As a provider's server: hands everything on for those who log in over TLS, and changes nothing in their mail.
+SMARTHOST = """
+relayhost = [127.0.0.1]:{relay}
+mynetworks =
+smtpd_relay_restrictions = permit_sasl_authenticated, reject
+smtpd_tls_cert_file = {certificate}
+smtpd_tls_key_file = {key}
+smtpd_tls_security_level = encrypt
+smtpd_tls_auth_only = yes
+smtpd_tls_loglevel = 1
+smtpd_sasl_auth_enable = yes
+smtpd_sasl_type = dovecot
+smtpd_sasl_path = inet:127.0.0.1:{sasl}
+smtpd_sasl_security_options = noanonymous
+smtp_line_length_limit = 0
+message_drop_headers =
+local_header_rewrite_clients =
+"""
+
+# Delivers everything to one Maildir as it comes, for whatever domain.
+FAR_END = """
+virtual_mailbox_domains = static:all
+virtual_mailbox_maps = static:box/
+virtual_mailbox_base = {base}/mail
+virtual_mailbox_limit = 0
+virtual_uid_maps = static:65534
+virtual_gid_maps = static:65534
+virtual_transport = virtual
+message_drop_headers =
+local_header_rewrite_clients =
+"""
+
 MASTER = """
 127.0.0.1:{port} inet n - n - 110 smtpd
 pickup unix n - n 60 1 pickup
@@ -100,17 +132,22 @@ postlog unix-dgram n - n - 1 postlogd
 class Postfix:
     """Takes mail on `port`; `role` is one of the texts above, `relay` the port that a forwarding one hands on to."""
 
-    def __init__(self, place, role, relay=None):
+    def __init__(self, place, role, relay=None, name="postfix", **more):
+        """`more` fills in what else stands in the role. A smarthost has a second port, `wrapped`, which begins with TLS."""
         need_root("Postfix starts as root")
         need("postfix")
-        self.base, self.port = place / "postfix", free_port()
+        self.base, self.port = place / name, free_port()
         for folder in ("etc", "spool", "data", "log", "mail"):
             (self.base / folder).mkdir(parents=True)
         shutil.chown(self.base / "data", "postfix")
         os.chown(self.base / "mail", 65534, 65534)
-        main = (MAIN + role).format(base=self.base, relay=relay)
+        main = (MAIN + role).format(base=self.base, relay=relay, **more)
         (self.base / "etc" / "main.cf").write_text(main)
-        (self.base / "etc" / "master.cf").write_text(MASTER.format(port=self.port))
+        master = MASTER.format(port=self.port)
+        self.wrapped = free_port() if role is SMARTHOST else None
+        if self.wrapped:
+            master += f"127.0.0.1:{self.wrapped} inet n - n - 20 smtpd\n  -o smtpd_tls_wrappermode=yes\n"
+        (self.base / "etc" / "master.cf").write_text(master)
 
     def _control(self, word):
         return subprocess.run(
@@ -129,6 +166,11 @@ class Postfix:
 
     def stop(self):
         self._control("stop")
+
+    def arrived(self):
+        """The mails that it has delivered to its Maildir, the oldest first."""
+        files = [file for part in ("new", "cur") for file in (self.base / "mail" / "box" / part).glob("*")]
+        return [file.read_bytes() for file in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.name))]
 
     def log(self):
         file = self.base / "log" / "maillog"

@@ -16,3 +16,32 @@ def certificate(place, name="gw"):
         check=True, capture_output=True,
     )
     return cert, key
+
+
+def authority(place, name="ca"):
+    """Path of a private authority's certificate; `signed` makes certificates that it vouches for."""
+    need("openssl")
+    cert, key = place / f"{name}.crt", place / f"{name}.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", f"/CN={name}", "-addext", "keyUsage=critical,keyCertSign", "-keyout", key, "-out", cert],
+        check=True, capture_output=True,
+    )
+    return cert
+
+
+def signed(place, authority, name):
+    """Paths of a certificate for loopback, signed by this authority, and of its key."""
+    cert, key, asked, more = (place / f"{name}.{end}" for end in ("crt", "key", "csr", "ext"))
+    more.write_text(f"subjectAltName=DNS:{name}.example.com,DNS:localhost\nbasicConstraints=critical,CA:FALSE\n")
+    subprocess.run(
+        ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-subj", f"/CN={name}.example.com", "-keyout", key, "-out", asked],
+        check=True, capture_output=True,
+    )
+    subprocess.run(
+        ["openssl", "x509", "-req", "-in", asked, "-CA", authority, "-CAkey", authority.with_suffix(".key"), "-CAcreateserial",
+         "-days", "2", "-extfile", more, "-out", cert],
+        check=True, capture_output=True,
+    )
+    return cert, key
