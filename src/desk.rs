@@ -10,7 +10,7 @@ pub mod parity;
 pub mod reply;
 mod view;
 
-pub use outbox::OutboxView;
+pub use outbox::{OrderAll, OrderedPage, OutboxView};
 pub use reply::Replies;
 pub use view::{EntryView, MailView};
 

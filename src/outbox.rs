@@ -99,6 +99,9 @@ impl Worker {
             let now = self.clock.now();
             state.fresh.extend(self.store.outbox_news());
             state.lanes.wake(now);
+            if self.board.hurried() {
+                state.lanes.hurry(now);
+            }
             self.start(&mut state, &mut pieces, now);
             self.show(&mut state, now);
             let pause = state.pause(now);

@@ -652,6 +652,36 @@ async fn the_outbox_is_listed_and_steered() {
     assert_eq!(bed.get("/v1/suppressions?all=true").await.1, json!({"suppressions": []}));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn every_mail_of_the_outbox_takes_one_order() {
+    let bed = Bed::new();
+    let mut ids = Vec::new();
+    for n in 0..3 {
+        ids.push(send(&bed, &[(&format!("ann{n}@example.org"), DeliveryState::Queued, None)]).await);
+    }
+    bed.post(&format!("/v1/outbox/{}/cancel", ids[2]), &json!({})).await;
+    // Order, how many it changes, states afterwards.
+    let table = [
+        (json!({"order": "release"}), 0, ["waiting", "waiting"]),
+        (json!({"order": "hold", "channel": "nobody@localhost"}), 0, ["waiting", "waiting"]),
+        (json!({"order": "retry", "author": "eve"}), 2, ["waiting", "waiting"]),
+        (json!({"order": "hold"}), 2, ["held", "held"]),
+        (json!({"order": "retry"}), 0, ["held", "held"]),
+        (json!({"order": "release", "after": u64::MAX}), 0, ["held", "held"]),
+        (json!({"order": "release"}), 2, ["waiting", "waiting"]),
+    ];
+    for (body, changed, states) in table {
+        let (status, done) = bed.post("/v1/outbox", &body).await;
+        assert_eq!((status, done), (StatusCode::OK, json!({"changed": changed, "after": null})), "{body}");
+        for (id, state) in ids.iter().zip(states) {
+            assert_eq!(bed.get(&format!("/v1/outbox/{id}")).await.1["state"], state, "after {body}");
+        }
+    }
+    for body in [json!({"order": "cancel"}), json!({}), json!({"order": "hold", "relay": "sandbox"})] {
+        assert_eq!(bed.post("/v1/outbox", &body).await.0, StatusCode::BAD_REQUEST, "{body}");
+    }
+}
+
 #[tokio::test]
 async fn a_chosen_default_channel_is_used_at_once_and_told() {
     let bed = Bed::new();

@@ -12,7 +12,7 @@ use super::problem::Problem;
 use super::read::{Parameters, Part, given, limit, part};
 use super::types::{Act, Done};
 use super::{Admin, Peer, blocking};
-use crate::desk::OutboxView;
+use crate::desk::{OrderAll, OutboxView};
 use crate::mail::Class;
 use crate::outbox::Snapshot;
 use crate::store::rows::{BrakeRow, OutboxState, RecipientRow, SuppressionRow};
@@ -176,6 +176,28 @@ pub struct OutboxAct {
     pub relay: Option<String>,
 }
 
+/// An order about every mail of the outbox.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct OutboxActAll {
+    /// `retry`, `hold` or `release`.
+    pub order: String,
+    /// Only mail of this support address.
+    pub channel: Option<String>,
+    /// Only mail with a higher `seq`: what the page before gave.
+    pub after: u64,
+    pub author: Option<String>,
+}
+
+/// What one page of it has done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct OutboxDone {
+    /// Mails that were changed.
+    pub changed: u64,
+    /// Give this as `after` for the next page; `null` when this is the last.
+    pub after: Option<u64>,
+}
+
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OutboxQuery {
@@ -265,9 +287,43 @@ pub(super) async fn order(
         }
         (word, _) => return Err(Problem::no_such_route(format!("\"{word}\" is no order for a mail of the outbox"))),
     };
+    hurry(&admin, &order);
     let (author, desk) = (author(act.author, peer), admin.desk.clone());
     let view = blocking(move || desk.order_outbox(&id, &order, &author)).await?;
     Ok(Json(OutboxJson::of(view, &admin.board.now(), admin.clock.now())))
+}
+
+/// Does the same to every mail: `retry` and `hold` to those that wait, `release` to those that are held. One request
+/// does a page; give its `after` until there is none.
+#[utoipa::path(post, path = "/v1/outbox", request_body = OutboxActAll,
+    responses((status = 200, body = OutboxDone), (status = 400, body = Problem)))]
+pub(super) async fn order_all(
+    State(admin): State<Admin>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    body: Bytes,
+) -> Result<Json<OutboxDone>, Problem> {
+    let act: OutboxActAll = parse_or_none(&body)?;
+    let order = match act.order.as_str() {
+        "retry" => OutboxOrder::Retry,
+        "hold" => OutboxOrder::Hold,
+        "release" => OutboxOrder::Release,
+        word => {
+            let said = format!("\"{word}\" is no order for all mail of the outbox; write retry, hold or release");
+            return Err(Problem::unusable(said));
+        }
+    };
+    hurry(&admin, &order);
+    let all = OrderAll { order, channel: act.channel, after: act.after };
+    let (author, desk) = (author(act.author, peer), admin.desk.clone());
+    let page = blocking(move || desk.order_all(&all, &author)).await?;
+    Ok(Json(OutboxDone { changed: page.changed, after: page.after }))
+}
+
+/// Who has mail tried now does not want it to wait until a server has rested.
+fn hurry(admin: &Admin, order: &OutboxOrder) {
+    if matches!(order, OutboxOrder::Retry | OutboxOrder::Release) {
+        admin.board.hurry();
+    }
 }
 
 #[utoipa::path(get, path = "/v1/loops", responses((status = 200, body = BrakeList)))]

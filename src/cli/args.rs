@@ -276,11 +276,11 @@ pub enum OutboxCommand {
         mail: String,
     },
     /// Try a mail now; recipients that have failed are tried again
-    Retry { mail: String },
+    Retry(Which),
     /// Hold a mail back until it is released
-    Hold { mail: String },
+    Hold(Which),
     /// Let a mail go that was held
-    Release { mail: String },
+    Release(Which),
     /// Take a mail back, for all recipients that it has not reached
     Cancel { mail: String },
     /// Send a mail by another relay
@@ -289,6 +289,20 @@ pub enum OutboxCommand {
         /// The name of a [[relay]]
         relay: String,
     },
+}
+
+/// One mail or all.
+#[derive(Debug, Args)]
+pub struct Which {
+    /// The id of the mail's entry
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub mail: Option<String>,
+    /// Every mail that waits or, to release it, is held
+    #[arg(long)]
+    pub all: bool,
+    /// Of all only mail of this support address
+    #[arg(long, value_name = "ADDRESS", requires = "all")]
+    pub channel: Option<String>,
 }
 
 #[derive(Debug, Args)]

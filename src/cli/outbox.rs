@@ -3,12 +3,12 @@
 use serde_json::json;
 
 use super::CliError;
-use super::args::{LoopCommand, OutboxCommand, OutboxFilter, SuppressionCommand};
+use super::args::{LoopCommand, OutboxCommand, OutboxFilter, SuppressionCommand, Which};
 use super::client::{Client, author, escape};
 use super::output::{Output, harmless};
 use super::table::{Table, wrap};
 use super::tickets::{print, short_time};
-use crate::admin::outbox::{BrakeJson, BrakeList, OutboxJson, OutboxPage, SuppressionList};
+use crate::admin::outbox::{BrakeJson, BrakeList, OutboxDone, OutboxJson, OutboxPage, SuppressionList};
 use crate::admin::types::Done;
 use crate::units::show_bytes;
 
@@ -19,9 +19,9 @@ pub(super) fn outbox(command: OutboxCommand, client: &Client, out: &mut Output) 
             let mail: OutboxJson = client.get(&format!("/v1/outbox/{}", escape(&mail)))?;
             if out.wants_json() { out.json(&mail) } else { tell(out, &mail) }
         }
-        OutboxCommand::Retry { mail } => order(client, out, &mail, "retry", None),
-        OutboxCommand::Hold { mail } => order(client, out, &mail, "hold", None),
-        OutboxCommand::Release { mail } => order(client, out, &mail, "release", None),
+        OutboxCommand::Retry(which) => order_which(client, out, &which, "retry"),
+        OutboxCommand::Hold(which) => order_which(client, out, &which, "hold"),
+        OutboxCommand::Release(which) => order_which(client, out, &which, "release"),
         OutboxCommand::Cancel { mail } => order(client, out, &mail, "cancel", None),
         OutboxCommand::Reroute { mail, relay } => order(client, out, &mail, "reroute", Some(&relay)),
     }
@@ -66,6 +66,27 @@ fn list(client: &Client, out: &mut Output, filter: &OutboxFilter) -> Result<(), 
         Some(before) => out.line(&format!("there is more: add --before {before}")),
         None => Ok(()),
     }
+}
+
+fn order_which(client: &Client, out: &mut Output, which: &Which, order_word: &str) -> Result<(), CliError> {
+    if let Some(mail) = &which.mail {
+        return order(client, out, mail, order_word, None);
+    }
+    let mut done = OutboxDone { changed: 0, after: Some(0) };
+    while let Some(after) = done.after {
+        let body = json!({ "order": order_word, "channel": which.channel, "after": after, "author": author() });
+        let page: OutboxDone = client.post("/v1/outbox", &body)?;
+        done = OutboxDone { changed: done.changed + page.changed, after: page.after };
+    }
+    if out.wants_json() {
+        return out.json(&done);
+    }
+    let what = match order_word {
+        "hold" => "are held",
+        "release" => "are released",
+        _ => "are tried now",
+    };
+    out.line(&format!("{} mails {what}", done.changed))
 }
 
 fn order(client: &Client, out: &mut Output, mail: &str, order: &str, relay: Option<&str>) -> Result<(), CliError> {

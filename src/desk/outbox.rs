@@ -1,11 +1,31 @@
 //! What people do with mail that leaves: look at it, hold it, try it again; release brakes; clear suppressed addresses.
 
 use super::{Desk, DeskError, checked_author};
-use crate::store::rows::{BrakeRow, OutboxRow, RecipientRow, SuppressionRow};
-use crate::store::{Every, OutboxFilter, OutboxOrder};
+use crate::store::rows::{BrakeRow, OutboxRow, OutboxState, RecipientRow, SuppressionRow};
+use crate::store::{Every, OutboxFilter, OutboxOrder, StoreError};
 
 /// The most recipients of one mail that are shown.
 const MAX_RECIPIENTS: usize = 1_000;
+/// The most mails that one order for all looks at in one commit.
+const PAGE: usize = 500;
+
+/// An order for every mail: the mails that wait or, to release them, those that are held.
+#[derive(Clone, Debug)]
+pub struct OrderAll {
+    pub order: OutboxOrder,
+    /// Only mail of this channel.
+    pub channel: Option<String>,
+    /// Only mail with a higher `seq`.
+    pub after: u64,
+}
+
+/// What one page of such an order has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrderedPage {
+    pub changed: u64,
+    /// Where the next page begins, if there is one.
+    pub after: Option<u64>,
+}
 
 /// A mail that leaves or has left, with its recipients.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +53,36 @@ impl Desk {
         let (author, now) = (checked_author(author)?, self.clock.now());
         let row = self.store.step(|step| step.order_outbox(id, order, author, now).map_err(DeskError::from))?;
         self.outgoing(row)
+    }
+
+    /// Does the same to every mail for which it can be done, a page at a time: `after` is the `seq` to go on behind.
+    /// Each page is one commit. Mail that comes meanwhile is met as well, so that an order to hold holds everything.
+    pub fn order_all(&self, all: &OrderAll, author: &str) -> Result<OrderedPage, DeskError> {
+        let (author, now) = (checked_author(author)?, self.clock.now());
+        let rows = self.store.undone(all.after, PAGE)?;
+        let after = if rows.len() == PAGE { rows.last().map(|row| row.seq) } else { None };
+        let wanted = match all.order {
+            OutboxOrder::Release => OutboxState::Held,
+            _ => OutboxState::Waiting,
+        };
+        let here = |row: &&OutboxRow| all.channel.as_ref().is_none_or(|it| it.eq_ignore_ascii_case(&row.channel));
+        let chosen: Vec<&OutboxRow> = rows.iter().filter(|row| row.state == wanted).filter(here).collect();
+        if chosen.is_empty() {
+            return Ok(OrderedPage { changed: 0, after });
+        }
+        let changed = self.store.step(|step| {
+            let mut changed = 0;
+            for row in chosen {
+                match step.order_outbox(&row.id, &all.order, author, now) {
+                    Ok(_) => changed += 1,
+                    // It has left, or was erased, since it was read.
+                    Err(StoreError::NotPossible(_) | StoreError::NoSuchEntry(_)) => {}
+                    Err(error) => return Err(DeskError::from(error)),
+                }
+            }
+            Ok(changed)
+        })?;
+        Ok(OrderedPage { changed, after })
     }
 
     fn outgoing(&self, row: OutboxRow) -> Result<OutboxView, DeskError> {

@@ -22,7 +22,7 @@ pub struct Read {
     pub summary: Summary,
     /// What only mail that leaves is asked for.
     pub look: Look,
-    /// What it is recognised through on other ways; `None` of a mail that could not be read.
+    /// What it is recognised through on other ways; `None` of a mail that could not be read, or that leaves.
     pub print: Option<Fingerprint>,
     /// Why it could not be read.
     pub fault: Option<Reason>,
@@ -52,7 +52,7 @@ pub struct Reader {
 }
 
 /// What a mail tells.
-type Told = (Summary, Fingerprint, Look);
+type Told = (Summary, Option<Fingerprint>, Look);
 
 /// The parsing thread with the way to it and back.
 struct Line {
@@ -87,7 +87,7 @@ impl Reader {
                 }
             };
             let (summary, print, look, fault) = match summary {
-                Ok((summary, print, look)) => (summary, Some(print), look, None),
+                Ok((summary, print, look)) => (summary, print, look, None),
                 Err(reason) => (outline(&self.limits, spooled), None, Look::default(), Some(reason)),
             };
             read.push(Read { spooled: Arc::clone(spooled), summary, print, look, fault });
@@ -161,7 +161,7 @@ fn read_bytes(limits: &Limits, spooled: &Spooled) -> Result<Told, Reason> {
         let null = spooled.envelope.has_null_sender(spooled.origin.kind, &bytes, limits.max_header_bytes);
         parse(&bytes, limits).map(|parsed| {
             let summary = summary(&parsed, null);
-            let print = Fingerprint::of(&parsed, &summary);
+            let print = spooled.outgoing.is_none().then(|| Fingerprint::of(&parsed, &summary));
             (summary, print, look(&parsed, spooled))
         })
     };

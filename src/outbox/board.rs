@@ -1,6 +1,7 @@
 //! What the outbox shows of itself: its depth, its lanes, what waits and why, what is left of quotas.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -48,17 +49,31 @@ pub struct Snapshot {
     pub default_relay: Option<String>,
 }
 
-/// The newest snapshot; cheap to clone.
+/// The newest snapshot, and whether somebody is in a hurry; cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Board(Arc<Mutex<Snapshot>>);
+pub struct Board {
+    shown: Arc<Mutex<Snapshot>>,
+    hurried: Arc<AtomicBool>,
+}
 
 impl Board {
     pub fn show(&self, snapshot: Snapshot) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
     }
 
     pub fn now(&self) -> Snapshot {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A person wants mail to be tried now: lanes that rest try one mail as soon as the worker looks here, which the
+    /// commit of that person's order makes it do.
+    pub fn hurry(&self) {
+        self.hurried.store(true, Ordering::Release);
+    }
+
+    /// Whether somebody was in a hurry since this was last asked.
+    pub fn hurried(&self) -> bool {
+        self.hurried.swap(false, Ordering::AcqRel)
     }
 }
 
