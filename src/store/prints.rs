@@ -56,11 +56,21 @@ impl Step<'_> {
     /// Writes the fingerprint of an entry that became part of a ticket.
     pub(super) fn put_print(&mut self, entry: &NewEntry<'_>, row: &EntryRow) -> Result<(), StoreError> {
         let Some(print) = entry.print.filter(|_| is_original(row)) else { return Ok(()) };
+        if entry.message_id.is_some() && !self.two_ways(entry)? {
+            return Ok(());
+        }
         let mut seqs = self.of_whole(print, &entry.delivery.channel)?;
         // Of very many mails that are alike the newest are kept: what comes by another door comes soon.
         seqs.drain(..(seqs.len() + 1).saturating_sub(MOST));
         seqs.push(row.seq);
         self.put_whole(print, &entry.delivery.channel, &seqs)
+    }
+
+    /// Whether mail of this channel comes by more than one door: only then can it come again under another Message-ID,
+    /// and a row for every mail of a channel that is only forwarded would take a fifth of the index for nothing.
+    fn two_ways(&self, entry: &NewEntry<'_>) -> Result<bool, StoreError> {
+        let channel = &entry.delivery.channel;
+        Ok(entry.mail.origin.remote.is_some() || self.get(&keys::source(channel))?.is_some())
     }
 
     /// Forgets the fingerprint of an entry whose bytes are erased.
