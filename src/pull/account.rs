@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::cadence::Cadence;
+use super::config::SourceConfig;
 use super::imap::{Idle, ImapError, Labels, Mailbox};
 use super::lease::Lease;
 use super::rate::Rate;
@@ -257,7 +258,9 @@ impl Task {
         }
         let mut wait = self.backoff.next(chance());
         if problem.cause == Cause::OtherConsumer {
-            wait = self.source.config.lease_for / 3;
+            // A gateway that stops gives its lease back: whoever stands by takes over at its next look.
+            let SourceConfig { lease_for, poll, retry_first, .. } = self.source.config;
+            wait = (lease_for / 3).min(poll.max(retry_first));
         }
         if problem.cause.remedy() == Remedy::Person {
             wait = self.source.config.retry_most;
