@@ -115,6 +115,13 @@ impl Quotas {
         }
     }
 
+    /// The provider has answered what was noted at that time.
+    pub fn answered(&mut self, key: &str, noted: Timestamp, now: Timestamp, load: Load<'_>) {
+        if let Some(account) = self.0.get_mut(key) {
+            account.windows.answered(noted, now, load);
+        }
+    }
+
     /// The provider took it.
     pub fn accepted(&mut self, key: &str, now: Timestamp) {
         if let Some(account) = self.0.get_mut(key) {

@@ -161,6 +161,20 @@ impl Windows {
         self.changed.extend([b"s".to_vec(), b"d".to_vec()]);
     }
 
+    /// The provider has answered a mail. It counted it somewhere between its noting and now, so that the windows count it
+    /// as late as can be: otherwise ours open before the provider's do.
+    pub fn answered(&mut self, noted: Timestamp, now: Timestamp, load: Load<'_>) {
+        // What has left its window is not known any more, and must not be taken from what came later.
+        let age = now.duration_since(noted);
+        if age < FIVE_MINUTES {
+            self.short.take_back(noted, 1, load.bytes);
+        }
+        if age < DAY {
+            self.day.take_back(noted, 1, load.bytes);
+        }
+        self.note(now, load);
+    }
+
     /// The provider took a mail: what it said before is over.
     pub fn accepted(&mut self, now: Timestamp) {
         self.refusals = 0;
@@ -311,6 +325,21 @@ mod tests {
             }
         }
         Windows::restore(kept.clone())
+    }
+
+    #[test]
+    fn a_mail_counts_from_its_answer_on() {
+        let rules = of(Preset::Exchange);
+        let (mut windows, load) = (Windows::default(), Load { bytes: 5, recipients: &[1] });
+        (0..10).for_each(|_| windows.note(at(0), load));
+        // The server was slow: it may have counted any of them just before it answered.
+        (0..10).for_each(|n| windows.answered(at(0), at(4 + n % 2), load));
+        assert_eq!(windows.remaining(&rules, at(5)).messages_per_minute, Some(0));
+        assert_eq!(windows.may(&rules, at(60), load), May::Until(at(64), "messages a minute"));
+        assert_eq!(windows.may(&rules, at(64), load), May::Yes);
+        // One that took longer than the window takes nothing from those that came later.
+        windows.answered(at(-400), at(70), load);
+        assert_eq!(windows.remaining(&rules, at(70)).bytes_per_five_minutes, Some(50_000_000 - 55));
     }
 
     #[test]

@@ -367,10 +367,14 @@ fn ready(
 fn learn(quotas: &mut Quotas, ended: &Ended, now: Timestamp) -> Option<Timestamp> {
     let Ended { under, outcome } = ended;
     if let Some(key) = &under.quota {
+        let load = Load { bytes: under.bytes, recipients: &under.hashes };
+        if outcome.transport.is_some() {
+            quotas.answered(key, under.noted, now, load);
+        }
         if outcome.recipients.iter().any(|one| matches!(one, RecipientOutcome::Relayed(_))) {
             quotas.accepted(key, now);
         } else if outcome.transport.is_none() {
-            quotas.take_back(key, under.noted, Load { bytes: under.bytes, recipients: &under.hashes });
+            quotas.take_back(key, under.noted, load);
         }
     }
     let said = outcome.throttled.as_ref()?;

@@ -93,6 +93,16 @@ class Replies(Case):
         all_relayed(self.gate, count)
         self.bed.smarthost.logged("sasl_method=PLAIN")
 
+    def test_submitted_by_scram(self):
+        self.gateway()
+        data = written("scram")
+        with smtp.Client(self.door) as client:
+            client.greet()
+            self.assertIn("SCRAM-SHA-256", client.starttls())
+            smtp.scram(client, "crm", PASSWORD)
+            client.mail(data, sender="support@localhost", recipients=["alice@example.net"])
+        self.assertEqual(parted(self.bed.arrived(1)[0], data), FRONT)
+
     def test_nothing_of_a_submitted_mail_is_changed(self):
         self.gateway()
         with smtp.Client(self.door) as client:

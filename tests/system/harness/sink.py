@@ -43,8 +43,18 @@ class Sink:
         self.loop.run_forever()
 
     def stop(self):
-        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.loop.call_soon_threadsafe(self._leave)
         self.thread.join(10)
+        self.loop.close()
+
+    def _leave(self):
+        """Ends the sessions that are still open, and then the loop."""
+        self.server.close()
+        sessions = [task for task in asyncio.all_tasks(self.loop) if not task.done()]
+        for session in sessions:
+            session.cancel()
+        ended = asyncio.gather(*sessions, return_exceptions=True)
+        ended.add_done_callback(lambda _: self.loop.stop())
 
     def _ruled(self, verb, argument):
         said = self.rule(verb, argument)
@@ -60,10 +70,16 @@ class Sink:
                 verb, _, argument = line.decode("latin-1").strip().partition(" ")
                 verb = verb.upper()
                 if verb in ("EHLO", "HELO"):
-                    writer.write(b"250-sink.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 SIZE 100000000\r\n")
+                    writer.write(b"250-sink.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250-AUTH PLAIN\r\n250 SIZE 100000000\r\n")
                 elif verb == "QUIT":
                     writer.write(b"221 2.0.0 Bye\r\n")
                     break
+                elif verb == "AUTH":
+                    # Whoever it is may come in.
+                    if argument.strip().upper() == "PLAIN":
+                        writer.write(b"334 \r\n")
+                        await reader.readline()
+                    writer.write(b"235 2.7.0 Ok\r\n")
                 elif verb == "DATA" and not recipients:
                     writer.write(b"503 5.5.1 No recipients\r\n")
                 elif verb == "DATA":

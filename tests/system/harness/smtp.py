@@ -1,5 +1,9 @@
 """An SMTP client that says exactly the bytes it is told to, and mails to say."""
 
+import base64
+import hashlib
+import hmac
+import secrets
 import socket
 import ssl
 
@@ -59,6 +63,11 @@ class Client:
         self.send(line.encode() + b"\r\n")
         return self.expect(wanted)
 
+    def ask(self, message):
+        """Code and text of the reply to one message of an AUTH exchange."""
+        self.send(base64.b64encode(message.encode()) + b"\r\n")
+        return self.reply()
+
     def greet(self, name="client.example"):
         self.expect(220)
         return self.say(f"EHLO {name}")
@@ -100,3 +109,23 @@ def message(name, subject="A question", body="How do I do this?\r\n", sender="Al
         f"From: {sender}\r\nTo: support@localhost\r\nSubject: {subject}\r\nMessage-ID: <{name}@client.example>\r\n"
         f"Date: Sat, 21 Nov 2026 10:00:00 +0000\r\n{extra}\r\n{body}"
     ).encode()
+
+
+def scram(client, name, password):
+    """Logs in by SCRAM-SHA-256 (RFC 5802), and asserts that the server knows the password too."""
+    text = lambda data: base64.b64encode(data).decode()
+    first = f"n={name},r={secrets.token_hex(12)}"
+    said = client.say(f"AUTH SCRAM-SHA-256 {text(b'n,,' + first.encode())}", 334)
+    server = base64.b64decode(said.partition(" ")[2]).decode()
+    told = dict(part.split("=", 1) for part in server.split(","))
+    last = f"c={text(b'n,,')},r={told['r']}"
+    whole = f"{first},{server},{last}".encode()
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(told["s"]), int(told["i"]))
+    sign = lambda key, data: hmac.digest(key, data, "sha256")
+    key = sign(salted, b"Client Key")
+    proof = bytes(a ^ b for a, b in zip(key, sign(hashlib.sha256(key).digest(), whole)))
+    code, answer = client.ask(f"{last},p={text(proof)}")
+    if code == 334:
+        assert base64.b64decode(answer.partition(" ")[2]) == b"v=" + text(sign(sign(salted, b"Server Key"), whole)).encode(), answer
+        code, answer = client.ask("")
+    assert code == 235, answer
