@@ -83,6 +83,8 @@ struct Pieces {
     writing: Away<Writing>,
     asking: Away<Asked>,
     sweeping: Away<Looks>,
+    /// The configuration that the last round went by.
+    config: Option<Arc<Config>>,
 }
 
 impl Worker {
@@ -138,7 +140,9 @@ impl Worker {
                 }
             }
         }
-        self.drain(state, pieces).await
+        let drained = self.drain(state, pieces).await;
+        self.relays.close().await;
+        drained
     }
 
     /// Takes up everything that waits on disk.
@@ -199,6 +203,12 @@ impl Worker {
                 channels.into_iter().map(ask).collect()
             }));
         }
+        // A reload may have brought the relay that mail waits for.
+        let config = self.config.load_full();
+        if pieces.config.as_ref().is_some_and(|known| !Arc::ptr_eq(known, &config)) {
+            state.swept_at = None;
+        }
+        pieces.config = Some(config);
         if pieces.sweeping.is_none() && state.swept_at.is_none_or(|at| later_than(now, at, SWEEP_EVERY)) {
             state.swept_at = Some(now);
             state.prune();

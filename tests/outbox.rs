@@ -589,6 +589,93 @@ async fn submissions_find_their_ticket_and_loops_end() {
     house.sound();
 }
 
+/// Another program writes as often as we acknowledge, each time as if it were new; returns how many of our
+/// acknowledgements may leave until one is not owed, or is held.
+async fn settle(house: &House, from: Option<&str>, field: &str) -> usize {
+    let mut left = 0;
+    for n in 0..100 {
+        let unique = MailId::fresh(house.clock.now());
+        let text = format!(
+            "From: robot@example.net\nMessage-ID: <{unique}@example.net>\nSubject: Answer {n}\n{field}\n\nNumber {n}\n"
+        );
+        let entry = house.receive(from, &text).await;
+        let Some(owed) = house.store().acknowledgements(9).unwrap().pop() else { return left };
+        assert_eq!(owed.entry, entry.id);
+        let acknowledge = |meta: &mut OutgoingMeta| {
+            (meta.class, meta.ticket) = (Class::Automatic, entry.ticket);
+            meta.answers = Some(entry.id.clone());
+        };
+        let sent = house.send(&["robot@example.net"], acknowledge).await;
+        match house.recipients(&sent)[0].state {
+            DeliveryState::Queued => left += 1,
+            DeliveryState::Held => return left,
+            other => panic!("{other:?}"),
+        }
+    }
+    panic!("it did not settle");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_answers_everything_settles_after_the_number_of_its_brake() {
+    // Who answers, under which sender, with which field; how many of our mails leave before it is over.
+    let table = [
+        ("another gateway, or a robot that does not say that it is one", Some("robot@example.net"), "X-A: 1", 30),
+        ("an out-of-office robot", Some("robot@example.net"), "Auto-Submitted: auto-replied", 0),
+        ("a gateway like ours", Some("robot@example.net"), "X-Auto-Response-Suppress: All", 0),
+        ("a list", Some("list-bounces@example.net"), "List-Id: <all.example.net>", 0),
+        ("a bounce of whatever form", None, "X-A: 1", 0),
+    ];
+    for (who, from, field, want) in table {
+        let house = House::new(vec![sandbox("outbound")]);
+        assert_eq!(settle(&house, from, field).await, want, "{who}");
+        let brakes = house.store().brakes(9).unwrap();
+        assert_eq!(brakes.len(), usize::from(want > 0), "{who}: {brakes:?}");
+        // Other people are answered all the same.
+        let answer = house.send(&["ann@example.net"], |meta| meta.ticket = Some(1)).await;
+        assert_eq!(house.recipients(&answer)[0].state, DeliveryState::Queued, "{who}");
+        // Once released it counts anew.
+        if let Some(brake) = brakes.first() {
+            let now = house.clock.now();
+            house.store().step(|step| step.release_brake(&brake.id, "Bea", now).map(drop)).unwrap();
+            assert!(house.store().brakes(9).unwrap().is_empty(), "{who}");
+            let rows = house.store().outbox(&store::OutboxFilter { limit: 200, ..Default::default() }).unwrap();
+            let held = rows.iter().flat_map(|row| house.store().recipients(row.seq, 0, 9).unwrap());
+            assert_eq!(held.filter(|row| row.state == DeliveryState::Held).count(), 0, "{who}: what it held goes");
+        }
+        house.sound();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acknowledgement_that_bounces_is_not_answered() {
+    let mut house = House::new(vec![sandbox("outbound")]);
+    house.start(false);
+    let question = house.receive(Some("ann@example.net"), QUESTION).await;
+    let acknowledge = |meta: &mut OutgoingMeta| {
+        (meta.class, meta.ticket) = (Class::Automatic, question.ticket);
+        meta.answers = Some(question.id.clone());
+    };
+    let sent = house.send(&["ann@example.net"], acknowledge).await;
+    house.until(&sent, &[DeliveryState::Relayed]).await;
+    let qmail = format!(
+        "From: MAILER-DAEMON@mx.example.net\nTo: {SUPPORT}\nMessage-ID: <q@mx>\nSubject: failure notice\n\n\
+         Hi. This is the qmail-send program at mx.example.net.\n\
+         I'm afraid I wasn't able to deliver your message to the following addresses.\n\
+         This is a permanent error; I've given up. Sorry it didn't work out.\n\n\
+         <ann@example.net>:\n550 5.1.1 no mailbox here by that name\n\n\
+         --- Below this line is a copy of the message.\n\n\
+         From: {SUPPORT}\nMessage-ID: <{}>\nSubject: Hello\n\nHello\n",
+        sent.message_id.clone().unwrap()
+    );
+    let report = house.receive(None, &qmail).await;
+    assert_eq!((report.filing.as_str(), report.ticket), ("reported", Some(1)));
+    let row = &house.recipients(&sent)[0];
+    assert_eq!((row.state, row.reported.as_deref()), (DeliveryState::Failed, Some("failed")));
+    assert!(house.store().acknowledgements(9).unwrap().is_empty());
+    house.stop().await;
+    house.sound();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_report_that_comes_home_sets_the_state() {
     let mut house = House::new(vec![sandbox("outbound")]);

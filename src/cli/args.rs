@@ -122,6 +122,12 @@ pub enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Look for what is wrong: configuration, data directory, daemon, and the SPF, DKIM and DMARC of your domains
+    ///
+    /// For each support address it asks DNS whether its domain authorises the relay that its mail leaves by, and says
+    /// what to publish where it does not. It changes nothing. Exit status 1 when something is wrong; warnings, and what
+    /// DNS did not answer, leave it at 0.
+    Doctor,
     /// Check that log, index and files of a data directory tell the same story; the daemon must not run
     Fsck(Fsck),
     /// Print completions for a shell

@@ -1,6 +1,7 @@
 //! The client commands: they speak to the admin socket and print tables for people or JSON for programs.
 //!
-//! Must not know: the rooms behind the socket. Only `check` and `fsck` work on files, without a daemon.
+//! Must not know: the rooms behind the socket. Only `check` and `fsck` work on files, without a daemon; `doctor` looks at
+//! everything that it can reach.
 
 pub mod args;
 mod authorise;
@@ -8,6 +9,7 @@ mod channels;
 mod client;
 mod connect;
 pub mod demo;
+mod doctor;
 mod export;
 mod feed;
 mod offline;
@@ -56,6 +58,7 @@ pub fn execute(command: Command, reach: &Reach) -> Result<(), CliError> {
     match command {
         Command::Run { .. } | Command::Demo { .. } => Ok(()),
         Command::Check { file } => offline::check(file.as_deref().or(reach.config.as_deref()), &mut out),
+        Command::Doctor => doctor::doctor(reach, &mut out),
         Command::Fsck(fsck) => offline::fsck(&fsck, &mut out),
         Command::Completions { shell } => paper::completions(shell, &mut out),
         Command::Man { to } => paper::man(to.as_deref(), &mut out),

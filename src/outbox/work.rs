@@ -98,14 +98,15 @@ impl Worker {
         let name = self.relay_of(&row);
         let relay = name.as_deref().and_then(|name| self.relays.get(name));
         let mut lanes: Vec<LaneLook> = Vec::new();
+        let channel = Address::parse(&row.channel);
         for recipient in self.store.recipients(row.seq, 0, RECIPIENTS)? {
             if !recipient.state.waits() {
                 continue;
             }
             // Who was never tried does not wait for the others' next time.
             let due = if recipient.attempts == 0 { row.created_at.min(row.due) } else { row.due };
-            let (lane, limit) = match (&relay, Address::parse(&recipient.address)) {
-                (Some(relay), Ok(address)) => (relay.lane(&address), relay.concurrency()),
+            let (lane, limit) = match (&relay, &channel, Address::parse(&recipient.address)) {
+                (Some(relay), Ok(channel), Ok(to)) => (relay.lane(channel, &to), relay.concurrency()),
                 _ => (format!("(no relay) {}", name.clone().unwrap_or_default()), 0),
             };
             match lanes.iter_mut().find(|known| known.name == lane) {
@@ -191,7 +192,7 @@ impl Worker {
             return Ok(Loaded::Wait(task, super::schedule::later(now, super::SWEEP_EVERY)));
         }
         let here = |to: &RecipientRow| {
-            to.state.waits() && Address::parse(&to.address).is_ok_and(|address| relay.lane(&address) == pick.lane)
+            to.state.waits() && Address::parse(&to.address).is_ok_and(|to| relay.lane(&channel, &to) == pick.lane)
         };
         let recipients = self.store.recipients(row.seq, 0, RECIPIENTS)?;
         let recipients: Vec<RecipientRow> = recipients.into_iter().filter(here).take(JOB_RECIPIENTS).collect();

@@ -4,14 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
 use super::config::RelayConfig;
 use super::direct::Direct;
 use super::job::Reply;
 use super::pool::{Limits, Pool};
 use super::rest::Resting;
-use super::server::{Ask, Server};
+use super::server::{Ask, Server, Slots};
 use super::sts::{Fetch, Policies};
 use super::{RelayError, Shared};
 use crate::accounts::{Accounts, Login};
@@ -45,9 +43,9 @@ pub(super) fn server(config: &RelayConfig, shared: &Shared) -> Result<Server, Re
         data_timeout: config.data_timeout,
         connector,
         ask: ask(config, &shared.accounts),
-        per_sender: config.uses_account() && config.account.is_none(),
+        per_sender: config.per_sender(),
         pool: pool(config),
-        slots: Semaphore::new(config.concurrency()),
+        slots: Slots::new(config.concurrency()),
         metrics: shared.metrics.clone(),
     })
 }

@@ -206,6 +206,11 @@ impl RelayConfig {
         self.account.as_deref().and_then(|text| Address::parse(text).ok())
     }
 
+    /// Whether it logs in as whichever channel sends.
+    pub fn per_sender(&self) -> bool {
+        self.uses_account() && self.account.is_none()
+    }
+
     /// Whether it logs in at all.
     pub fn logs_in(&self) -> bool {
         self.user.is_some() || self.uses_account()

@@ -113,6 +113,18 @@ impl Relays {
         self.0.relays.load().keys().cloned().collect()
     }
 
+    /// Says goodbye on the connections that wait for more mail (RFC 5321 section 4.1.1.10).
+    pub async fn close(&self) {
+        let relays = self.0.relays.load_full();
+        for relay in relays.values() {
+            match &relay.transport {
+                Transport::Smtp(server) => server.pool.close().await,
+                Transport::Direct(direct) => direct.pool.close().await,
+                Transport::Maildir(_) => {}
+            }
+        }
+    }
+
     pub fn get(&self, name: &str) -> Option<Arc<Relay>> {
         self.0.relays.load().get(name).cloned()
     }
@@ -156,10 +168,12 @@ impl Relay {
         self.config.kind
     }
 
-    /// What shares connections and trouble: mail in one lane waits for the same peer.
-    pub fn lane(&self, recipient: &Address) -> String {
+    /// What shares connections and trouble: mail in one lane waits for the same peer. A relay that logs in as the
+    /// sending channel has a lane for each, since a provider slows down one mailbox and not the others.
+    pub fn lane(&self, channel: &Address, recipient: &Address) -> String {
         match self.config.kind {
             Kind::Direct => format!("{}/{}", self.config.name, recipient.domain()),
+            Kind::Smtp if self.config.per_sender() => format!("{} as {}", self.config.name, channel.key()),
             Kind::Smtp | Kind::Maildir => self.config.name.clone(),
         }
     }

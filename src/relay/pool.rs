@@ -73,6 +73,16 @@ impl Pool {
         }
     }
 
+    /// Says goodbye on every connection that waits.
+    pub async fn close(&self) {
+        let waiting = std::mem::take(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner).waiting);
+        let mut goodbyes = tokio::task::JoinSet::new();
+        for one in waiting {
+            goodbyes.spawn(one.held.client.quit());
+        }
+        while goodbyes.join_next().await.is_some() {}
+    }
+
     /// Takes out what has waited too long; when the next one has, or `None` when nothing waits any more.
     fn expired(&self) -> (Vec<Waiting>, Option<Instant>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,8 +1,9 @@
 //! The kind `smtp`: everything goes to one server, on connections that are used again.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -54,6 +55,25 @@ impl Sent {
     }
 }
 
+/// The connections that may be open, counted for each login: a provider counts them for each mailbox.
+pub(super) struct Slots {
+    each: usize,
+    /// As many as there are channels at most.
+    by_login: Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+impl Slots {
+    pub fn new(each: usize) -> Self {
+        Self { each, by_login: Mutex::default() }
+    }
+
+    fn of(&self, login: &str) -> Arc<Semaphore> {
+        let mut by_login = self.by_login.lock().unwrap_or_else(PoisonError::into_inner);
+        let slots = by_login.entry(login.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(self.each)));
+        Arc::clone(slots)
+    }
+}
+
 /// One server.
 pub(super) struct Server {
     pub name: String,
@@ -69,18 +89,17 @@ pub(super) struct Server {
     /// Whether it logs in as the account of the sending channel, so that connections are not shared between channels.
     pub per_sender: bool,
     pub pool: Arc<Pool>,
-    /// One for each connection that may be open.
-    pub slots: Semaphore,
+    pub slots: Slots,
     pub metrics: Metrics,
 }
 
 impl Server {
     pub async fn deliver(&self, parcel: Parcel<'_>) -> Sent {
-        let Ok(_slot) = self.slots.acquire().await else {
-            return Sent::delayed(parcel, Reply::trouble("4.3.2", "the relay is being closed"));
-        };
         let account = parcel.job.account.as_ref().filter(|_| self.per_sender);
         let key = account.map(Address::key).unwrap_or_default();
+        let Ok(_slot) = self.slots.of(&key).acquire_owned().await else {
+            return Sent::delayed(parcel, Reply::trouble("4.3.2", "the relay is being closed"));
+        };
         if let Some(held) = self.pool.take(&key)
             && let Exchange::Done(sent) = exchange(held, parcel, &self.pool, &key, &self.at()).await
         {
@@ -180,4 +199,19 @@ pub(super) async fn exchange(mut held: Held, parcel: Parcel<'_>, pool: &Arc<Pool
     pool.put(key, held);
     let sent = Sent { recipients, transport };
     if unheard { Exchange::Unheard(sent) } else { Exchange::Done(sent) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_connections_of_one_login_are_not_those_of_another() {
+        let slots = Slots::new(1);
+        let held = slots.of("busy@example.com").try_acquire_owned().unwrap();
+        assert!(slots.of("busy@example.com").try_acquire_owned().is_err());
+        assert!(slots.of("quiet@example.com").try_acquire_owned().is_ok());
+        drop(held);
+        assert!(slots.of("busy@example.com").try_acquire_owned().is_ok());
+    }
 }

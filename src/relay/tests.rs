@@ -8,14 +8,13 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use super::body::nature;
 use super::config::{Mechanism, Security};
 use super::job::{Job, JobRecipient};
 use super::pool::{Limits, Pool};
-use super::server::{Parcel, Server};
+use super::server::{Parcel, Server, Slots};
 use crate::accounts::Login;
 use crate::mail::Address;
 use crate::metrics::Metrics;
@@ -163,7 +162,7 @@ fn server(head: &Head, port: u16, ca: &Path) -> Server {
         }),
         per_sender: false,
         pool: Pool::new(Limits { mails: 3, idle: Duration::from_secs(5), waiting: 2 }),
-        slots: Semaphore::new(2),
+        slots: Slots::new(2),
         metrics: Metrics::new(),
     }
 }

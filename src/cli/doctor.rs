@@ -1,0 +1,190 @@
+//! `ticketgate doctor`: what is wrong with the configuration, the data directory, the daemon, and the domains of the
+//! support addresses. It changes nothing.
+
+mod judge;
+mod look;
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::CliError;
+use super::args::Reach;
+use super::client::Client;
+use super::output::{Output, harmless};
+use super::table::wrap;
+use crate::admin::types::Status;
+use crate::config::{Config, DEFAULT_FILE};
+use crate::mail::Address;
+use crate::relay::{Kind, RelayConfig};
+use crate::units::show_bytes;
+use judge::{Finding, Level, judge};
+use look::Looker;
+
+pub(super) fn doctor(reach: &Reach, out: &mut Output) -> Result<(), CliError> {
+    let file =
+        reach.config.clone().or_else(|| Some(DEFAULT_FILE.into()).filter(|file: &std::path::PathBuf| file.exists()));
+    let mut findings = Vec::new();
+    match Config::load(file.as_deref()) {
+        Ok(config) => {
+            findings.push(good("configuration", "configuration", "the configuration has no fault".into()));
+            findings.extend(data(&config));
+            findings.extend(daemon(reach));
+            findings.extend(domains(&config)?);
+        }
+        Err(faults) => {
+            let fault = |fault: &crate::config::Fault| {
+                let line = fault.line.map_or(String::new(), |line| format!("line {line}, "));
+                wrong("configuration", "configuration", format!("{line}{}: {}", fault.field, fault.said), "correct it")
+            };
+            findings.extend(faults.all().iter().map(fault));
+        }
+    }
+    let trouble = findings.iter().any(|finding| finding.level == Level::Wrong);
+    print(&findings, out)?;
+    if trouble { Err(CliError::Told) } else { Ok(()) }
+}
+
+fn print(findings: &[Finding], out: &mut Output) -> Result<(), CliError> {
+    let count = |level| findings.iter().filter(|finding| finding.level == level).count();
+    let (wrong, warnings) = (count(Level::Wrong), count(Level::Warning));
+    if out.wants_json() {
+        return out.json(&json!({ "findings": findings, "wrong": wrong, "warnings": warnings }));
+    }
+    for Finding { level, about, check, said, action } in findings {
+        let word = match level {
+            Level::Good => "good",
+            Level::NotKnown => "not known",
+            Level::Warning => "warning",
+            Level::Wrong => "WRONG",
+        };
+        let action = action.as_ref().map_or(String::new(), |action| format!("; {action}"));
+        let place = if about == check { about.clone() } else { format!("{about} {check}") };
+        for line in wrap(&harmless(&format!("{word}: {place}: {said}{action}"), false), out.width()) {
+            out.line(&line)?;
+        }
+    }
+    out.line(&format!("{wrong} wrong, {warnings} warnings, {} not known", count(Level::NotKnown)))
+}
+
+fn good(about: &str, check: &'static str, said: String) -> Finding {
+    Finding { level: Level::Good, about: about.into(), check, said, action: None }
+}
+
+fn wrong(about: &str, check: &'static str, said: String, action: &str) -> Finding {
+    Finding { level: Level::Wrong, about: about.into(), check, said, action: Some(action.into()) }
+}
+
+/// The data directory: whose it is, who may look into it, how much room there is.
+fn data(config: &Config) -> Vec<Finding> {
+    let dir: &Path = &config.server.data_dir;
+    let name = dir.display();
+    let facts = match std::fs::metadata(dir) {
+        Ok(facts) => facts,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let said = format!("{name} does not exist; the daemon makes it when it starts");
+            let action = Some("start the daemon, or correct server.data_dir".into());
+            return vec![Finding { level: Level::Warning, about: "data".into(), check: "directory", said, action }];
+        }
+        Err(error) => {
+            return vec![wrong("data", "directory", format!("{name}: {error}"), "run this as the daemon's user")];
+        }
+    };
+    let mut findings = Vec::new();
+    let me = rustix::process::geteuid();
+    if !facts.is_dir() {
+        findings.push(wrong("data", "directory", format!("{name} is no directory"), "correct server.data_dir"));
+    } else if !me.is_root() && facts.uid() != me.as_raw() {
+        let said = format!("{name} belongs to user {}, and you are {}", facts.uid(), me.as_raw());
+        findings.push(wrong("data", "owner", said, "run this as the daemon's user, or give it the directory"));
+    } else {
+        findings.push(good("data", "owner", format!("{name} belongs to user {}", facts.uid())));
+    }
+    let mode = facts.mode() & 0o777;
+    if mode & 0o027 == 0 {
+        findings.push(good("data", "mode", format!("{name} has mode {mode:04o}")));
+    } else {
+        let said = format!("{name} has mode {mode:04o}: others than the daemon can get at the mail");
+        findings.push(wrong("data", "mode", said, &format!("chmod 0700 {name}")));
+    }
+    if let Ok(stat) = rustix::fs::statvfs(dir) {
+        let (free, least) = (stat.f_bavail.saturating_mul(stat.f_frsize), config.store.low_water_bytes);
+        let said = format!("{name} has {} free", show_bytes(free));
+        findings.push(if free < least {
+            let said = format!("{said}; under {} no mail is accepted", show_bytes(least));
+            wrong("data", "space", said, "make room on that file system")
+        } else {
+            good("data", "space", said)
+        });
+    }
+    findings
+}
+
+/// Whether the daemon answers, and what it finds wrong itself.
+fn daemon(reach: &Reach) -> Vec<Finding> {
+    let status = Client::reach(reach).and_then(|client| client.get::<Status>("/v1/status"));
+    let status = match status {
+        Ok(status) => status,
+        Err(error) => {
+            let said = error.to_string();
+            let (said, action) = said.rsplit_once("; ").unwrap_or((&said, "look into its log"));
+            return vec![wrong("daemon", "socket", said.to_owned(), action)];
+        }
+    };
+    let mut findings = vec![good("daemon", "socket", format!("ticketgate {} answers", status.version))];
+    let problem = |problem: crate::admin::types::ProblemJson| {
+        wrong("daemon", "problem", format!("{}: {}", problem.code, problem.said), &problem.action)
+    };
+    findings.extend(status.problems.into_iter().map(problem));
+    findings
+}
+
+/// Whether each channel's domain authorises the relays that its mail leaves by.
+fn domains(config: &Config) -> Result<Vec<Finding>, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| CliError::new(error, "try again with fewer programs running"))?;
+    runtime.block_on(async {
+        let looker = match Looker::new(config) {
+            Ok(looker) => looker,
+            Err(said) => return Ok(vec![wrong("dns", "dns", said, "name servers in [verify.dns]")]),
+        };
+        let mut findings = Vec::new();
+        for channel in &config.channels {
+            let Ok(address) = Address::parse(&channel.address) else { continue };
+            let mut relays: Vec<&RelayConfig> = Vec::new();
+            for name in [&channel.relay, &channel.attachments_relay] {
+                let own = name.as_ref().and_then(|name| config.relays.iter().find(|relay| relay.name == *name));
+                // Without a relay of its own for attachments a channel has one.
+                let relay = own.or_else(|| relays.is_empty().then(|| default_relay(config)).flatten());
+                if let Some(relay) = relay.filter(|relay| !relays.iter().any(|known| known.name == relay.name)) {
+                    relays.push(relay);
+                }
+            }
+            for relay in relays {
+                if relay.kind == Kind::Maildir {
+                    let said = format!("relay \"{}\" is a Maildir: nothing leaves", relay.name);
+                    findings.push(good(&channel.address, "relay", said));
+                } else {
+                    findings.extend(judge(&looker.look(&address, relay).await));
+                }
+            }
+        }
+        Ok(findings)
+    })
+}
+
+/// As the outbox chooses it: the one that is named, else the first that is not a sandbox.
+fn default_relay(config: &Config) -> Option<&RelayConfig> {
+    let relays = || config.relays.iter();
+    let named = config.outbox.default_relay.as_ref();
+    let named = named.and_then(|name| relays().find(|relay| relay.name == *name));
+    let real = || relays().filter(|relay| relay.kind != Kind::Maildir).min_by(|a, b| a.name.cmp(&b.name));
+    named.or_else(real).or_else(|| relays().next())
+}
+
+#[cfg(test)]
+#[path = "../../tests/support/dns.rs"]
+mod stub;
+#[cfg(test)]
+mod tests;
