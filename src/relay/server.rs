@@ -115,8 +115,10 @@ impl Server {
             }
             // A refusal to talk to us at all is about us, and not about the recipients.
             Err(reply) => {
-                let sent = Sent::delayed(parcel, reply);
-                Sent { transport: Some(self.at()), ..sent }
+                // Nobody has answered where there is no connection, or where nothing came on it in time.
+                let silent = matches!(reply.enhanced.as_deref(), Some("4.4.1" | "4.4.2"));
+                let transport = (!silent).then(|| self.at());
+                Sent { transport, ..Sent::delayed(parcel, reply) }
             }
         }
     }
