@@ -7,7 +7,7 @@ from harness.mailboxes import USER, mail
 from harness.oauth import OAuthCase
 from harness.wait import until
 
-TIMES = 5
+TIMES = 3
 
 
 class Rotated(OAuthCase):
