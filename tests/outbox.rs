@@ -348,7 +348,14 @@ impl House {
 
 fn open(dir: &Path, clock: &Clock) -> Store {
     let config = store::Config { low_water_bytes: 0, ballast_bytes: 0, ..store::Config::default() };
-    Store::open(&dir.join("data"), &config, clock.clone()).unwrap().0
+    // A piece of a worker that was broken off may still hold the directory for a moment.
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        match Store::open(&dir.join("data"), &config, clock.clone()) {
+            Err(store::OpenError::Held { .. }) if std::time::Instant::now() < deadline => std::thread::yield_now(),
+            opened => return opened.unwrap().0,
+        }
+    }
 }
 
 const QUESTION: &str = "From: Ann <ann@example.net>\nMessage-ID: <q1@example.net>\nSubject: Printer\n\nIt burns\n";

@@ -59,8 +59,7 @@ pub struct State {
     jobs: HashMap<Id, Under>,
     /// Jobs that are loaded and wait for their turn in a lane.
     ready: HashMap<u32, VecDeque<Box<Ready>>>,
-    /// How many of a lane's places are taken. A place is free again when the end is on disk, not sooner, so that a crash
-    /// sends no more mails of a lane twice than it sends at the same time.
+    /// How many of a lane's places are taken, each until its end is on disk: that bounds what a crash sends twice.
     started: HashMap<u32, usize>,
     /// Mails and lanes that are under way, until their end is on disk.
     flight: HashSet<(u64, u32)>,

@@ -94,7 +94,7 @@ class Sink:
                         recipients.append(path(argument))
                     writer.write(f"{said or '250 2.0.0 Ok'}\r\n".encode())
                 await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             writer.close()
