@@ -105,8 +105,11 @@ fn data(config: &Config) -> Vec<Finding> {
     if mode & 0o027 == 0 {
         findings.push(good("data", "mode", format!("{name} has mode {mode:04o}")));
     } else {
+        // Whoever may write there can change mail, and not only read it.
+        let level = if mode & 0o022 == 0 { Level::Warning } else { Level::Wrong };
         let said = format!("{name} has mode {mode:04o}: others than the daemon can get at the mail");
-        findings.push(wrong("data", "mode", said, &format!("chmod 0700 {name}")));
+        let action = Some(format!("chmod 0700 {name}"));
+        findings.push(Finding { level, about: "data".into(), check: "mode", said, action });
     }
     if let Ok(stat) = rustix::fs::statvfs(dir) {
         let (free, least) = (stat.f_bavail.saturating_mul(stat.f_frsize), config.store.low_water_bytes);
