@@ -21,7 +21,7 @@ use crate::store::TicketFilter;
 use crate::store::rows::TicketRow;
 
 /// A page of entries ends once the original mails in it are larger than this.
-const MAX_PAGE_BYTES: u64 = 4 << 20;
+const MAX_PAGE_BYTES: u64 = 1 << 20;
 
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1_000;

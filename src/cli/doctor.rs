@@ -187,7 +187,6 @@ fn default_relay(config: &Config) -> Option<&RelayConfig> {
 }
 
 #[cfg(test)]
-#[path = "../../tests/support/dns.rs"]
-mod stub;
+use crate::net::stub;
 #[cfg(test)]
 mod tests;

@@ -19,3 +19,8 @@ pub mod tls;
 pub mod trust;
 mod verdicts;
 pub mod verify;
+
+/// A name server for tests, which the tests outside the library have too.
+#[cfg(test)]
+#[path = "../../tests/support/dns.rs"]
+pub(crate) mod stub;

@@ -226,7 +226,6 @@ impl Relay {
 }
 
 #[cfg(test)]
-#[path = "../../tests/support/dns.rs"]
-mod stub;
+use crate::net::stub;
 #[cfg(test)]
 mod tests;
