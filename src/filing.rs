@@ -116,10 +116,11 @@ impl Worker {
     /// Files until it is told to stop. Blocks: runs on a thread of its own, and waits by way of `runtime`.
     pub fn run(self, runtime: &tokio::runtime::Handle, mut shutdown: Shutdown) -> Result<(), FilingError> {
         step_back();
-        let mut progress = self.store.watch();
+        let (mut arrivals, mut progress) = (self.store.arrivals(), self.store.watch());
         let mut reader = self.reader().map_err(FilingError::Thread)?;
         let mut wait = FIRST_WAIT;
         while !shutdown.is_thrown() {
+            arrivals.mark_unchanged();
             progress.mark_unchanged();
             let begun = Instant::now();
             match self.file_batch(&mut reader) {
@@ -132,6 +133,7 @@ impl Worker {
                     wait = FIRST_WAIT;
                     runtime.block_on(async {
                         tokio::select! {
+                            arrived = arrivals.changed() => { let _ = arrived; }
                             changed = progress.changed() => { let _ = changed; }
                             () = shutdown.wait() => {}
                         }

@@ -171,13 +171,7 @@ impl Worker {
         if pieces.writing.is_none() && state.may_write() {
             state.wrote_at = Some(std::time::Instant::now());
             state.wrote = state.ended.len().min(BATCH);
-            let most = state.ended.len().min(BATCH);
-            let ended: Vec<Ended> = state.ended.drain(..most).collect();
-            let (this, quotas) = (self.clone(), Arc::clone(&state.quotas));
-            pieces.writing = Some(tokio::task::spawn_blocking(move || {
-                let written = this.write(&ended, &quotas);
-                (ended, written)
-            }));
+            pieces.writing = Some(self.write_away(state));
         }
         if pieces.looking.is_none() && !state.fresh.is_empty() {
             let seqs: Vec<u64> = std::iter::from_fn(|| state.fresh.pop_first()).take(BATCH).collect();
@@ -228,6 +222,17 @@ impl Worker {
         }
     }
 
+    /// Writes a batch of what has ended, away from the threads of the runtime.
+    fn write_away(&self, state: &mut State) -> tokio::task::JoinHandle<Writing> {
+        let most = state.ended.len().min(BATCH);
+        let ended: Vec<Ended> = state.ended.drain(..most).collect();
+        let (this, quotas) = (self.clone(), Arc::clone(&state.quotas));
+        tokio::task::spawn_blocking(move || {
+            let written = this.write(&ended, &quotas);
+            (ended, written)
+        })
+    }
+
     /// What is late or over, what waits for a relay that may be there by now, and what brakes need not know any more.
     fn sweep(&self, state: &mut State, pieces: &mut Pieces, now: Timestamp) {
         let tidies = state.sweeps.is_multiple_of(TIDY_EVERY);
@@ -272,14 +277,8 @@ impl Worker {
         let deadline = tokio::time::Instant::now() + self.config.load().drain_timeout;
         loop {
             let now = self.clock.now();
-            let room = state.ended.len().min(BATCH);
-            if pieces.writing.is_none() && room > 0 {
-                let ended: Vec<Ended> = state.ended.drain(..room).collect();
-                let (this, quotas) = (self.clone(), Arc::clone(&state.quotas));
-                pieces.writing = Some(tokio::task::spawn_blocking(move || {
-                    let written = this.write(&ended, &quotas);
-                    (ended, written)
-                }));
+            if pieces.writing.is_none() && !state.ended.is_empty() {
+                pieces.writing = Some(self.write_away(&mut state));
             }
             if pieces.writing.is_none() && state.running.is_empty() {
                 return Ok(());

@@ -70,6 +70,8 @@ pub struct Shared {
     /// Mails of the outbox that are new or that people have changed, until the outbox asks.
     pub outgoing: Mutex<BTreeSet<u64>>,
     pub progress: watch::Sender<Progress>,
+    /// The newest record that waits or waited for filing.
+    pub arrivals: watch::Sender<Position>,
     pub broken: OnceLock<String>,
     pub counters: Counters,
 }
@@ -98,6 +100,7 @@ impl Shared {
             pending: Mutex::default(),
             outgoing: Mutex::default(),
             progress: watch::Sender::new(Progress::default()),
+            arrivals: watch::Sender::new(Position(0)),
             broken: OnceLock::new(),
             counters: Counters::default(),
         }
@@ -352,7 +355,7 @@ impl Writer {
             }
         }
         if let Some(position) = newest {
-            self.shared.progress.send_modify(|progress| progress.accepted = position);
+            self.shared.arrivals.send_replace(position);
         }
     }
 

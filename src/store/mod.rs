@@ -8,7 +8,7 @@
 //! index can be completed or rebuilt from it after any crash.
 //!
 //! Methods that are not `async` may block on the disk: callers in async code use `spawn_blocking`. `refused`, `watch`,
-//! `spool_state`, `body`, `free_bytes` and `has_room` return at once.
+//! `arrivals`, `spool_state`, `body`, `free_bytes` and `has_room` return at once.
 
 mod accept;
 mod attempts;
@@ -192,7 +192,12 @@ impl Store {
         self.0.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).state()
     }
 
-    /// Wakes whoever waits for new mail, for changes, or for the store's end.
+    /// Wakes whoever waits for new mail: the newest record that waits or waited for filing.
+    pub fn arrivals(&self) -> tokio::sync::watch::Receiver<Position> {
+        self.0.shared.arrivals.subscribe()
+    }
+
+    /// Wakes whoever waits for changes of the index, or for the store's end.
     pub fn watch(&self) -> tokio::sync::watch::Receiver<Progress> {
         self.0.shared.progress.subscribe()
     }

@@ -62,8 +62,8 @@ pub fn open(dir: &Path, config: &Config, clock: Clock) -> Result<(Inner, OpenRep
     shared.progress.send_modify(|progress| {
         progress.published = seq;
         progress.retries = retries;
-        progress.accepted = tail.newest;
     });
+    shared.arrivals.send_replace(tail.newest);
     report.spooled = shared.queue.lock().unwrap_or_else(PoisonError::into_inner).state().depth;
     let attempts = Attempts::open(dir).map_err(OpenError::io(dir.join("attempt")))?;
     let limits = (config.segment_bytes, config.group_max.max(1));

@@ -183,11 +183,10 @@ pub struct SpoolState {
     pub oldest: Option<Timestamp>,
 }
 
-/// How far the store has come; a change of it wakes the filing worker and those who follow the feed.
+/// How far filing has come; a change of it wakes those who follow the feed. What is accepted has a watch of its own,
+/// because there may be thousands of mails a second and nobody but filing has anything to do about them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// The newest record that waits or waited for filing.
-    pub accepted: Position,
     /// The highest `seq` that readers can see.
     pub published: u64,
     /// How many mails were asked to be filed again and wait for it.

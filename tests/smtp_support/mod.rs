@@ -230,7 +230,7 @@ impl Bed {
     /// The oldest record of a refused mail that was not looked at yet. Nobody waits for these to be written, so this
     /// does.
     pub async fn next_refused(&self) -> Spooled {
-        let mut progress = self.store.watch();
+        let mut progress = self.store.arrivals();
         let at = self.looked[1].get();
         loop {
             progress.mark_unchanged();
