@@ -35,6 +35,7 @@ mod recover;
 pub mod rows;
 pub mod secret;
 mod segment;
+mod shared;
 mod snapshot;
 mod source;
 mod space;
@@ -128,7 +129,7 @@ struct Inner {
     log: log::Log,
     index: index::Index,
     segments: Arc<segment::Segments>,
-    shared: Arc<log::Shared>,
+    shared: Arc<shared::Shared>,
     space: Arc<space::Space>,
     /// Held by the one step that runs.
     turn: Mutex<step::Turn>,
