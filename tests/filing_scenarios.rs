@@ -20,8 +20,12 @@ use ticketgate::mail::{Address, Envelope, MailId, Origin};
 use ticketgate::metrics::Metrics;
 use ticketgate::store::rows::SourceRow;
 use ticketgate::store::{self, Store, StoreError};
-use ticketgate::ticket::channel::{AuthPolicy, Channel, Directory};
+use ticketgate::ticket::channel::{Channel, Directory};
 use ticketgate::ticket::token::TokenKeys;
+
+#[path = "support/channel.rs"]
+mod settled;
+use settled::channel;
 
 /// A house with a store, channels, an intake and a filing worker.
 struct House {
@@ -175,21 +179,6 @@ impl House {
 fn open(dir: &Path, clock: &Clock) -> Store {
     let config = store::Config { low_water_bytes: 0, ballast_bytes: 0, ..store::Config::default() };
     Store::open(dir, &config, clock.clone()).unwrap().0
-}
-
-fn channel(address: &str) -> Channel {
-    Channel {
-        address: Address::parse(address).unwrap(),
-        name: "Support".into(),
-        aliases: Vec::new(),
-        plus_addresses: true,
-        queue: "Support".into(),
-        auth_policy: AuthPolicy::Record,
-        max_mail_bytes: 50 << 20,
-        relay: None,
-        attachments_relay: None,
-        acknowledge: false,
-    }
 }
 
 async fn run(name: &str, text: &str) {

@@ -24,9 +24,13 @@ use ticketgate::shutdown;
 use ticketgate::store::rows::{DeliveryState, EntryRow, OutboxState, RecipientRow};
 use ticketgate::store::vault::{self, Vault};
 use ticketgate::store::{self, Delivery, Incoming, OutboxOrder, OutgoingMeta, OutgoingRecipient, Store, StoreError};
-use ticketgate::ticket::channel::{AuthPolicy, Channel, Directory};
+use ticketgate::ticket::channel::{Channel, Directory};
 use ticketgate::ticket::token::TokenKeys;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+
+#[path = "support/channel.rs"]
+mod settled;
+use settled::channel;
 
 const SUPPORT: &str = "support@example.com";
 
@@ -146,18 +150,7 @@ impl House {
         let now = Arc::new(AtomicI64::new(1_795_000_000));
         let ticking = Arc::clone(&now);
         let clock = Clock::from_fn(move || Timestamp::from_second(ticking.load(Ordering::SeqCst)).unwrap());
-        let channel = Channel {
-            address: address(SUPPORT),
-            name: "Support".into(),
-            aliases: Vec::new(),
-            plus_addresses: true,
-            queue: "Support".into(),
-            auth_policy: AuthPolicy::Record,
-            max_mail_bytes: 50 << 20,
-            relay: None,
-            attachments_relay: None,
-            acknowledge: true,
-        };
+        let channel = Channel { acknowledge: true, ..channel(SUPPORT) };
         let directory = Arc::new(ArcSwap::from_pointee(Directory::new(vec![channel], vec![], vec![], None)));
         let store = open(dir.path(), &clock);
         Self {

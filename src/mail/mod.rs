@@ -11,6 +11,7 @@ mod bounce_letter;
 pub mod class;
 pub mod compose;
 mod content;
+pub mod date;
 pub mod envelope;
 mod fields;
 pub mod fingerprint;

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, timeout};
 
 use crate::accounts::{Cause, Problem};
+use crate::mail::date;
 use crate::mail::headers::HeaderSection;
 use crate::pull::account::{Session, Task, Trouble};
 use crate::pull::imap::{ImapError, Mailbox, Note};
@@ -234,7 +235,7 @@ impl Task {
     fn text(&self, own: &str, lasts: Duration) -> Vec<u8> {
         let now = self.pull.clock.now();
         let since = self.lease.held.map_or(now, |(since, _)| since);
-        let date = jiff::fmt::rfc2822::to_string(&now.to_zoned(jiff::tz::TimeZone::UTC)).unwrap_or_default();
+        let date = date::written(now);
         let (host, until) = (&self.pull.host, now + lasts);
         format!(
             "From: ticketgate <{channel}>\r\nTo: <{channel}>\r\nSubject: Ticketgate on {host} reads this mailbox\r\n\

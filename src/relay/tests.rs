@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
+use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -20,7 +21,7 @@ use crate::mail::Address;
 use crate::metrics::Metrics;
 use crate::net::connect::{ConnectConfig, Connector};
 
-trait Both: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(super) trait Both: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Both for T {}
 
 type Wire = BufReader<Box<dyn Both>>;
@@ -167,9 +168,10 @@ fn server(head: &Head, port: u16, ca: &Path) -> Server {
     }
 }
 
-/// A certificate for localhost, believed by who reads `ca.pem` in the directory.
-fn acceptor(dir: &Path) -> TlsAcceptor {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+/// A server's side of TLS with a certificate for one name, which whoever reads `ca.pem` in the directory believes; and
+/// the certificate's digest.
+pub(super) fn certificate(dir: &Path, name: &str) -> (TlsAcceptor, Vec<u8>) {
+    let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
     std::fs::write(dir.join("ca.pem"), made.cert.pem()).unwrap();
     let key = PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes()).unwrap();
     let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -178,13 +180,13 @@ fn acceptor(dir: &Path) -> TlsAcceptor {
         .with_no_client_auth()
         .with_single_cert(vec![made.cert.der().clone()], key)
         .unwrap();
-    TlsAcceptor::from(Arc::new(config))
+    (TlsAcceptor::from(Arc::new(config)), Sha256::digest(made.cert.der()).to_vec())
 }
 
 #[tokio::test]
 async fn transcripts() {
     let dir = tempfile::tempdir().unwrap();
-    let acceptor = acceptor(dir.path());
+    let acceptor = certificate(dir.path(), "localhost").0;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/relay_transcripts");
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|kind| kind == "txt"));

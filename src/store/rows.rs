@@ -123,6 +123,13 @@ pub struct PersonRow {
     pub address: String,
 }
 
+impl PersonRow {
+    /// As lists show it: `Name <local@domain>`, or the address alone.
+    pub fn shown(&self) -> String {
+        if self.name.is_empty() { self.address.clone() } else { format!("{} <{}>", self.name, self.address) }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TicketState {

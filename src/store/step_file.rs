@@ -134,11 +134,7 @@ impl Step<'_> {
             also_seen: Vec::new(),
             size: mail.size,
             sha256: mail.sha256.clone(),
-            from: if entry.from.name.is_empty() {
-                entry.from.address.clone()
-            } else {
-                format!("{} <{}>", entry.from.name, entry.from.address)
-            },
+            from: entry.from.shown(),
             subject: entry.subject.to_owned(),
             author: None,
             note: None,

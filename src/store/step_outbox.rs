@@ -10,7 +10,7 @@ use super::rows::{
     DeliveryState, EntryKind, EntryRow, EventRow, IdempotencyRow, OutboxRow, OutboxState, RecipientRow, TraceRow,
 };
 use super::step::{Step, json, parse};
-use super::step_file::add_participant;
+use super::step_file::{add_participant, message_key};
 
 /// The most of a reply that is kept with a recipient.
 const REPLY: usize = 500;
@@ -67,11 +67,7 @@ impl Step<'_> {
             also_seen: Vec::new(),
             size: mail.size,
             sha256: mail.sha256.clone(),
-            from: if new.from.name.is_empty() {
-                new.from.address.clone()
-            } else {
-                format!("{} <{}>", new.from.name, new.from.address)
-            },
+            from: new.from.shown(),
             subject: new.subject.to_owned(),
             author: Some(new.meta.author.clone()),
             note: None,
@@ -98,10 +94,7 @@ impl Step<'_> {
 
     /// Replies to this mail find it by its Message-ID.
     fn put_message(&mut self, new: &NewOutgoing<'_>, row: &EntryRow) -> Result<(), StoreError> {
-        let message = match new.message_id {
-            Some(id) => keys::message_hash(id),
-            None => keys::content_hash(&new.mail.sha256),
-        };
+        let message = message_key(new.message_id, &new.mail.sha256);
         let original = keys::original(&message, new.channel);
         if row.ticket.is_some() && row.duplicate_of.is_none() && self.get(&original)?.is_none() {
             self.set_number(&original, row.seq)

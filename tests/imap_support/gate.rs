@@ -20,7 +20,7 @@ use ticketgate::shutdown::{self, Trigger};
 use ticketgate::store::rows::{EntryRow, LedgerRow, SourceRow};
 use ticketgate::store::{self, Store, vault};
 use ticketgate::ticket::Directory;
-use ticketgate::ticket::channel::{AuthPolicy, Channel};
+use ticketgate::ticket::channel::Channel;
 use ticketgate::ticket::token::TokenKeys;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -97,16 +97,8 @@ impl Gate {
         let known = sources.iter().map(|source| account(source, &password)).collect();
         accounts.configure(Setup { accounts: known, ..Setup::default() });
         let channels = sources.iter().map(|source| Channel {
-            address: source.channel.clone(),
-            name: "Support".into(),
-            aliases: Vec::new(),
-            plus_addresses: true,
-            queue: "Support".into(),
-            auth_policy: AuthPolicy::Record,
             max_mail_bytes: source.max_mail_bytes,
-            relay: None,
-            attachments_relay: None,
-            acknowledge: false,
+            ..super::settled::channel(&source.channel.to_string())
         });
         let directory = Arc::new(ArcSwap::from_pointee(Directory::new(channels.collect(), vec![], vec![], None)));
         let (trigger, shutdown) = shutdown::channel();

@@ -2,6 +2,8 @@
 
 pub mod gate;
 pub mod server;
+#[path = "../support/channel.rs"]
+mod settled;
 
 pub use gate::{Gate, Made, channel, source};
 pub use server::{Fault, Server, mail};

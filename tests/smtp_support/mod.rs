@@ -1,6 +1,8 @@
 //! A server on a loopback port, a client that speaks octets, and the reader of transcripts.
 
 pub mod client;
+#[path = "../support/channel.rs"]
+mod settled;
 pub mod transcript;
 
 use std::cell::Cell;
@@ -323,23 +325,15 @@ pub fn store_state(words: &str) -> StoreState {
 }
 
 fn directory_of_channels() -> Directory {
-    let channel = |address: &str, aliases: &[&str]| Channel {
-        address: Address::parse(address).unwrap(),
-        name: "Support".into(),
+    let named = |address: &str, aliases: &[&str]| Channel {
         aliases: aliases.iter().map(|alias| Address::parse(alias).unwrap()).collect(),
-        plus_addresses: true,
-        queue: "Support".into(),
-        auth_policy: AuthPolicy::Record,
-        max_mail_bytes: 50 << 20,
-        relay: None,
-        attachments_relay: None,
-        acknowledge: false,
+        ..settled::channel(address)
     };
     let channels = vec![
-        channel("support@example.com", &["help@example.com", "hilfe@müller.example"]),
-        channel("sales@example.com", &[]),
-        Channel { max_mail_bytes: 1000, ..channel("small@example.com", &[]) },
-        Channel { auth_policy: AuthPolicy::Refuse, ..channel("strict@example.com", &[]) },
+        named("support@example.com", &["help@example.com", "hilfe@müller.example"]),
+        named("sales@example.com", &[]),
+        Channel { max_mail_bytes: 1000, ..named("small@example.com", &[]) },
+        Channel { auth_policy: AuthPolicy::Refuse, ..named("strict@example.com", &[]) },
     ];
     Directory::new(channels, Vec::new(), vec![Address::parse("intake@gw.example.com").unwrap()], None)
 }

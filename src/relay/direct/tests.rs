@@ -1,10 +1,7 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject;
-use sha2::{Digest, Sha256};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
@@ -16,6 +13,7 @@ use crate::relay::body::nature;
 use crate::relay::job::JobRecipient;
 use crate::relay::pool::Limits;
 use crate::relay::stub::{Answer, DnsServer};
+use crate::relay::tests::{Both, certificate};
 
 /// What a server does about TLS.
 #[derive(Clone)]
@@ -25,9 +23,6 @@ enum Tls {
     /// It says yes, and hangs up.
     Broken,
 }
-
-trait Both: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Both for T {}
 
 /// A server that takes every mail and answers with its label.
 async fn serve(listener: TcpListener, label: &'static str, tls: Tls) {
@@ -62,20 +57,6 @@ async fn serve(listener: TcpListener, label: &'static str, tls: Tls) {
             }
         });
     }
-}
-
-/// A certificate of its own authority, for one name; the authority is in `ca.pem`.
-fn certificate(dir: &Path, name: &str) -> (TlsAcceptor, Vec<u8>) {
-    let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
-    std::fs::write(dir.join("ca.pem"), made.cert.pem()).unwrap();
-    let key = PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes()).unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    (TlsAcceptor::from(Arc::new(config)), Sha256::digest(made.cert.der()).to_vec())
 }
 
 /// Name servers, and mail servers on 127.0.0.1 ("one") and 127.0.0.2 ("two").

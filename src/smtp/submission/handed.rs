@@ -5,10 +5,9 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 
 use crate::mail::headers::{HeaderSection, check_acceptable};
-use crate::mail::{Address, Class, MailId, Reason};
+use crate::mail::{Address, Class, MailId, Reason, date};
 use crate::smtp::session::Submitter;
 use crate::ticket::Directory;
 
@@ -85,7 +84,7 @@ impl Handed {
     /// The trace (RFC 5321 section 4.4), and fields that every mail needs and this one has not (RFC 6409 section 8).
     fn trace(&self, section: &HeaderSection<'_>) -> String {
         let Via { helo, peer, host, tls, logged_in } = &self.via;
-        let date = rfc_date(self.at);
+        let date = date::written(self.at);
         let with = match (tls, logged_in) {
             (true, true) => "ESMTPSA",
             (true, false) => "ESMTPS",
@@ -119,13 +118,6 @@ fn examine(section: &HeaderSection<'_>, submitter: &Submitter, directory: &Direc
     let automatic = !said.trim().is_empty() && !said.trim().eq_ignore_ascii_case("no");
     let class = if automatic { Class::Automatic } else { Class::Person };
     Ok(Found { channel: channel.address.clone(), class })
-}
-
-/// A date as RFC 5322 section 3.3 writes it, in UTC.
-fn rfc_date(at: Timestamp) -> String {
-    let zoned = at.to_zoned(TimeZone::UTC);
-    // Years before 1 cannot be written, and are no time that a clock of ours shows.
-    jiff::fmt::rfc2822::to_string(&zoned).unwrap_or_else(|_| "Thu, 1 Jan 1970 00:00:00 +0000".into())
 }
 
 #[cfg(test)]

@@ -57,15 +57,19 @@ smtpd_recipient_restrictions = static:HOLD, permit
 in_flow_delay = 0
 """
 
-# Delivers everything to one Maildir, as fast as it can.
-MAILDIR = """
-virtual_mailbox_domains = localhost
+# Into one Maildir, whoever it is for.
+ONE_MAILDIR = """
 virtual_mailbox_maps = static:box/
 virtual_mailbox_base = {base}/mail
 virtual_mailbox_limit = 0
 virtual_uid_maps = static:65534
 virtual_gid_maps = static:65534
 virtual_transport = virtual
+"""
+
+# Delivers everything to one Maildir, as fast as it can.
+MAILDIR = ONE_MAILDIR + """
+virtual_mailbox_domains = localhost
 virtual_destination_concurrency_limit = 20
 virtual_destination_recipient_limit = 1
 in_flow_delay = 0
@@ -91,14 +95,8 @@ local_header_rewrite_clients =
 """
 
 # Delivers everything to one Maildir as it comes, for whatever domain.
-FAR_END = """
+FAR_END = ONE_MAILDIR + """
 virtual_mailbox_domains = static:all
-virtual_mailbox_maps = static:box/
-virtual_mailbox_base = {base}/mail
-virtual_mailbox_limit = 0
-virtual_uid_maps = static:65534
-virtual_gid_maps = static:65534
-virtual_transport = virtual
 message_drop_headers =
 local_header_rewrite_clients =
 """
