@@ -68,6 +68,18 @@ pub fn show_bytes(bytes: u64) -> String {
     best.map_or_else(|| format!("{bytes}B"), |(name, factor)| format!("{}{name}", bytes / factor))
 }
 
+/// Writes a measured size for people, with three or four digits.
+pub fn rough_bytes(bytes: u64) -> String {
+    let mut number = bytes as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if number < 1000.0 {
+            return if unit == "B" { format!("{bytes} B") } else { format!("{number:.1} {unit}") };
+        }
+        number /= 1024.0;
+    }
+    format!("{number:.1} TiB")
+}
+
 /// Writes a duration as `parse_duration` reads it, for messages.
 pub fn show_duration(duration: Duration) -> String {
     let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);

@@ -18,7 +18,7 @@ use crate::admin::types::Status;
 use crate::config::{Config, DEFAULT_FILE};
 use crate::mail::Address;
 use crate::relay::{Kind, RelayConfig};
-use crate::units::show_bytes;
+use crate::units::{rough_bytes, show_bytes};
 use judge::{Finding, Level, judge};
 use look::Looker;
 
@@ -108,12 +108,12 @@ fn data(config: &Config) -> Vec<Finding> {
         // Whoever may write there can change mail, and not only read it.
         let level = if mode & 0o022 == 0 { Level::Warning } else { Level::Wrong };
         let said = format!("{name} has mode {mode:04o}: others than the daemon can get at the mail");
-        let action = Some(format!("chmod 0700 {name}"));
+        let action = Some(format!("chmod 0750 {name}"));
         findings.push(Finding { level, about: "data".into(), check: "mode", said, action });
     }
     if let Ok(stat) = rustix::fs::statvfs(dir) {
         let (free, least) = (stat.f_bavail.saturating_mul(stat.f_frsize), config.store.low_water_bytes);
-        let said = format!("{name} has {} free", show_bytes(free));
+        let said = format!("{name} has {} free", rough_bytes(free));
         findings.push(if free < least {
             let said = format!("{said}; under {} no mail is accepted", show_bytes(least));
             wrong("data", "space", said, "make room on that file system")

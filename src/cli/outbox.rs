@@ -54,11 +54,11 @@ fn list(client: &Client, out: &mut Output, filter: &OutboxFilter) -> Result<(), 
             mail.id.clone(),
             mail.state.clone(),
             mail.ticket.map_or_else(|| "-".into(), |ticket| ticket.to_string()),
-            short_time(&mail.created_at),
-            mail.due.as_deref().map_or_else(|| "-".into(), short_time),
+            day_time(&mail.created_at),
+            mail.due.as_deref().map_or_else(|| "-".into(), day_time),
             mail.attempts.to_string(),
             if more > 0 { format!("{first} +{more}") } else { first },
-            mail.waits_for.clone().or_else(|| mail.why.clone()).unwrap_or_default(),
+            waits_for(mail).to_owned(),
         ]);
     }
     print(out, &table)?;
@@ -66,6 +66,19 @@ fn list(client: &Client, out: &mut Output, filter: &OutboxFilter) -> Result<(), 
         Some(before) => out.line(&format!("there is more: add --before {before}")),
         None => Ok(()),
     }
+}
+
+/// A time without its year, so that a line has room for the reason; `show` tells it whole.
+fn day_time(stamp: &str) -> String {
+    let time = short_time(stamp);
+    time.get(5..).map(str::to_owned).unwrap_or(time)
+}
+
+/// What keeps a mail: where the daemon has no reason of its own, what the first recipient's server said.
+fn waits_for(mail: &OutboxJson) -> &str {
+    let ours = mail.waits_for.as_deref().or(mail.why.as_deref());
+    let said = || mail.delivery.iter().find(|to| to.next_try.is_some()).and_then(|to| to.reply.as_deref());
+    ours.or_else(said).unwrap_or_default()
 }
 
 fn order_which(client: &Client, out: &mut Output, which: &Which, order_word: &str) -> Result<(), CliError> {

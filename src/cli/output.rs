@@ -13,14 +13,16 @@ const DEFAULT_WIDTH: usize = 80;
 pub(super) struct Output {
     writer: io::BufWriter<io::Stdout>,
     json: bool,
-    width: usize,
+    /// Of the terminal; `None` where something else reads us.
+    width: Option<usize>,
 }
 
 impl Output {
     pub fn new(json: bool) -> Self {
         let stdout = io::stdout();
         let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout).ok()).flatten();
-        let width = size.map(|size| usize::from(size.ws_col)).filter(|width| *width >= 20).unwrap_or(DEFAULT_WIDTH);
+        let width = size.map(|size| usize::from(size.ws_col)).filter(|width| *width >= 20);
+        let width = width.or_else(|| stdout.is_terminal().then_some(DEFAULT_WIDTH));
         Self { writer: io::BufWriter::new(stdout), json, width }
     }
 
@@ -29,8 +31,14 @@ impl Output {
         self.json
     }
 
+    /// The width that running text is wrapped at.
     pub fn width(&self) -> usize {
-        self.width
+        self.width.unwrap_or(DEFAULT_WIDTH)
+    }
+
+    /// The width that tables are cut to: nothing is cut for a file or a program.
+    pub fn table_width(&self) -> usize {
+        self.width.unwrap_or(usize::MAX)
     }
 
     /// Prints text as it is, and a line end.

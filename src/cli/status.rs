@@ -6,7 +6,7 @@ use super::output::Output;
 use super::table::{Table, wrap};
 use super::tickets::{print, short_time};
 use crate::admin::types::{ChannelList, OutboxStatus, Status};
-use crate::units::show_bytes;
+use crate::units::{rough_bytes, show_bytes};
 
 pub(super) fn status(client: &Client, out: &mut Output) -> Result<(), CliError> {
     let status: Status = client.get("/v1/status")?;
@@ -19,7 +19,9 @@ pub(super) fn status(client: &Client, out: &mut Output) -> Result<(), CliError> 
     let listening: Vec<String> = status.listeners.iter().map(|l| format!("{} {}", l.name, l.address)).collect();
     let store = &status.store;
     let waiting = match &status.spool.oldest_received_at {
-        Some(oldest) => format!("{} mails, {}, the oldest of {oldest}", status.spool.mails, size(status.spool.bytes)),
+        Some(oldest) => {
+            format!("{} mails, {}, the oldest of {oldest}", status.spool.mails, rough_bytes(status.spool.bytes))
+        }
         None => "empty".into(),
     };
     let channels = match &status.default_channel {
@@ -35,9 +37,14 @@ pub(super) fn status(client: &Client, out: &mut Output) -> Result<(), CliError> 
         ("Tickets", format!("{}, feed at {}", store.tickets, store.seq)),
         (
             "Store",
-            format!("log {} in {} segments, index {}", size(store.log_bytes), store.segments, size(store.index_bytes)),
+            format!(
+                "log {} in {} segments, index {}",
+                rough_bytes(store.log_bytes),
+                store.segments,
+                rough_bytes(store.index_bytes)
+            ),
         ),
-        ("Disk", format!("{} free", size(store.free_bytes))),
+        ("Disk", format!("{} free", rough_bytes(store.free_bytes))),
         ("Last flush", store.last_flush.clone().unwrap_or_else(|| "none yet".into())),
     ];
     for (name, value) in lines {
@@ -78,16 +85,4 @@ fn outbox(outbox: &OutboxStatus) -> String {
         Some(oldest) => format!("{} mails, {} due, the oldest of {}", outbox.mails, outbox.due, short_time(oldest)),
         None => "empty".into(),
     }
-}
-
-/// A size for people, with three digits.
-fn size(bytes: u64) -> String {
-    let mut number = bytes as f64;
-    for unit in ["B", "KiB", "MiB", "GiB"] {
-        if number < 1000.0 {
-            return if unit == "B" { format!("{bytes} B") } else { format!("{number:.1} {unit}") };
-        }
-        number /= 1024.0;
-    }
-    format!("{number:.1} TiB")
 }

@@ -2,6 +2,9 @@
 
 use super::output::harmless;
 
+/// Columns of at most this width are never cut: an id or a time is of use only whole.
+const WHOLE: usize = 16;
+
 /// No column gets narrower than this to make room.
 const LEAST: usize = 6;
 
@@ -22,15 +25,18 @@ impl Table {
         self.rows.push(cells.iter().map(|cell| harmless(cell, false)).collect());
     }
 
-    /// The lines; the widest columns are cut with an ellipsis where the width does not do.
+    /// The lines; the widest columns are cut with an ellipsis where the width does not do, and what does not fit even
+    /// then goes over it.
     pub fn lines(&self, width: usize) -> Vec<String> {
         let columns = self.rows.first().map_or(0, Vec::len);
         let widest =
             |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| columns_of(cell)).max();
         let mut widths: Vec<usize> = (0..columns).map(|column| widest(column).unwrap_or(0)).collect();
         let room = width.saturating_sub(GAP * columns.saturating_sub(1));
+        let whole = widths.clone();
         while widths.iter().sum::<usize>() > room {
-            let Some(largest) = widths.iter_mut().max().filter(|width| **width > LEAST) else { break };
+            let able = widths.iter_mut().zip(&whole).filter(|(now, was)| **was > WHOLE && **now > LEAST);
+            let Some((largest, _)) = able.max() else { break };
             *largest -= 1;
         }
         self.rows.iter().map(|row| line(row, &widths)).collect()
@@ -113,6 +119,16 @@ mod tests {
         let lines = table.lines(20);
         assert_eq!(lines, ["NO  TITLE", "1   a title that is…", "22  bad\u{fffd}[2Jescape", "3   漢字漢字漢字漢…"]);
         assert!(lines.iter().all(|line| columns_of(line) <= 20));
+    }
+
+    #[test]
+    fn ids_and_times_stay_whole() {
+        let mut table = Table::new(&["MAIL", "TO", "WHY"]);
+        let why = "451 4.4.1 the server cannot be reached";
+        table.row(vec!["6c4ebb6vk7r00".into(), "a.customer@customer.example".into(), why.into()]);
+        assert_eq!(table.lines(40)[1], "6c4ebb6vk7r00  a.customer@…  451 4.4.1 …");
+        assert_eq!(table.lines(20)[1], "6c4ebb6vk7r00  a.cus…  451 4…");
+        assert_eq!(table.lines(usize::MAX)[1], format!("6c4ebb6vk7r00  a.customer@customer.example  {why}"));
     }
 
     #[test]

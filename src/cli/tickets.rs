@@ -140,7 +140,7 @@ pub(super) fn short_time(stamp: &str) -> String {
     stamp.get(..16).map_or_else(|| stamp.to_owned(), |minute| minute.replace('T', " "))
 }
 
-/// Prints a table in the width of the terminal.
+/// Prints a table, in the width of the terminal where there is one.
 pub(super) fn print(out: &mut Output, table: &Table) -> Result<(), CliError> {
-    table.lines(out.width()).iter().try_for_each(|line| out.line(line))
+    table.lines(out.table_width()).iter().try_for_each(|line| out.line(line))
 }

@@ -1,6 +1,7 @@
 //! Listening sockets: bound by ourselves, or taken over from systemd by name.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, OwnedFd};
 
@@ -13,12 +14,22 @@ const BACKLOG: u32 = 1024;
 /// Why a listener could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    #[error("listener {name:?}: cannot listen on {address}: {source}")]
+    #[error("listener {name:?}: cannot listen on {address}: {source}; {}", advice(.source))]
     Bind { name: String, address: SocketAddr, source: std::io::Error },
     #[error("listener {name:?}: the socket passed by systemd cannot be used: {source}")]
     Inherited { name: String, source: std::io::Error },
     #[error("the sockets passed by systemd cannot be read: {0}")]
     Systemd(std::io::Error),
+}
+
+/// What to do about an address that cannot be bound.
+fn advice(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::AddrInUse => "`ss -ltnp` names who listens there: stop it, or set another address or port",
+        ErrorKind::PermissionDenied => "for a port under 1024 let systemd pass the socket, or set a port over 1023",
+        ErrorKind::AddrNotAvailable => "this machine has no such address: set one that it has",
+        _ => "set another address or port",
+    }
 }
 
 /// The sockets that systemd passed to this process, by the name in their `FileDescriptorName=`.
@@ -105,5 +116,6 @@ mod tests {
         let taken = bound[0].local_addr().unwrap();
         let error = listen("second", taken, &mut inherited).unwrap_err().to_string();
         assert!(error.starts_with(&format!("listener \"second\": cannot listen on {taken}: ")), "{error}");
+        assert!(error.ends_with("stop it, or set another address or port"), "{error}");
     }
 }

@@ -1,8 +1,21 @@
 //! Segments that fill, space that is given back, and disks that are full.
 
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::*;
+
+#[test]
+fn a_new_data_directory_is_closed_to_others() {
+    let mode = |dir: &Path| std::fs::metadata(dir).unwrap().permissions().mode() & 0o027;
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("over").join("data");
+    drop(open(&dir));
+    assert_eq!(mode(&dir), 0);
+    // What the operator has chosen stays.
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+    drop(open(&dir));
+    assert_eq!(mode(&dir), 0o005);
+}
 
 #[test]
 fn erasing_gives_space_back_and_empty_segments_go() {
