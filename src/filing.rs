@@ -22,7 +22,7 @@ use crate::mail::message::Limits;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use crate::store::rows::EntryRow;
-use crate::store::{SpoolState, Step, Store, StoreError};
+use crate::store::{Position, SpoolState, Step, Store, StoreError};
 use crate::ticket::Directory;
 use crate::ticket::token::TokenKeys;
 use candidate::{Context, file_mail};
@@ -177,19 +177,40 @@ impl Worker {
         Reader::start(self.store.clone(), limits, self.config.parse_timeout)
     }
 
-    /// Files what is spooled, up to a batch; returns how many mails it filed.
+    /// Files what is spooled, up to a batch; returns how many mails it filed. In a backlog the next batch is read while
+    /// this one is committed.
     pub fn file_batch(&self, reader: &mut Reader) -> Result<usize, StoreError> {
-        let mails = self.store.spooled(self.config.batch, BATCH_BYTES)?;
-        if mails.is_empty() {
-            return Ok(0);
+        if !reader.has_begun() {
+            reader.begin(self.store.spooled(self.config.batch, BATCH_BYTES)?);
         }
-        let read = reader.read(mails);
+        let read = reader.finish();
+        let Some(last) = read.last() else { return Ok(0) };
+        if let Err(trouble) = self.read_ahead(reader, read.len(), last.spooled.position) {
+            tracing::debug!(%trouble, "the next batch is not read ahead");
+        }
+        let filed = self.file_read(&read);
+        if filed.is_err() {
+            // These mails still wait, and what was read ahead must not be filed before them.
+            reader.finish();
+        }
+        filed
+    }
+
+    /// Begins to read what waits behind this position, unless somebody wants mails filed again: those come first.
+    fn read_ahead(&self, reader: &mut Reader, read: usize, position: Position) -> Result<(), StoreError> {
+        if read > 1 && self.store.watch().borrow().retries == 0 {
+            reader.begin(self.store.spooled_behind(position, self.config.batch, BATCH_BYTES)?);
+        }
+        Ok(())
+    }
+
+    fn file_read(&self, read: &[Read]) -> Result<usize, StoreError> {
         let directory = self.directory.load_full();
         let now = self.clock.now();
         let loops = self.loops.load();
         let context = Context { directory: &directory, keys: &self.keys, loops: &loops, now };
-        let rows = self.store.step(|step| file_all(step, &context, &read))?;
-        self.report(&rows, &read, now);
+        let rows = self.store.step(|step| file_all(step, &context, read))?;
+        self.report(&rows, read, now);
         Ok(read.len())
     }
 

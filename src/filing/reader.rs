@@ -49,6 +49,8 @@ pub struct Reader {
     limits: Limits,
     timeout: Duration,
     line: Line,
+    /// The mails that the thread has been given, and whose results have not been taken.
+    begun: Vec<Arc<Spooled>>,
 }
 
 /// What a mail tells.
@@ -66,13 +68,24 @@ impl Reader {
     /// Starts the parsing thread.
     pub fn start(store: Store, limits: Limits, timeout: Duration) -> std::io::Result<Self> {
         let line = start_thread(&store, &limits)?;
-        Ok(Self { store, limits, timeout, line })
+        Ok(Self { store, limits, timeout, line, begun: Vec::new() })
     }
 
-    /// Reads mails, in order. A mail that takes longer than the limit is given up, and those behind it go on.
-    pub fn read(&mut self, mails: Vec<Spooled>) -> Vec<Read> {
+    /// Has mails read, in order, and returns at once.
+    pub fn begin(&mut self, mails: Vec<Spooled>) {
         let mails: Vec<Arc<Spooled>> = mails.into_iter().map(Arc::new).collect();
         self.send(&mails);
+        self.begun.extend(mails);
+    }
+
+    /// Whether mails were begun and not finished.
+    pub fn has_begun(&self) -> bool {
+        !self.begun.is_empty()
+    }
+
+    /// The mails that were begun. One that takes longer than the limit is given up, and those behind it go on.
+    pub fn finish(&mut self) -> Vec<Read> {
+        let mails = std::mem::take(&mut self.begun);
         let mut read = Vec::with_capacity(mails.len());
         for (index, spooled) in mails.iter().enumerate() {
             let summary = match self.line.results.recv_timeout(self.timeout) {

@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use encoding_rs::{Encoding, UTF_8};
 use mail_parser::decoders::charsets::map::charset_decoder;
@@ -43,6 +46,25 @@ impl TransferEncoding {
 /// Decodes base64 and skips what is none of its letters (RFC 2045 section 6.8). Padding ends a block, and text may
 /// follow that was encoded by itself.
 pub fn base64(input: &[u8]) -> Vec<u8> {
+    well_formed_base64(input).unwrap_or_else(|| any_base64(input))
+}
+
+/// Decodes lines of nothing but letters, as nearly all mail has them, many times faster than letter by letter.
+fn well_formed_base64(input: &[u8]) -> Option<Vec<u8>> {
+    let mut letters = Vec::with_capacity(input.len());
+    for line in input.split(|byte| *byte == b'\n') {
+        letters.extend_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
+    }
+    BASE64.decode(letters).ok()
+}
+
+/// The strict reading; what it refuses is read letter by letter, with the same result for what it takes.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+fn any_base64(input: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(input.len() / 4 * 3 + 3);
     let (mut bits, mut held) = (0u32, 0u32);
     for byte in input {
@@ -176,6 +198,11 @@ mod tests {
             ("base64", b"aGFs\r\nbG8=\r\n", b"hallo"),
             ("BASE64", b"aGFsbG8", b"hallo"),
             ("base64", b"aGE=bGxv", b"hallo"),
+            // What only the letter-by-letter reading takes: stray letters, bits left over, the other alphabet.
+            ("base64", b"aG!Fs\r\n bG8", b"hallo"),
+            ("base64", b"aGFsbG9=\r\n", b"hallo"),
+            ("base64", b"_-__", b"\xff\xef\xff"),
+            ("base64", b"=\r\n", b""),
             ("quoted-printable", b"a=\r\nb=3D=C3=BC =\n!=", b"ab=\xc3\xbc !"),
             ("quoted-printable", b"1=2 x=zz  \r\n", b"1=2 x=zz\r\n"),
             ("8bit", b"as=20is", b"as=20is"),

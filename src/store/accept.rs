@@ -174,6 +174,20 @@ impl Inner {
             let queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
             queue.front(max - mails.len(), max_bytes - used)
         };
+        self.read_waiting(waiting, &mut mails)?;
+        Ok(mails)
+    }
+
+    /// The mails that wait behind a position, as `spooled` gives them.
+    pub fn spooled_behind(&self, position: Position, max: usize, max_bytes: u64) -> Result<Vec<Spooled>, StoreError> {
+        self.check()?;
+        let waiting = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).behind(position, max, max_bytes);
+        let mut mails = Vec::with_capacity(waiting.len());
+        self.read_waiting(waiting, &mut mails)?;
+        Ok(mails)
+    }
+
+    fn read_waiting(&self, waiting: Vec<Waiting>, mails: &mut Vec<Spooled>) -> Result<(), StoreError> {
         for Waiting { position, .. } in waiting {
             match self.record_at(position).and_then(|record| self.spooled_from(record)) {
                 Ok(mail) => mails.push(mail),
@@ -186,7 +200,7 @@ impl Inner {
                 Err(error) => return Err(error),
             }
         }
-        Ok(mails)
+        Ok(())
     }
 
     /// The record at a position.

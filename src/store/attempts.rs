@@ -13,7 +13,7 @@ pub struct Attempts {
     file: File,
     /// What the process before this one was reading when it ended, and how often in a row it was begun.
     before: Option<(Position, u32)>,
-    noted: bool,
+    noted: Option<Position>,
 }
 
 impl Attempts {
@@ -29,23 +29,29 @@ impl Attempts {
                 before = Some((position, word(8)));
             }
         }
-        Ok(Self { file, before, noted: false })
+        Ok(Self { file, before, noted: None })
     }
 
     /// Notes that reading a mail begins; returns in how many process starts it began before and never ended.
     pub fn begin(&mut self, position: Position) -> u32 {
         let count = self.before.filter(|(before, _)| *before == position).map_or(0, |(_, count)| count);
-        self.noted = true;
+        self.noted = Some(position);
         self.write(position, count + 1);
         count
     }
 
     /// What was noted has been read to its end.
     pub fn end(&mut self) {
-        if self.noted {
-            self.noted = false;
+        if self.noted.take().is_some() {
             self.before = None;
             self.write(Position(0), 0);
+        }
+    }
+
+    /// Everything before this position is filed. A mail behind it that is being read meanwhile keeps its note.
+    pub fn end_before(&mut self, position: Position) {
+        if self.noted.is_some_and(|noted| noted < position) {
+            self.end();
         }
     }
 

@@ -188,6 +188,12 @@ impl Store {
         self.0.spooled(max, max_bytes)
     }
 
+    /// The next mails behind this position, with none that a person wants filed again: what `spooled` will give once
+    /// everything up to the position is filed.
+    pub fn spooled_behind(&self, position: Position, max: usize, max_bytes: u64) -> Result<Vec<Spooled>, StoreError> {
+        self.0.spooled_behind(position, max, max_bytes)
+    }
+
     /// How much waits for filing.
     pub fn spool_state(&self) -> SpoolState {
         self.0.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).state()
@@ -204,7 +210,7 @@ impl Store {
     }
 
     /// Notes on disk that reading this mail begins; returns in how many earlier process starts it began and never
-    /// ended. There is one note, which the next call replaces and the next step that files something clears.
+    /// ended. There is one note, which the next call replaces and the step that files this mail clears.
     pub fn attempt(&self, position: Position) -> u32 {
         self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner).begin(position)
     }

@@ -31,13 +31,13 @@ impl Queue {
 
     /// The first records, at most `max`, and no more than `max_bytes` but for one.
     pub fn front(&self, max: usize, max_bytes: u64) -> Vec<Waiting> {
-        let mut bytes = 0;
-        let fits = |waiting: &&Waiting| {
-            let first = bytes == 0;
-            bytes += waiting.size.max(1);
-            first || bytes <= max_bytes
-        };
-        self.waiting.iter().take(max).take_while(fits).copied().collect()
+        within(self.waiting.iter(), max, max_bytes)
+    }
+
+    /// The first records behind a position, within the same limits.
+    pub fn behind(&self, position: Position, max: usize, max_bytes: u64) -> Vec<Waiting> {
+        let start = self.waiting.partition_point(|waiting| waiting.position <= position);
+        within(self.waiting.range(start..), max, max_bytes)
     }
 
     /// The place of the record that has `ahead` others before it.
@@ -72,4 +72,14 @@ impl Queue {
             oldest: self.waiting.front().and_then(|waiting| Timestamp::from_microsecond(waiting.received).ok()),
         }
     }
+}
+
+fn within<'a>(waiting: impl Iterator<Item = &'a Waiting>, max: usize, max_bytes: u64) -> Vec<Waiting> {
+    let mut bytes = 0;
+    let fits = |waiting: &&Waiting| {
+        let first = bytes == 0;
+        bytes += waiting.size.max(1);
+        first || bytes <= max_bytes
+    };
+    waiting.take(max).take_while(fits).copied().collect()
 }

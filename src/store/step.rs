@@ -61,7 +61,8 @@ impl Inner {
             return Ok(());
         }
         if filed > 0 {
-            self.attempts.lock().unwrap_or_else(PoisonError::into_inner).end();
+            let marker = overlay.changes.get(keys::FILED).and_then(Option::as_deref).map_or(0, index::number);
+            self.attempts.lock().unwrap_or_else(PoisonError::into_inner).end_before(Position(marker));
         }
         let draft = Draft::new(Kind::Commit, Vec::new(), overlay.encode(turn.last));
         let position = self.log.append_blocking(draft).map_err(|error| match error {
