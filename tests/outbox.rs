@@ -343,8 +343,9 @@ impl House {
                 return false;
             }
             assert!(tokio::time::Instant::now() < end, "{why}\n{:#?}", self.board.now());
-            self.pass(2);
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            // The worker looks once a second, and what DNS did not say is known for a minute.
+            self.pass(1);
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 

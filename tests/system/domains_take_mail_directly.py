@@ -193,6 +193,7 @@ class Direct(Case):
                 policy = policies.get(self.headers["Host"].split(":")[0]) if self.path == "/.well-known/mta-sts.txt" else None
                 self.send_response(200 if policy else 404)
                 self.send_header("Content-Type", "text/plain")
+                self.send_header("Content-Length", str(len(policy or "")))
                 self.end_headers()
                 self.wfile.write((policy or "").encode())
 
