@@ -20,6 +20,7 @@ from harness.wait import until
 
 OURS = "support@desk.example"
 SUPPORT = {"address": OURS, "name": "Support", "queue": "Support"}
+MIXED = {"address": "help@mixed.example", "name": "Help", "queue": "Support"}
 # Where policies are fetched from: HTTPS has one port, so it gets an address of its own.
 WEB = "127.0.43.1"
 
@@ -104,11 +105,11 @@ class Direct(Case):
             ("_mta-sts.unnamed.example", text("v=STSv1; id=1")),
         ]
 
-    def hand_in(self, domains):
+    def hand_in(self, domains, sender=OURS, name=""):
         for domain in domains:
             to = f"alice@{domain}"
-            mail = written(domain, to=to.encode()).replace(b"support@localhost", OURS.encode())
-            hand_in(self.door, [mail], recipient=to, sender=OURS)
+            mail = written(name or domain, to=to.encode()).replace(b"support@localhost", sender.encode())
+            hand_in(self.door, [mail], recipient=to, sender=sender)
 
     def states(self, gate, count):
         """State and answer of each domain's recipient, once all have been tried."""
@@ -164,8 +165,7 @@ class Direct(Case):
         self.assertEqual(found[OURS, "dkim"], [("good", said) for said in keys])
         for check in ("spf", "dmarc", "mx"):
             self.assertEqual([level for level, _ in found[OURS, check]], ["good"], found)
-        mixed = "help@mixed.example"
-        channel = {"address": mixed, "name": "Help", "queue": "Support"}
+        mixed, channel = MIXED["address"], MIXED
         signing = [self.signing(name, "mixed.example") for name in ("other", "gone")]
         found = self.doctor(channel=[channel], dkim=signing)
         wrong = [("wrong", "other._domainkey.mixed.example publishes another key than ours"),
@@ -182,6 +182,35 @@ class Direct(Case):
         channels = [{**one, "relay": "smart"} for one in (SUPPORT, channel)]
         found = self.doctor(channel=channels, relay=relays, outbox={"default_relay": "direct"})
         self.assertEqual([found[who, "takeover"][0][0] for who in (OURS, mixed)], ["good", "warning"], found)
+
+    def test_the_default_relay_takes_over_where_dns_permits_it(self):
+        quota = {"mails_per_day": 2, "give_way_percent": 90}
+        hub = {"name": "hub", "kind": "smtp", "host": "127.0.0.1", "port": self.far.port, "security": "none", "quota": quota}
+        channels = [{**one, "relay": "hub"} for one in (SUPPORT, MIXED)]
+        relays = [*self.settings["relay"], hub]
+        settings = {**self.settings, "channel": channels, "relay": relays, "outbox": {"default_relay": "direct"}}
+        gate = self.daemon(settings).start()
+        senders = {"desk": OURS, "mixed": MIXED["address"]}
+        for name, sender in senders.items():
+            for n in range(3):
+                self.hand_in(["plain.example"], sender, f"{name}{n}")
+
+        def relays_of(sender):
+            mails = reversed([mail for mail in outbox(gate) if mail["sender"] == sender])
+            return [mail["delivery"][0]["relay"] if mail["state"] == "done" else mail["waits_for"] for mail in mails]
+        until(lambda: f"the default relay takes over: {relays_of(OURS)}\n{gate.log()}",
+              lambda: relays_of(OURS) == ["hub", "hub", "direct"], 30, every=0.1)
+        why = 'the default relay "direct" may not send for mixed.example: by its DMARC record (p=quarantine) SPF or DKIM has to pass'
+
+        def waits():
+            found = relays_of(senders["mixed"])
+            return found[:2] == ["hub", "hub"] and "messages in 24 hours" in (found[2] or "") and why in found[2]
+        until(lambda: f"the other one waits and tells why: {relays_of(senders['mixed'])}\n{gate.log()}", waits, 30, every=0.1)
+        said = gate.command("explain", "mixed2@crm.example").stdout
+        self.assertIn("may not send for mixed.example", " ".join(said.split()))
+        problems = {problem["code"]: problem["said"] for problem in gate.admin.get("/v1/status")["problems"]}
+        self.assertIn(why, problems["takeover_refused"])
+        self.assertEqual(len(self.far.arrived()), 5)
 
     def policies(self):
         """Serves the policies of MTA-STS (RFC 8461 section 3.3): one that names its server, one that names another's."""
