@@ -36,7 +36,7 @@
 //! | [`desk`] | what people do with tickets | how mail came, how the admin socket speaks |
 //! | [`smtp`] | the SMTP door | tickets, filing, the index |
 //! | [`pull`] | mailboxes over IMAP: lease, look, fetch, label | tickets, filing, how the admin socket speaks |
-//! | [`relay`] | one attempt to hand a mail on: a server, the servers of domains, a Maildir | the store's rows, tickets, when to try again |
+//! | [`relay`] | one attempt to hand a mail on: a server, the servers of domains, a Maildir; what domains permit it | the store's rows, tickets, when to try again |
 //! | [`accounts`] | credentials of mailboxes, authorisations, states of connections, orders | IMAP, tickets, HTTP |
 //! | [`admin`] | HTTP on the admin socket, metrics and health | what lies on disk, how a decision is made |
 //! | [`config`] | one file, all faults at once | what the settings are used for |

@@ -77,6 +77,17 @@ fn collect_sections(table: &toml::Table, path: &str, sections: &mut Vec<(String,
 }
 
 #[test]
+fn when_a_quota_gives_way_is_one_of_three_words() {
+    let text =
+        |word: &str| format!("[[relay]]\nname = \"hub\"\npreset = \"gmail\"\n[relay.quota]\ngive_way = \"{word}\"\n");
+    for word in ["aligned", "always", "never"] {
+        parse(&text(word)).unwrap();
+    }
+    let faults = parse(&text("sometimes")).unwrap_err();
+    assert!(faults[0].starts_with("t.toml:5: relay.quota.give_way: \"sometimes\" is not known;"), "{faults:?}");
+}
+
+#[test]
 fn faults_are_told_all_at_once_with_line_and_advice() {
     let text = r##"[server]
 hostnam = "mx.example.com"

@@ -19,7 +19,7 @@ use ticketgate::metrics::Metrics;
 use ticketgate::net::connect::Connectors;
 use ticketgate::net::dns;
 use ticketgate::outbox::{self, Board};
-use ticketgate::relay::{self, Kind, QuotaConfig, RelayConfig, Relays, Security};
+use ticketgate::relay::{self, GiveWay, Kind, QuotaConfig, RelayConfig, Relays, Security};
 use ticketgate::shutdown;
 use ticketgate::store::rows::{DeliveryState, EntryRow, OutboxState, RecipientRow};
 use ticketgate::store::vault::{self, Vault};
@@ -31,6 +31,9 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 #[path = "support/channel.rs"]
 mod settled;
 use settled::channel;
+#[path = "support/dns.rs"]
+mod stub;
+use stub::{Answer, DnsServer};
 
 const SUPPORT: &str = "support@example.com";
 
@@ -141,6 +144,7 @@ struct House {
     loops: Arc<ArcSwap<Loops>>,
     board: Board,
     accounts: Option<Accounts>,
+    dns: dns::Config,
     running: Option<(shutdown::Trigger, tokio::task::JoinHandle<Result<(), StoreError>>)>,
 }
 
@@ -165,6 +169,7 @@ impl House {
             loops: Arc::default(),
             board: Board::default(),
             accounts: None,
+            dns: dns::Config::default(),
             running: None,
         }
     }
@@ -191,7 +196,7 @@ impl House {
         let shared = relay::Shared {
             accounts: accounts.clone(),
             connectors: Connectors::default(),
-            dns: dns::Config::default(),
+            dns: self.dns.clone(),
             hostname: "gw.example.com".into(),
             data_dir: self.dir.path().to_owned(),
             clock: self.clock.clone(),
@@ -322,6 +327,25 @@ impl House {
             }
             assert!(tokio::time::Instant::now() < end, "{:?}\n{:#?}", self.recipients(entry), self.board.now());
             tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Lets time pass until a mail has left, or the board tells why it has not.
+    async fn decided(&self, entry: &EntryRow, takes: bool, told: &str) -> bool {
+        let end = tokio::time::Instant::now() + Duration::from_secs(15);
+        loop {
+            if self.recipients(entry)[0].state == DeliveryState::Relayed {
+                return true;
+            }
+            let row = self.store().outbox_row(entry.seq).unwrap().unwrap();
+            let why = self.board.now().waits_for(&row, self.clock.now()).unwrap_or_default();
+            if !takes && why.contains("messages in 24 hours") && why.contains(told) {
+                return false;
+            }
+            assert!(tokio::time::Instant::now() < end, "{why}\n{:#?}", self.board.now());
+            // The worker looks once a second, and what DNS did not say is known for a minute.
+            self.pass(1);
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
@@ -515,6 +539,73 @@ async fn a_full_quota_waits_for_its_window_or_gives_way() {
     assert_eq!(house.kept("gmail"), 3, "the account takes over again");
     house.stop().await;
     house.sound();
+}
+
+/// Near the end of its quota an account gives way to the default relay only where the sender's domain lets that send.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_default_relay_takes_over_where_the_domain_permits_it() {
+    let reject = ("_dmarc.example.com", Answer::Txt("v=DMARC1; p=reject".into()));
+    let spf = |text: &str| ("example.com", Answer::Txt(format!("v=spf1 {text}")));
+    let (permits, refuses) = (spf("ip4:127.0.0.1 -all"), spf("ip4:192.0.2.1 -all"));
+    let silent = ("example.com", Answer::ServFail);
+    // What DNS has, the setting, whether it takes over, and what is told instead.
+    let table = [
+        (vec![permits, reject.clone()], GiveWay::Aligned, true, ""),
+        (
+            vec![refuses.clone(), reject],
+            GiveWay::Aligned,
+            false,
+            "by its DMARC record (p=reject) SPF or DKIM has to pass",
+        ),
+        (vec![refuses.clone()], GiveWay::Aligned, false, "from which addresses that smarthost sends is not known here"),
+        (vec![], GiveWay::Aligned, true, ""),
+        (vec![silent.clone()], GiveWay::Aligned, false, "is not known to be allowed to send for example.com"),
+        (vec![silent], GiveWay::Always, true, ""),
+        (vec![], GiveWay::Never, false, ""),
+    ];
+    for (names, give_way, takes, told) in table {
+        let (server, peer) = (DnsServer::start(&names).await, Peer::start().await);
+        let mut house = giving_way(give_way, &server, &peer);
+        house.start(false);
+        let mut mails = Vec::new();
+        for n in 0..3 {
+            mails.push(house.send(&[&format!("u{n}@example.net")], |_| {}).await);
+        }
+        house.until(&mails[0], &[DeliveryState::Relayed]).await;
+        house.until(&mails[1], &[DeliveryState::Relayed]).await;
+        let decided = house.decided(&mails[2], takes, told).await;
+        assert_eq!(decided, takes, "{names:?} {give_way:?}");
+        assert_eq!(
+            (house.kept("gmail"), peer.count("u2@example.net")),
+            (2, u32::from(takes)),
+            "{names:?} {give_way:?}"
+        );
+        let told_of = |kind: &str| house.kinds().iter().filter(|known| *known == kind).count();
+        let refused = usize::from(!told.is_empty());
+        assert_eq!((told_of("quota_near"), told_of("takeover")), (1, usize::from(takes)));
+        assert_eq!(told_of("takeover_refused"), refused, "{names:?}");
+        if !takes {
+            // The mail was not lost, and goes by its own account once there is room.
+            house.pass(25 * 3600);
+            house.until(&mails[2], &[DeliveryState::Relayed]).await;
+            assert_eq!((house.kept("gmail"), peer.count("u2@example.net")), (3, 0));
+        }
+        house.stop().await;
+        house.sound();
+    }
+}
+
+/// An account that may send two mails a day, and a smarthost on loopback as the default relay.
+fn giving_way(give_way: GiveWay, server: &DnsServer, peer: &Peer) -> House {
+    let quota = QuotaConfig { mails_per_day: Some(2), give_way_percent: Some(90), give_way, ..QuotaConfig::default() };
+    let mut house = House::new(vec![RelayConfig { quota, ..sandbox("gmail") }, smtp("other", peer.port)]);
+    let mut channel = house.directory.load().channels()[0].clone();
+    channel.relay = Some("gmail".into());
+    house.directory.store(Arc::new(Directory::new(vec![channel], vec![], vec![], None)));
+    house.config.default_relay = Some("other".into());
+    let query_timeout = Duration::from_millis(300);
+    house.dns = dns::Config { name_servers: vec![server.address], query_timeout, attempts: 1 };
+    house
 }
 
 #[tokio::test(flavor = "multi_thread")]

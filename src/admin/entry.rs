@@ -240,6 +240,7 @@ impl From<EntryRow> for RowJson {
             size: row.size,
             door: row.door,
             mailbox: None,
+            waits_for: None,
             trace: trace.collect(),
         }
     }

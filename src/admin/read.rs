@@ -151,14 +151,17 @@ pub(super) async fn explain(
 ) -> Result<Json<Explanation>, Problem> {
     let query = given(query)?;
     let (desk, accounts) = (admin.desk.clone(), admin.accounts.clone());
+    let (board, now) = (admin.board.now(), admin.clock.now());
     let rows = blocking(move || {
-        let rows = desk.explain(&query.message_id)?;
-        rows.into_iter().map(|row| desk.ledger_row(&row).map(|ledger| (row, ledger))).collect::<Result<Vec<_>, _>>()
+        let rows = desk.explain(&query.message_id)?.into_iter();
+        let more = |row| Ok::<_, DeskError>((desk.ledger_row(&row)?, desk.outbox_row(&row)?, row));
+        rows.map(more).collect::<Result<Vec<_>, _>>()
     });
-    let told = rows.await?.into_iter().map(|(row, ledger)| {
+    let told = rows.await?.into_iter().map(|(ledger, leaving, row)| {
         let connection = Address::parse(&row.channel).ok().and_then(|channel| accounts.connection(&channel));
         let mailbox = ledger.map(|ledger| ledger_json(ledger, connection.as_ref()));
-        RowJson { mailbox, ..row.into() }
+        let waits_for = leaving.and_then(|leaving| board.waits_for(&leaving, now));
+        RowJson { mailbox, waits_for, ..row.into() }
     });
     Ok(Json(Explanation { entries: told.collect() }))
 }

@@ -104,6 +104,9 @@ pub struct RowJson {
     /// Of a mail that was pulled, where `explain` tells of it: its row in the ledger of its mailbox.
     #[serde(default)]
     pub mailbox: Option<LedgerJson>,
+    /// Of a mail that leaves and is not gone, where `explain` tells of it: what it waits for beside its time.
+    #[serde(default)]
+    pub waits_for: Option<String>,
     pub trace: Vec<TraceJson>,
 }
 
@@ -125,6 +128,11 @@ pub struct EventJson {
     pub author: Option<String>,
     pub other: Option<u64>,
     pub filing: Option<String>,
+    /// Of a connection or a quota: the channel that it is about, and what happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<String>,
 }
 
 /// A support address.
@@ -316,6 +324,8 @@ impl From<EventRow> for EventJson {
             author: row.author,
             other: row.other,
             filing: row.filing,
+            channel: row.channel,
+            said: row.said,
         }
     }
 }

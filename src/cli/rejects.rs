@@ -114,6 +114,11 @@ fn tell(out: &mut Output, row: &RowJson) -> Result<(), CliError> {
     for (name, value) in head.into_iter().chain(mailbox.map(|told| ("Mailbox", told))) {
         out.line(&harmless(&format!("{name:<11} {value}"), false))?;
     }
+    if let Some(told) = &row.waits_for {
+        for (index, line) in wrap(&harmless(told, false), out.width().saturating_sub(12)).iter().enumerate() {
+            out.line(&format!("{:<11} {line}", if index == 0 { "Waits for" } else { "" }))?;
+        }
+    }
     out.line("Decisions")?;
     for step in &row.trace {
         let told = harmless(&step.said, false);

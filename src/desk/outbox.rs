@@ -1,7 +1,7 @@
 //! What people do with mail that leaves: look at it, hold it, try it again; release brakes; clear suppressed addresses.
 
 use super::{Desk, DeskError, checked_author};
-use crate::store::rows::{BrakeRow, OutboxRow, OutboxState, RecipientRow, SuppressionRow};
+use crate::store::rows::{BrakeRow, EntryKind, EntryRow, OutboxRow, OutboxState, RecipientRow, SuppressionRow};
 use crate::store::{Every, OutboxFilter, OutboxOrder, StoreError};
 
 /// The most recipients of one mail that are shown.
@@ -38,6 +38,14 @@ impl Desk {
     /// Mails of the outbox, the newest first.
     pub fn outbox(&self, filter: &OutboxFilter) -> Result<Vec<OutboxView>, DeskError> {
         self.store.outbox(filter)?.into_iter().map(|row| self.outgoing(row)).collect()
+    }
+
+    /// The row in the outbox that an entry has; `None` for what does not leave.
+    pub fn outbox_row(&self, entry: &EntryRow) -> Result<Option<OutboxRow>, DeskError> {
+        match entry.kind {
+            EntryKind::Outbound => Ok(self.store.outbox_row(entry.seq)?),
+            EntryKind::Inbound | EntryKind::Note => Ok(None),
+        }
     }
 
     /// One mail of the outbox.

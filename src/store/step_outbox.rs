@@ -329,11 +329,11 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Tells the feed that the windows of a channel's account are nearly full.
-    pub fn quota_near(&mut self, channel: &str, said: &str, at: Timestamp) -> Result<(), StoreError> {
+    /// Tells the feed of the quota of a channel's account: `quota_near`, `takeover`, `takeover_refused`.
+    pub fn quota_event(&mut self, kind: &str, channel: &str, said: &str, at: Timestamp) -> Result<(), StoreError> {
         self.put_event(&mut EventRow {
             at,
-            kind: "quota_near".into(),
+            kind: kind.into(),
             channel: Some(channel.to_owned()),
             said: Some(cut::text(said, cut::SAID)),
             ..EventRow::default()

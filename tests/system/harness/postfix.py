@@ -101,6 +101,14 @@ message_drop_headers =
 local_header_rewrite_clients =
 """
 
+# The same with TLS for those who want it.
+FAR_END_TLS = FAR_END + """
+smtpd_tls_cert_file = {certificate}
+smtpd_tls_key_file = {key}
+smtpd_tls_security_level = may
+smtpd_tls_loglevel = 1
+"""
+
 MASTER = """
 127.0.0.1:{port} inet n - n - 110 smtpd
 pickup unix n - n 60 1 pickup
