@@ -704,6 +704,59 @@ async fn a_report_that_comes_home_sets_the_state() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_report_that_proves_nothing_changes_nothing() {
+    let mut house = House::new(vec![sandbox("outbound")]);
+    house.start(false);
+    house.receive(Some("ann@example.net"), QUESTION).await;
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        let answer = house.send(&["ann@example.net"], |meta| meta.ticket = Some(1)).await;
+        house.until(&answer, &[DeliveryState::Relayed]).await;
+        answers.push(answer);
+    }
+    house.stop().await;
+    let token = house.keys.sign(1).unwrap();
+    let forged = format!("{}0", &token[..token.len() - 1]);
+    let (good, bad) = (answers[0].message_id.clone().unwrap(), format!("{forged}.1@example.com"));
+    let mut reported = 0;
+    // Whom it is sent to, what it answers, the mail that it says came back; how it is filed, and whether it counts.
+    let table = [
+        (SUPPORT.to_owned(), "x@y", "unknown@example.com", "opened", false),
+        (SUPPORT.to_owned(), "x@y", bad.as_str(), "opened", false),
+        (format!("support+{forged}@example.com"), "x@y", "unknown@example.com", "opened", false),
+        // Whoever had the customer's mail knows its Message-ID.
+        (SUPPORT.to_owned(), "q1@example.net", "unknown@example.com", "reported", false),
+        (SUPPORT.to_owned(), "x@y", "q1@example.net", "reported", false),
+        (SUPPORT.to_owned(), "x@y", good.as_str(), "reported", true),
+        (format!("support+{token}@example.com"), "x@y", "unknown@example.com", "reported", true),
+    ];
+    for (n, (to, answers, original, filing, counts)) in table.into_iter().enumerate() {
+        let report = format!(
+            "From: MAILER-DAEMON@mx.example.net\nTo: {to}\nMessage-ID: <f{n}@mx>\nIn-Reply-To: <{answers}>\n\
+             Subject: [#1] Undelivered\nMIME-Version: 1.0\n\
+             Content-Type: multipart/report; report-type=feedback-report; boundary=b\n\n--b\n\nSpam\n--b\n\
+             Content-Type: message/feedback-report\n\nFeedback-Type: abuse\nOriginal-Rcpt-To: ann@example.net\n\n\
+             --b\nContent-Type: message/rfc822\n\nMessage-ID: <{original}>\n\nHello\n--b--\n"
+        );
+        let envelope = Envelope { mail_from: None, rcpt_to: vec![address(&to)] };
+        house.spool(envelope, OriginKind::Smtp, None, &report).await;
+        let entry = house.file().await.pop().unwrap();
+        assert_eq!(entry.filing, filing, "report {n}");
+        let suppressed = house.store().suppressions(store::Every::Suppressed, 9).unwrap();
+        let states: Vec<RecipientRow> = answers.iter().flat_map(|answer| house.recipients(answer)).collect();
+        reported += usize::from(counts);
+        assert_eq!(states.iter().filter(|row| row.reported.is_some()).count(), reported, "report {n}");
+        assert!(states.iter().all(|row| row.state == DeliveryState::Relayed));
+        assert_eq!(suppressed.len(), usize::from(counts), "report {n}");
+        assert_eq!(entry.trace.iter().any(|step| step.said.contains("changes no state")), !counts, "report {n}");
+        for row in suppressed {
+            house.store().step(|step| step.clear_suppression(&row.address)).unwrap();
+        }
+    }
+    house.sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_ends_share_a_commit_and_people_do_not_wait_for_machines() {
     let peer = Peer::start().await;
     let mut house = House::new(vec![smtp("smart", peer.port)]);

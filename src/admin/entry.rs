@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::outbox::DeliveryJson;
 use super::types::{Person, RowJson, TraceJson};
 use crate::desk::{EntryView, MailView};
-use crate::mail::message::{Bounce, Mailbox};
+use crate::mail::message::{Bounce, BounceKind, Mailbox};
 use crate::mail::{Address, Origin};
 use crate::store::rows::{EntryKind, EntryRow, SeenRow};
 
@@ -197,7 +197,9 @@ impl EntryJson {
             self.subject = summary.subject;
         }
         self.automatic = summary.automatic.as_str().into();
-        self.bounce = summary.bounce.map(bounce);
+        // That a mail arrived is no bounce: it stands in the `delivery` of that mail.
+        let trouble = summary.bounce.filter(|bounce| bounce.kind != BounceKind::Delivered);
+        self.bounce = trouble.map(bounce);
         self.text = content.text;
         self.html = content.html;
         self.new_text = content.new_text;

@@ -32,7 +32,8 @@ pub struct DeliveryJson {
     /// When it is tried again.
     pub next_try: Option<String>,
     pub relay: Option<String>,
-    /// What a report that came home says: `failed`, `delayed` or `complaint`.
+    /// What reports that came home say, the worst of them: `failed`, `delayed` or `complaint`; or that it arrived:
+    /// `delivered`, `relayed` (to a server that reports nothing) or `expanded` (to the members of a list).
     pub reported: Option<String>,
     /// The loop brake that holds it.
     pub brake: Option<String>,

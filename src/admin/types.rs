@@ -125,6 +125,9 @@ pub struct EventJson {
     pub author: Option<String>,
     pub other: Option<u64>,
     pub filing: Option<String>,
+    pub channel: Option<String>,
+    /// What happened, in words: which brake has tripped, what a server or a report said.
+    pub said: Option<String>,
 }
 
 /// A support address.
@@ -316,6 +319,8 @@ impl From<EventRow> for EventJson {
             author: row.author,
             other: row.other,
             filing: row.filing,
+            channel: row.channel,
+            said: row.said,
         }
     }
 }

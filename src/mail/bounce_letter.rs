@@ -131,7 +131,8 @@ fn read(mail: &Parsed<'_>) -> Option<Bounce> {
 }
 
 fn kind(recipients: &[BounceRecipient], letter: &str) -> BounceKind {
-    bounce::kind(recipients).unwrap_or_else(|| {
+    // A letter of this kind never tells of a success; what looks like one is some version number.
+    bounce::kind(recipients).filter(|kind| *kind != BounceKind::Delivered).unwrap_or_else(|| {
         let letter = letter.to_lowercase();
         let late = DELAYED.iter().any(|words| letter.contains(words));
         if late { BounceKind::Delayed } else { BounceKind::Failed }

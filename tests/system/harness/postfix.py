@@ -101,6 +101,25 @@ message_drop_headers =
 local_header_rewrite_clients =
 """
 
+# As a smarthost that reports: one domain is its own, one has no mailboxes, one does not answer. What comes back goes to
+# `gate`. It loses patience within seconds.
+REPORTING = """
+virtual_mailbox_domains = far.example
+virtual_mailbox_maps = inline:{{ {{alice@far.example = box/}}, {{carol@far.example = box/}} }}
+virtual_mailbox_base = {base}/mail
+virtual_uid_maps = static:65534
+virtual_gid_maps = static:65534
+virtual_transport = virtual
+virtual_alias_maps = inline:{{ {{info@far.example = gone@dead.example}} }}
+transport_maps = inline:{{ {{localhost = smtp:[127.0.0.1]:{gate}}},
+  {{dead.example = error:5.1.1 no mailbox here by that name}}, {{slow.example = retry:4.4.1 no answer from slow.example}} }}
+queue_run_delay = 1s
+minimal_backoff_time = 1s
+maximal_backoff_time = 1s
+delay_warning_time = 1s
+maximal_queue_lifetime = {patience}
+"""
+
 MASTER = """
 127.0.0.1:{port} inet n - n - 110 smtpd
 pickup unix n - n 60 1 pickup
