@@ -7,6 +7,7 @@ one that proves nothing changes nothing.
 from harness import smtp
 from harness.answering import Answering, told_of
 from harness.case import Case
+from harness.farends import Bad
 from harness.outbound import login, submission, told, written
 from harness.postfix import REPORTING, Postfix
 from harness.settings import free_port
@@ -75,7 +76,11 @@ class Postfixes(House):
 
     def start(self, patience="1d"):
         self.gate = self.daemon()
-        self.far = Postfix(self.place, REPORTING, name="far", gate=self.gate.port, patience=patience)
+        dead, slow = Bad("550 5.1.1 no mailbox here by that name"), Bad("450 4.2.1 not now")
+        for server in (dead, slow):
+            self.addCleanup(server.stop)
+        ports = {"gate": self.gate.port, "dead": dead.port, "slow": slow.port}
+        self.far = Postfix(self.place, REPORTING, name="far", patience=patience, **ports)
         self.addCleanup(self.far.stop)
         self.far.start()
         self.door = free_port()
@@ -140,10 +145,10 @@ class Postfixes(House):
         self.start(patience="6s")
         ticket = self.ask("slow", "ann@slow.example")["ticket"]
         delayed = told_of(self.gate, "mail_delayed")[0]
-        self.assertTrue(delayed["said"].startswith("delayed for ann@slow.example: 4.4.1"), delayed)
+        self.assertTrue(delayed["said"].startswith("delayed for ann@slow.example: 4.2.1"), delayed)
         self.becomes(ticket, ("failed", "failed"))
         self.assertEqual([said["bounce"]["kind"] for said in self.reports(ticket)], ["delayed", "failed"])
-        # That a server does not answer is not the fault of the address.
+        # What a server puts off is not the fault of the address.
         self.assertEqual(self.suppressions(), [])
 
     def submitted(self, name, to, parameters, ticket):

@@ -101,18 +101,20 @@ message_drop_headers =
 local_header_rewrite_clients =
 """
 
-# As a smarthost that reports: one domain is its own, one has no mailboxes, one does not answer. What comes back goes to
-# `gate`. It loses patience within seconds.
+# As a smarthost that reports: one domain is its own, the servers of two others are on the ports `dead` and `slow`. What
+# comes back goes to the port `gate`. It loses patience within seconds.
 REPORTING = """
 virtual_mailbox_domains = far.example
 virtual_mailbox_maps = inline:{{ {{alice@far.example = box/}}, {{carol@far.example = box/}} }}
 virtual_mailbox_base = {base}/mail
+virtual_mailbox_limit = 0
+bounce_queue_lifetime = {patience}
 virtual_uid_maps = static:65534
 virtual_gid_maps = static:65534
 virtual_transport = virtual
 virtual_alias_maps = inline:{{ {{info@far.example = gone@dead.example}} }}
 transport_maps = inline:{{ {{localhost = smtp:[127.0.0.1]:{gate}}},
-  {{dead.example = error:5.1.1 no mailbox here by that name}}, {{slow.example = retry:4.4.1 no answer from slow.example}} }}
+  {{dead.example = smtp:[127.0.0.1]:{dead}}}, {{slow.example = smtp:[127.0.0.1]:{slow}}} }}
 queue_run_delay = 1s
 minimal_backoff_time = 1s
 maximal_backoff_time = 1s
