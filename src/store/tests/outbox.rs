@@ -321,7 +321,9 @@ fn the_worst_report_stands_and_one_mail_is_one_failure() {
     }
     store.step(|step| step.clear_suppression("ann@example.net")).unwrap();
     // Tried again it begins anew.
-    store.step(|step| step.order_outbox(&store.entry_at(mail)?.unwrap().id, &OutboxOrder::Retry, "kim", now())).unwrap();
+    store
+        .step(|step| step.order_outbox(&store.entry_at(mail)?.unwrap().id, &OutboxOrder::Retry, "kim", now()))
+        .unwrap();
     assert_eq!(state(mail), (Queued, String::new()));
     // The report is faster than the commit of the attempt that it is about.
     report(mail, &["ann@example.net"], "failed");

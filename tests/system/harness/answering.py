@@ -54,7 +54,7 @@ class Answering(Sink):
 
     def __init__(self, answer, gate=None):
         super().__init__(self._answers)
-        self.answer, self.gate, self.answered = answer, gate, 0
+        self.answer, self.gate = answer, gate
 
     def _answers(self, verb, mail):
         if verb != "DATA":
@@ -67,7 +67,6 @@ class Answering(Sink):
             self.gate.send(data, sender=sender, recipients=recipients)
         except (smtp.Refused, OSError) as trouble:
             return f"451 4.3.0 the other side: {trouble}"
-        self.answered += 1
         return None
 
     def to(self, address):
