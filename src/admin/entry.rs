@@ -121,7 +121,7 @@ impl From<EntryView> for EntryJson {
         let row = view.row;
         let mut json = Self::of_row(&row);
         let due = view.due.unwrap_or(row.received_at);
-        json.delivery = view.delivery.into_iter().map(|to| DeliveryJson::of(to, due)).collect();
+        json.delivery = DeliveryJson::all(view.delivery, due);
         match view.mail {
             Some(mail) => json.add_mail(mail),
             None => json.text = row.note.clone().unwrap_or_default(),
@@ -242,6 +242,7 @@ impl From<EntryRow> for RowJson {
             size: row.size,
             door: row.door,
             mailbox: None,
+            delivery: Vec::new(),
             trace: trace.collect(),
         }
     }

@@ -40,6 +40,11 @@ pub struct DeliveryJson {
 }
 
 impl DeliveryJson {
+    /// Every recipient of a mail.
+    pub fn all(recipients: Vec<RecipientRow>, due: Timestamp) -> Vec<Self> {
+        recipients.into_iter().map(|to| Self::of(to, due)).collect()
+    }
+
     pub fn of(row: RecipientRow, due: Timestamp) -> Self {
         Self {
             next_try: row.state.waits().then(|| due.to_string()),
@@ -88,7 +93,7 @@ impl OutboxJson {
         let waits_for = board.waits_for(&row, now);
         Self {
             due: (row.state == OutboxState::Waiting).then(|| row.due.to_string()),
-            delivery: recipients.into_iter().map(|to| DeliveryJson::of(to, row.due)).collect(),
+            delivery: DeliveryJson::all(recipients, row.due),
             id: row.id,
             seq: row.seq,
             state: row.state.as_str().into(),

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use super::channels::LedgerJson;
 use super::credential::CredentialJson;
 use super::entry::EntryJson;
+use super::outbox::DeliveryJson;
 pub use super::outbox_status::OutboxStatus;
 use crate::accounts::{Accounts, Connection, State};
 use crate::store::rows::{EventRow, TicketRow, TicketState};
@@ -104,6 +105,9 @@ pub struct RowJson {
     /// Of a mail that was pulled, where `explain` tells of it: its row in the ledger of its mailbox.
     #[serde(default)]
     pub mailbox: Option<LedgerJson>,
+    /// Of a mail that left or leaves, where `explain` tells of it: what became of it for each recipient.
+    #[serde(default)]
+    pub delivery: Vec<DeliveryJson>,
     pub trace: Vec<TraceJson>,
 }
 

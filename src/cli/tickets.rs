@@ -122,14 +122,19 @@ fn show_entry(out: &mut Output, entry: &EntryJson) -> Result<(), CliError> {
         let line = format!("   [{}] {name}, {}, {} bytes", attachment.n, attachment.content_type, attachment.size);
         out.line(&harmless(&line, false))?;
     }
-    for to in entry.delivery.iter().take(SHOWN_RECIPIENTS) {
+    show_delivery(out, &entry.delivery, &entry.id)
+}
+
+/// What became of a mail that left, for each recipient.
+pub(super) fn show_delivery(out: &mut Output, all: &[DeliveryJson], mail: &str) -> Result<(), CliError> {
+    for to in all.iter().take(SHOWN_RECIPIENTS) {
         for line in wrap(&harmless(&delivery(to), false), out.width().saturating_sub(3)) {
             out.line(&format!("   {line}"))?;
         }
     }
-    match entry.delivery.len().saturating_sub(SHOWN_RECIPIENTS) {
+    match all.len().saturating_sub(SHOWN_RECIPIENTS) {
         0 => Ok(()),
-        more => out.line(&format!("   and {more} more: ticketgate outbox show {}", entry.id)),
+        more => out.line(&format!("   and {more} more: ticketgate outbox show {mail}")),
     }
 }
 

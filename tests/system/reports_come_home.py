@@ -125,6 +125,9 @@ class Postfixes(House):
         self.assertEqual((said["bounce"]["kind"], said["matched_by"], said["envelope"]["mail_from"]), ("failed", "token", ""))
         self.assertEqual(said["bounce"]["original_message_id"], mail["message_id"])
         self.assertIn(f"it reports our mail {mail['id']}: failed", self.traced(said["message_id"]))
+        explained = told(self.gate, "explain", mail["message_id"])["entries"][0]
+        self.assertEqual(explained["delivery"], mail["delivery"])
+        self.assertIn("failed, reported failed: 5.1.1", " ".join(self.gate.command("explain", mail["message_id"]).stdout.split()))
         # The report was not answered, and did not wake the ticket.
         entries = told(self.gate, "tickets", "show", ticket)["entries"]
         self.assertEqual([e["filing"] for e in entries], ["opened", "appended", "reported"])
