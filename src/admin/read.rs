@@ -10,6 +10,7 @@ use utoipa::IntoParams;
 
 use super::channels::ledger_json;
 use super::entry::EntryJson;
+use super::outbox::DeliveryJson;
 use super::problem::Problem;
 use super::types::{
     EntryPage, Explanation, RejectPage, RowJson, TicketDetail, TicketJson, TicketList, state_from_word,
@@ -154,14 +155,15 @@ pub(super) async fn explain(
     let (board, now) = (admin.board.now(), admin.clock.now());
     let rows = blocking(move || {
         let rows = desk.explain(&query.message_id)?.into_iter();
-        let more = |row| Ok::<_, DeskError>((desk.ledger_row(&row)?, desk.outbox_row(&row)?, row));
+        let more = |row| Ok::<_, DeskError>((desk.ledger_row(&row)?, desk.sent(&row)?, row));
         rows.map(more).collect::<Result<Vec<_>, _>>()
     });
-    let told = rows.await?.into_iter().map(|(ledger, leaving, row)| {
+    let told = rows.await?.into_iter().map(|(ledger, sent, row)| {
         let connection = Address::parse(&row.channel).ok().and_then(|channel| accounts.connection(&channel));
         let mailbox = ledger.map(|ledger| ledger_json(ledger, connection.as_ref()));
-        let waits_for = leaving.and_then(|leaving| board.waits_for(&leaving, now));
-        RowJson { mailbox, waits_for, ..row.into() }
+        let waits_for = sent.as_ref().and_then(|sent| board.waits_for(&sent.row, now));
+        let delivery = sent.map_or_else(Vec::new, |sent| DeliveryJson::all(sent.recipients, sent.row.due));
+        RowJson { mailbox, waits_for, delivery, ..row.into() }
     });
     Ok(Json(Explanation { entries: told.collect() }))
 }

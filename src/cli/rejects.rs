@@ -6,7 +6,7 @@ use super::CliError;
 use super::client::{Client, More, author, escape};
 use super::output::{Output, harmless};
 use super::table::{Table, wrap};
-use super::tickets::{print, short_time};
+use super::tickets::{print, short_time, show_delivery};
 use crate::admin::types::{Done, Explanation, RejectPage, RowJson};
 
 /// Rejects that are fetched at once.
@@ -127,5 +127,8 @@ fn tell(out: &mut Output, row: &RowJson) -> Result<(), CliError> {
             out.line(&format!("  {name:<11} {line}"))?;
         }
     }
-    Ok(())
+    if !row.delivery.is_empty() {
+        out.line("Recipients")?;
+    }
+    show_delivery(out, &row.delivery, &row.id)
 }

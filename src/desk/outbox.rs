@@ -1,7 +1,7 @@
 //! What people do with mail that leaves: look at it, hold it, try it again; release brakes; clear suppressed addresses.
 
 use super::{Desk, DeskError, checked_author};
-use crate::store::rows::{BrakeRow, EntryKind, EntryRow, OutboxRow, OutboxState, RecipientRow, SuppressionRow};
+use crate::store::rows::{BrakeRow, EntryRow, OutboxRow, OutboxState, RecipientRow, SuppressionRow};
 use crate::store::{Every, OutboxFilter, OutboxOrder, StoreError};
 
 /// The most recipients of one mail that are shown.
@@ -40,20 +40,17 @@ impl Desk {
         self.store.outbox(filter)?.into_iter().map(|row| self.outgoing(row)).collect()
     }
 
-    /// The row in the outbox that an entry has; `None` for what does not leave.
-    pub fn outbox_row(&self, entry: &EntryRow) -> Result<Option<OutboxRow>, DeskError> {
-        match entry.kind {
-            EntryKind::Outbound => Ok(self.store.outbox_row(entry.seq)?),
-            EntryKind::Inbound | EntryKind::Note => Ok(None),
-        }
-    }
-
     /// One mail of the outbox.
     pub fn outbox_mail(&self, id: &str) -> Result<OutboxView, DeskError> {
         let none = || DeskError::NotFound(format!("mail {id} in the outbox"));
         let entry = self.store.entry(id)?.ok_or_else(none)?;
         let row = self.store.outbox_row(entry.seq)?.ok_or_else(none)?;
         self.outgoing(row)
+    }
+
+    /// What became of the mail of an entry, if it is one that leaves.
+    pub fn sent(&self, entry: &EntryRow) -> Result<Option<OutboxView>, DeskError> {
+        self.store.outbox_row(entry.seq)?.map(|row| self.outgoing(row)).transpose()
     }
 
     /// Does what a person wants of a mail.

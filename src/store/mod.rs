@@ -46,6 +46,7 @@ mod step_desk;
 mod step_file;
 mod step_orders;
 mod step_outbox;
+mod step_reports;
 #[cfg(test)]
 mod tests;
 pub mod values;

@@ -84,9 +84,9 @@ pub struct Suppress {
 /// What a report that came home says about one recipient.
 #[derive(Clone, Debug)]
 pub struct Bounced {
-    /// The addresses by which it may be known.
+    /// The addresses by which it may be known; none where the report names nobody.
     pub addresses: Vec<String>,
-    /// `failed`, `delayed` or `complaint`.
+    /// `failed`, `delayed`, `complaint`, `delivered`, `relayed` or `expanded`.
     pub word: &'static str,
     pub said: String,
     pub hard: bool,

@@ -203,13 +203,19 @@ impl Step<'_> {
             if !waited && one.state != DeliveryState::Relayed {
                 continue;
             }
-            row.open -= u32::from(waited && !one.state.waits());
-            recipient.state = one.state;
-            recipient.at = settled.at;
             if let Some(relay) = &settled.relay {
                 recipient.attempts += 1;
                 recipient.relay = Some(cut::text(relay, NAME));
             }
+            // A report that it failed can overtake the commit of the attempt that it is about, and is the later news.
+            let reported = matches!(recipient.reported.as_deref(), Some("failed" | "complaint"));
+            if recipient.state == DeliveryState::Failed && reported {
+                self.put(keys::recipient(row.seq, one.n), json(&recipient)?)?;
+                continue;
+            }
+            row.open -= u32::from(waited && !one.state.waits());
+            recipient.state = one.state;
+            recipient.at = settled.at;
             recipient.reply = one.reply.as_deref().map(|reply| cut::text(reply, REPLY)).or(recipient.reply);
             self.put(keys::recipient(row.seq, one.n), json(&recipient)?)?;
             if one.hard {

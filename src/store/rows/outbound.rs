@@ -154,7 +154,8 @@ pub struct RecipientRow {
     /// The brake that holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub brake: Option<String>,
-    /// What a report that came home says: `failed`, `delayed` or `complaint`.
+    /// What reports that came home say, the worst of them: `failed`, `delayed`, `complaint`; or that it arrived:
+    /// `delivered`, `relayed`, `expanded`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reported: Option<String>,
 }

@@ -286,6 +286,59 @@ fn reports_change_the_state_and_suppress_addresses() {
 }
 
 #[test]
+fn the_worst_report_stands_and_one_mail_is_one_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    take(&store, b"x", "m1@x", &OPEN);
+    let report = |seq: u64, who: &[&str], word| {
+        let addresses = who.iter().map(|who| (*who).to_owned()).collect();
+        let report = Bounced { addresses, word, said: format!("{word} said"), hard: word == "failed" };
+        store.step(|step| step.bounced(seq, &[report], SUPPRESS, later(5))).unwrap()
+    };
+    let state = |seq: u64| {
+        let row = store.recipients(seq, 0, 1).unwrap().remove(0);
+        (row.state, row.reported.unwrap_or_default())
+    };
+    let failures = || store.suppressions(Every::Failure, 9).unwrap().iter().map(|row| row.failures).sum::<u32>();
+    use DeliveryState::{Failed, Queued, Relayed};
+    run(hand_in(&store, &["ann@example.net"], Some(1), None));
+    let mail = file_next(&store, "our1@a.example").seq;
+    settle(&store, mail, &[(0, Relayed)], 1);
+    // What comes home, in this order, and what stands then.
+    let table = [
+        ("delayed", Relayed, "delayed", 0),
+        ("delivered", Relayed, "delivered", 0),
+        ("delayed", Relayed, "delivered", 0),
+        ("failed", Failed, "failed", 1),
+        ("failed", Failed, "failed", 1),
+        ("delivered", Failed, "failed", 1),
+        ("complaint", Failed, "complaint", 1),
+    ];
+    for (word, want, reported, count) in table {
+        // The second address is where it was forwarded to.
+        assert!(report(mail, &["old@example.org", "Ann@example.net"], word));
+        assert_eq!((state(mail), failures()), ((want, reported.to_owned()), count), "after {word}");
+    }
+    store.step(|step| step.clear_suppression("ann@example.net")).unwrap();
+    // Tried again it begins anew.
+    store
+        .step(|step| step.order_outbox(&store.entry_at(mail)?.unwrap().id, &OutboxOrder::Retry, "kim", now()))
+        .unwrap();
+    assert_eq!(state(mail), (Queued, String::new()));
+    // The report is faster than the commit of the attempt that it is about.
+    report(mail, &["ann@example.net"], "failed");
+    let row = settle(&store, mail, &[(0, Relayed)], 6);
+    assert_eq!((state(mail), row.state, failures()), ((Failed, "failed".to_owned()), OutboxState::Done, 1));
+    // Nothing was sent to whom a person had it cancelled for, or a brake holds.
+    run(hand_in(&store, &["bob@example.net"], Some(1), None));
+    let mail = file_next(&store, "our2@a.example");
+    store.step(|step| step.order_outbox(&mail.id, &OutboxOrder::Cancel, "kim", now())).unwrap();
+    report(mail.seq, &["bob@example.net"], "failed");
+    assert_eq!((state(mail.seq), failures()), ((DeliveryState::Cancelled, String::new()), 1));
+    assert_sound(&store);
+}
+
+#[test]
 fn quota_pages_are_kept_by_account() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
