@@ -15,6 +15,7 @@ pub mod quota;
 pub mod route;
 pub mod schedule;
 mod state;
+mod told;
 mod work;
 
 use std::sync::{Arc, Mutex};

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::mail::message::{Automatic, Mailbox, Summary};
+use crate::mail::origin::OriginKind;
 use crate::mail::{Address, Reason};
 use crate::store::rows::{EntryRow, PersonRow};
 use crate::store::{Delivery, NewEntry, Question, Spooled, Step, StoreError};
@@ -68,6 +69,10 @@ fn come_home(step: &Step<'_>, read: &Read, decision: &mut Decision) -> Result<Op
         Filing::Open { .. } => None,
         _ => return Ok(None),
     };
+    // A report of our own tells what the outbox knows already.
+    if read.spooled.origin.kind == OriginKind::Api {
+        return Ok(None);
+    }
     let home = report::homecoming(step, &read.summary, ticket)?;
     decision.trace.extend(home.as_ref().map(Homecoming::trace));
     Ok(home)
