@@ -47,9 +47,7 @@ pub struct Enclosed {
 /// Writes a delivery report (RFC 6522) around its parts.
 pub fn report(draft: &Draft, identity: &Identity, parts: Vec<Enclosed>) -> Composed {
     let part = |Enclosed { kind, bytes, verbatim }: Enclosed| {
-        let kind = ContentType::new(kind);
-        let utf8 = !verbatim && kind.is_text() && std::str::from_utf8(&bytes).is_ok();
-        let kind = if utf8 { kind.attribute("charset", "utf-8") } else { kind };
+        let kind = if kind == "text/plain" { text_type("plain") } else { ContentType::new(kind) };
         let part = MimePart::new(kind, BodyPart::Binary(bytes.into()));
         if verbatim { part.transfer_encoding("7bit") } else { part }
     };

@@ -75,7 +75,7 @@ pub fn report(report: &Report<'_>, to: &Address, identity: &Identity) -> Compose
     let returned = report.original.map(|original| returned(original, report.recipients));
     let text = words::text(report, &subject, returned.as_ref().map(|part| part.kind));
     let parts = vec![
-        Enclosed { kind: "text/plain", bytes: text.into_bytes(), verbatim: false },
+        Enclosed { kind: "text/plain", verbatim: is_plain(text.as_bytes()), bytes: text.into_bytes() },
         Enclosed { kind: "message/delivery-status", bytes: status::fields(report).into_bytes(), verbatim: true },
     ];
     let draft = Draft {

@@ -1,7 +1,5 @@
 //! The words for people: what happened, why, and what they can do.
 
-use std::fmt::Write;
-
 use super::super::one_line;
 use super::{Recipient, Report};
 use crate::mail::date;
@@ -10,7 +8,10 @@ use crate::mail::notify::Action;
 /// The most of the subject that is repeated, in characters.
 const MAX_SUBJECT: usize = 200;
 
-/// The beginnings of states of failure and what to do about them; the first that fits counts. Of the pairs, the first is
+/// The length of a line, in octets.
+const WIDTH: usize = 76;
+
+/// The beginnings of statuses of failure and what to do about them; the first that fits counts. Of the pairs, the first is
 /// for what a server said, the second for what we say ourselves.
 const ADVICE: &[(&str, &str, &str)] = &[
     ("4.4.7", EXPIRED, EXPIRED),
@@ -53,15 +54,14 @@ pub fn text(report: &Report<'_>, subject: &str, returned: Option<&str>) -> Strin
     let subject = one_line(subject, MAX_SUBJECT);
     let of = if subject.is_empty() { "your mail".to_owned() } else { format!("your mail \"{subject}\"") };
     let mut out = format!("This is the mail server {}.\r\n\r\n", report.reporter);
-    // Writing to a string cannot fail.
-    let _ = write!(out, "This is about {of},\r\nhanded in on {}.\r\n", date::written(report.arrived));
+    wrapped(&mut out, "", &format!("This is about {of}, handed in on {}.", date::written(report.arrived)));
     for action in Action::ALL {
         let about: Vec<&Recipient> = report.recipients.iter().filter(|one| one.action == action).collect();
         let Some(first) = about.first() else { continue };
-        out.push_str(&happened(action, first));
+        happened(&mut out, action, first);
         about.into_iter().for_each(|one| of_recipient(&mut out, one));
     }
-    out.push_str("\r\n-- \r\nBelow stands the same for programs");
+    out.push_str("\r\nBelow stands the same for programs");
     out.push_str(match returned {
         Some("message/rfc822") => ", then your mail.\r\n",
         Some(_) => ", then the header section of your mail.\r\n",
@@ -70,36 +70,53 @@ pub fn text(report: &Report<'_>, subject: &str, returned: Option<&str>) -> Strin
     out
 }
 
-fn happened(action: Action, first: &Recipient) -> String {
+fn happened(out: &mut String, action: Action, first: &Recipient) {
     let said = match action {
         Action::Failed => "It could not be delivered to the following, and will not be tried again:".to_owned(),
         Action::Delayed => {
             let until = first.until.map(|until| format!(" until {}", date::written(until))).unwrap_or_default();
             format!(
-                "It is not delivered yet to the following, and is still being tried{until}.\r\n\
+                "It is not delivered yet to the following, and is still being tried{until}. \
                  You need not send it again:"
             )
         }
-        Action::Relayed => {
-            "For the following it was handed on to a server that does not tell when it is delivered,\r\n\
+        Action::Relayed => "For the following it was handed on to a server that does not tell when it is delivered, \
              so that you will hear no more of it unless that server cannot deliver it:"
-                .to_owned()
-        }
+            .to_owned(),
         Action::Delivered => "It was delivered to:".to_owned(),
     };
-    format!("\r\n{said}\r\n")
+    out.push_str("\r\n");
+    wrapped(out, "", &said);
 }
 
 fn of_recipient(out: &mut String, one: &Recipient) {
-    let said = one_line(&one.said, usize::MAX);
-    let _ = write!(out, "\r\n    {}\r\n", one_line(&one.address, usize::MAX));
-    let _ = match &one.remote {
-        Some(remote) => write!(out, "        {} said: {said}\r\n", one_line(remote, usize::MAX)),
-        None => write!(out, "        {said}\r\n"),
-    };
+    out.push_str("\r\n");
+    wrapped(out, "    ", &one.address);
+    match &one.remote {
+        Some(remote) => wrapped(out, "        ", &format!("{remote} said: {}", one.said)),
+        None => wrapped(out, "        ", &one.said),
+    }
     if one.action == Action::Failed {
         let advice = ADVICE.iter().find(|(status, ..)| one.status.starts_with(status));
         let (theirs, ours) = advice.map_or((OTHER, OTHER), |(_, theirs, ours)| (theirs, ours));
-        let _ = write!(out, "        {}\r\n", if one.remote.is_some() { theirs } else { ours });
+        wrapped(out, "        ", if one.remote.is_some() { theirs } else { ours });
     }
+}
+
+/// A paragraph in lines that any mail program shows as they are, and that need no encoding.
+fn wrapped(out: &mut String, indent: &str, text: &str) {
+    let mut line = String::from(indent);
+    for word in one_line(text, usize::MAX).split(' ') {
+        if line.len() > indent.len() && line.len() + 1 + word.len() > WIDTH {
+            out.push_str(&line);
+            out.push_str("\r\n");
+            indent.clone_into(&mut line);
+        }
+        if line.len() > indent.len() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    out.push_str(&line);
+    out.push_str("\r\n");
 }
