@@ -16,6 +16,8 @@ SENDER = "crm@shop.example"
 # Takes mail for everybody but nobody.
 REFUSING = FAR_END + """
 smtpd_recipient_restrictions = check_recipient_access inline:{{ {{nobody@example.net = 550 5.1.1 No such user here}}, {{full@example.net = 552 5.2.2 Mailbox full}} }}, permit
+smtpd_error_sleep_time = 0
+smtpd_hard_error_limit = 1000
 """
 # As a server of old: it does not know NOTIFY.
 WITHOUT_DSN = REFUSING + """
@@ -34,7 +36,7 @@ class SendersHear(Case):
         self.addCleanup(self.far.stop)
         self.far.start()
         self.door = free_port()
-        relay = {"name": "far", "kind": "smtp", "host": "127.0.0.1", "port": self.far.port, "security": "none"}
+        relay = {"name": "far", "kind": "smtp", "host": "127.0.0.1", "port": self.far.port, "security": "none", "concurrency": 1}
         self.gate = self.daemon({
             "server": {"hostname": "desk.example.com"}, "submission": submission(self.place, self.door),
             "relay": [relay], **settings,
@@ -106,7 +108,7 @@ class SendersHear(Case):
         self.assertIn("It prints again.", original.get_payload()[0].get_content())
         # It is told as an entry of its own, and opens nothing.
         sent = [e for e in self.gate.admin.entries() if e["direction"] == "outbound"]
-        self.assertEqual([(e["filing"], e["ticket"], e["automatic"]) for e in sent], [("relayed", None, "no"), ("relayed", None, "bounce")])
+        self.assertEqual([(e["filing"], e["ticket"], e["automatic"]) for e in sent], [("relayed", None, "no"), ("relayed", None, "auto-generated")])
 
     def test_swaks_that_asks_for_nothing_hears_of_a_failure(self):
         self.gateway()
