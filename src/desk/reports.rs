@@ -281,3 +281,48 @@ fn recipient(row: &ReportRow) -> Option<(bool, Recipient)> {
     };
     Some((row.asked, recipient))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_written_when_all_of_it_is_there() {
+        let row = |seq: u64, event: u64, n: usize| ReportRow {
+            seq,
+            event,
+            n: n as u32,
+            address: "ann@example.net".into(),
+            orcpt: None,
+            asked: false,
+            action: "failed".into(),
+            status: "5.1.1".into(),
+            said: "550 no".into(),
+            remote: None,
+            until: None,
+            at: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let shape = |rows: Vec<ReportRow>| -> Vec<(u64, u64, usize)> {
+            together(rows).iter().map(|one| (one.seq, one.event, one.rows.len())).collect()
+        };
+        let some = vec![row(1, 5, 0), row(1, 5, 1), row(1, 6, 0), row(2, 5, 0)];
+        assert_eq!(shape(some), [(1, 5, 2), (1, 6, 1), (2, 5, 1)]);
+        // As many as one look gives: the last one may go on behind them.
+        let many = (0..BATCH).map(|n| row(1 + n as u64 / 100, 5, n)).collect();
+        assert_eq!(shape(many), [(1, 5, 100), (2, 5, 100), (3, 5, 100), (4, 5, 100)]);
+        assert_eq!(shape(vec![]), []);
+    }
+
+    #[test]
+    fn the_operator_says_what_is_told_unasked() {
+        let table: [(&[Unasked], [bool; 4]); 3] = [
+            (&[], [false; 4]),
+            (&[Unasked::Failure], [true, false, false, false]),
+            (&[Unasked::Delay, Unasked::Failure], [true, true, false, false]),
+        ];
+        for (unasked, want) in table {
+            let config = Config { default_notify: unasked.to_vec(), ..Config::default() };
+            assert_eq!(Action::ALL.map(|action| config.tells(action)), want, "{unasked:?}");
+        }
+    }
+}

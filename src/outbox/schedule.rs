@@ -17,7 +17,7 @@ pub struct Schedule {
     pub give_up: Duration,
     /// The same for automatic mail, which is worth less the later it comes.
     pub give_up_automatic: Duration,
-    /// After this time the ticket is told that a mail is late.
+    /// After this time the ticket, or the sender of a mail without one, is told that a mail is late.
     pub delayed_notice: Duration,
 }
 

@@ -112,7 +112,7 @@ pub struct OutboxRow {
     pub why: Option<String>,
     /// What the next attempt waits for beside its time: a quota, an account, a relay.
     pub waits_for: Option<String>,
-    /// Its ticket was told that it is late.
+    /// Its ticket, or its sender, was told that it is late.
     pub delayed_told: bool,
     /// It has attachments that a reader would see, so that it may leave by another relay (R25).
     #[serde(default)]
