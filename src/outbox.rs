@@ -16,6 +16,7 @@ pub mod route;
 pub mod schedule;
 mod state;
 mod takeover;
+mod told;
 mod work;
 
 use std::sync::{Arc, Mutex};

@@ -222,6 +222,8 @@ fn single_faults() {
         ("[replies]\nwait = \"30s\"", "t.toml:2: replies.wait: 30s is not below admin.request_timeout, 30s;"),
         ("[replies]\nmax_mail_bytes = \"1GB\"", "t.toml:2: replies.max_mail_bytes: 1GB is out of range;"),
         ("[replies]\nmax_recipients = 0", "t.toml:2: replies.max_recipients: 0 is out of range;"),
+        ("[reports]\nmax_returned_bytes = \"1GB\"", "t.toml:2: reports.max_returned_bytes: 1GB is out of range;"),
+        ("[reports]\ndefault_notify = [\"success\"]", "t.toml:2: reports.default_notify: \"success\" is not known;"),
         (
             "[templates]\nsignature = \"/none/at/all.txt\"",
             "t.toml:2: templates.signature: /none/at/all.txt cannot be read (",

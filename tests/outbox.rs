@@ -35,6 +35,9 @@ use settled::channel;
 mod stub;
 use stub::{Answer, DnsServer};
 
+#[path = "support/reports.rs"]
+mod reports;
+
 const SUPPORT: &str = "support@example.com";
 
 fn address(text: &str) -> Address {
@@ -47,21 +50,36 @@ struct Peer {
     got: Arc<Mutex<HashMap<String, u32>>>,
     /// Local parts that are refused for now.
     busy: Arc<Mutex<Vec<String>>>,
+    /// The commands that carry parameters, in their order.
+    heard: Arc<Mutex<Vec<String>>>,
+}
+
+/// What a connection of the server shares with the others.
+#[derive(Clone, Default)]
+struct Line {
+    got: Arc<Mutex<HashMap<String, u32>>>,
+    busy: Arc<Mutex<Vec<String>>>,
+    heard: Arc<Mutex<Vec<String>>>,
+    /// What it offers beside the usual, as a line of its answer to EHLO.
+    offers: &'static str,
 }
 
 impl Peer {
     async fn start() -> Self {
+        Self::offering("").await
+    }
+
+    async fn offering(offers: &'static str) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (got, busy) = (Arc::<Mutex<HashMap<String, u32>>>::default(), Arc::<Mutex<Vec<String>>>::default());
-        let shared = (Arc::clone(&got), Arc::clone(&busy));
+        let line = Line { offers, ..Line::default() };
+        let (got, busy, heard) = (Arc::clone(&line.got), Arc::clone(&line.busy), Arc::clone(&line.heard));
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let (got, busy) = (Arc::clone(&shared.0), Arc::clone(&shared.1));
-                tokio::spawn(async move { serve(socket, got, busy).await });
+                tokio::spawn(serve(socket, line.clone()));
             }
         });
-        Self { port, got, busy }
+        Self { port, got, busy, heard }
     }
 
     fn count(&self, who: &str) -> u32 {
@@ -69,7 +87,9 @@ impl Peer {
     }
 }
 
-async fn serve(socket: tokio::net::TcpStream, got: Arc<Mutex<HashMap<String, u32>>>, busy: Arc<Mutex<Vec<String>>>) {
+async fn serve(socket: tokio::net::TcpStream, line: Line) {
+    let Line { got, busy, heard, offers } = line;
+    let greeting = format!("250-peer\r\n{offers}250-PIPELINING\r\n250 8BITMIME\r\n");
     socket.set_nodelay(true).unwrap();
     let (read, mut write) = socket.into_split();
     let mut lines = BufReader::new(read).lines();
@@ -88,8 +108,11 @@ async fn serve(socket: tokio::net::TcpStream, got: Arc<Mutex<HashMap<String, u32
             continue;
         }
         let upper = line.to_uppercase();
+        if upper.starts_with("MAIL") || upper.starts_with("RCPT") {
+            heard.lock().unwrap().push(line.clone());
+        }
         let answer = if upper.starts_with("EHLO") {
-            "250-peer\r\n250-PIPELINING\r\n250 8BITMIME\r\n"
+            greeting.as_str()
         } else if upper.starts_with("RCPT") {
             let who = line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
             let local = who.split('@').next().unwrap_or_default().to_owned();

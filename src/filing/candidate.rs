@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::mail::message::{Mailbox, Summary};
+use crate::mail::origin::OriginKind;
 use crate::mail::{Address, Reason};
 use crate::store::rows::{EntryRow, PersonRow};
 use crate::store::{Delivery, NewEntry, Question, Spooled, Step, StoreError};
@@ -63,6 +64,10 @@ enum Owed {
 
 /// Looks whether the mail is a report about mail of ours that is new to us.
 fn come_home(step: &Step<'_>, read: &Read, decision: &mut Decision) -> Result<Option<Homecoming>, StoreError> {
+    // A report of our own tells what the outbox knows already.
+    if read.spooled.origin.kind == OriginKind::Api {
+        return Ok(None);
+    }
     let Decision { filing, trace } = decision;
     report::homecoming(step, &read.summary, filing, trace)
 }

@@ -32,7 +32,7 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 pub use config::{Algorithm, DkimConfig, Kind, Mechanism, Preset, RelayConfig, Security};
-pub use job::{Job, JobRecipient, Outcome, RecipientOutcome, Reply, Throttled};
+pub use job::{Beyond, Job, JobRecipient, Outcome, RecipientOutcome, Reply, Throttled};
 pub use permit::{Permit, Standing};
 pub use quota::{GiveWay, QuotaConfig, QuotaRules};
 
@@ -222,7 +222,7 @@ impl Relay {
             tracing::debug!(id = %job.id, relay, to = %recipient.address, outcome = outcome.as_str(), %reply, "attempt");
         }
         let throttled = answer::throttled(&sent.recipients);
-        Outcome { recipients: sent.recipients, throttled, transport: sent.transport }
+        Outcome { recipients: sent.recipients, throttled, transport: sent.transport, beyond: sent.beyond }
     }
 
     async fn attempt(&self, job: &Job) -> Sent {

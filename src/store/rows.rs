@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use outbound::{
-    AcknowledgementRow, BrakeRow, DeliveryState, IdempotencyRow, OutboxRow, OutboxState, RecipientRow, SuppressionRow,
+    AcknowledgementRow, BrakeRow, DeliveryState, IdempotencyRow, OutboxRow, OutboxState, RecipientRow, ReportRow,
+    SuppressionRow, report_order,
 };
 
 /// Where a record stands in the accept log. Opaque to everyone but `store`; grows with every record.

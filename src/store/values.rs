@@ -42,6 +42,8 @@ pub struct OutgoingMeta {
     /// RET and ENVID of the transaction that brought it (RFC 3461 sections 4.3 and 4.4).
     pub ret: Option<String>,
     pub envid: Option<String>,
+    /// The report that it is: the `seq` of the mail that it is about, and the event.
+    pub report: Option<(u64, u64)>,
 }
 
 /// One recipient of a mail that leaves, with NOTIFY and ORCPT (RFC 3461 sections 4.1 and 4.2).
