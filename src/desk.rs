@@ -4,6 +4,7 @@
 //! JSON, who is allowed to do what. Everything here may block on the disk.
 
 mod acknowledge;
+mod order;
 mod outbox;
 mod outgoing;
 pub mod parity;

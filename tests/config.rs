@@ -177,6 +177,14 @@ fn single_faults() {
             "[[relay]]\nname = \"r\"\nhost = \"h\"\naccount = \"support@localhost\"",
             "t.toml:4: relay.account: \"support@localhost\" is not a channel with a mailbox;",
         ),
+        (
+            "[[relay]]\nname = \"r\"\nhost = \"h\"\nuser = \"u\"\npassword_file = \"/dev/null\"",
+            "t.toml:5: relay.password_file: /dev/null: the file is empty; it should hold the password; check",
+        ),
+        (
+            "[[relay]]\nname = \"r\"\nhost = \"h\"\n[relay.quota]\ngive_way_percent = 120",
+            "t.toml:4: relay.quota: give_way_percent = 120 is out of range; write 0 to 100",
+        ),
         ("[[relay]]\nname = \"r\"\nhost = \"h\"\nproxy = \"x\"", "t.toml:4: relay.proxy: "),
         ("[[relay]]\nname = \"r\"\nhost = \"h\"\nca_file = \"/nowhere\"", "t.toml:4: relay.ca_file: "),
         ("[[relay]]\nname = \"r\"\nkind = \"direct\"\ndane = true", "t.toml:4: relay.dane: DANE needs a name server"),
@@ -220,7 +228,11 @@ fn single_faults() {
             "[outbox]\ndefault_relay = \"sandbx\"",
             "t.toml:2: outbox.default_relay: there is no relay \"sandbx\"; did you",
         ),
-        ("[outbox]\nretry_waits = []", "t.toml:2: outbox.retry_waits: 0 waits, each has to be 1s to 1d; write 1 to 50"),
+        ("[outbox]\nretry_waits = []", "t.toml:2: outbox.retry_waits: it has 0 waits; write 1 to 50"),
+        (
+            "[outbox]\nretry_waits = [\"1m\", \"2d\"]",
+            "t.toml:2: outbox.retry_waits: 2d is out of range; write 1 to 50 durations of 1s to 1d each",
+        ),
         ("[outbox]\ngive_up = \"1s\"", "t.toml:2: outbox.give_up: 1s is out of range; write 1m to 4w"),
         ("[outbox]\nconcurrency = 0", "t.toml:2: outbox.concurrency: 0 is out of range; write 1 to 10000"),
         ("[outbox]\nmemory_bytes = \"1kB\"", "t.toml:2: outbox.memory_bytes: 1kB is out of range; write 1MiB to 4GiB"),
@@ -228,7 +240,7 @@ fn single_faults() {
             "[loops]\nnever_send_to = [\"*@*\"]",
             "t.toml:2: loops.never_send_to: \"*@*\" is not a pattern: \"*@*\" would stop all mail;",
         ),
-        ("[loops]\noverall = [[601, 5]]", "t.toml:2: loops.overall: a limit is out of range; write pairs of minutes"),
+        ("[loops]\noverall = [[601, 5]]", "t.toml:2: loops.overall: [601, 5] is out of range; write pairs of minutes"),
         (
             "[[channel]]\naddress = \"a@b.example\"\nrelay = \"nowhere\"",
             "t.toml:3: channel.relay: there is no relay \"nowhere\";",

@@ -18,7 +18,7 @@ use crate::admin::types::Status;
 use crate::config::{Config, DEFAULT_FILE};
 use crate::mail::Address;
 use crate::relay::{Kind, RelayConfig};
-use crate::units::{rough_bytes, show_bytes};
+use crate::units::{self, rough_bytes, show_bytes};
 use judge::{Finding, Level, judge};
 use look::Looker;
 
@@ -65,7 +65,8 @@ fn print(findings: &[Finding], out: &mut Output) -> Result<(), CliError> {
             out.line(&line)?;
         }
     }
-    out.line(&format!("{wrong} wrong, {warnings} warnings, {} not known", count(Level::NotKnown)))
+    let warnings = units::count(warnings, "warning", "warnings");
+    out.line(&format!("{wrong} wrong, {warnings}, {} not known", count(Level::NotKnown)))
 }
 
 fn good(about: &str, check: &'static str, said: String) -> Finding {

@@ -10,7 +10,7 @@ use super::table::{Table, wrap};
 use super::tickets::{print, short_time};
 use crate::admin::outbox::{BrakeJson, BrakeList, OutboxDone, OutboxJson, OutboxPage, SuppressionList};
 use crate::admin::types::Done;
-use crate::units::show_bytes;
+use crate::units::{count, show_bytes};
 
 pub(super) fn outbox(command: OutboxCommand, client: &Client, out: &mut Output) -> Result<(), CliError> {
     match command {
@@ -95,11 +95,11 @@ fn order_which(client: &Client, out: &mut Output, which: &Which, order_word: &st
         return out.json(&done);
     }
     let what = match order_word {
-        "hold" => "are held",
-        "release" => "are released",
-        _ => "are tried now",
+        "hold" => "held",
+        "release" => "released",
+        _ => "tried now",
     };
-    out.line(&format!("{} mails {what}", done.changed))
+    out.line(&format!("{} {what}", count(done.changed, "mail is", "mails are")))
 }
 
 fn order(client: &Client, out: &mut Output, mail: &str, order: &str, relay: Option<&str>) -> Result<(), CliError> {
@@ -177,7 +177,7 @@ pub(super) fn loops(command: LoopCommand, client: &Client, out: &mut Output) -> 
             if out.wants_json() {
                 return out.json(&brake);
             }
-            out.line(&format!("brake {} is released; {} mails go out", brake.id, brake.held))
+            out.line(&format!("brake {} is released; {} out", brake.id, count(brake.held, "mail goes", "mails go")))
         }
     }
 }

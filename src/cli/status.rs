@@ -6,7 +6,7 @@ use super::output::Output;
 use super::table::{Table, wrap};
 use super::tickets::{print, short_time};
 use crate::admin::types::{ChannelList, OutboxStatus, Status};
-use crate::units::{rough_bytes, show_bytes};
+use crate::units::{count, rough_bytes, show_bytes};
 
 pub(super) fn status(client: &Client, out: &mut Output) -> Result<(), CliError> {
     let status: Status = client.get("/v1/status")?;
@@ -20,7 +20,8 @@ pub(super) fn status(client: &Client, out: &mut Output) -> Result<(), CliError> 
     let store = &status.store;
     let waiting = match &status.spool.oldest_received_at {
         Some(oldest) => {
-            format!("{} mails, {}, the oldest of {oldest}", status.spool.mails, rough_bytes(status.spool.bytes))
+            let mails = count(status.spool.mails, "mail", "mails");
+            format!("{mails}, {}, the oldest of {oldest}", rough_bytes(status.spool.bytes))
         }
         None => "empty".into(),
     };
@@ -38,9 +39,9 @@ pub(super) fn status(client: &Client, out: &mut Output) -> Result<(), CliError> 
         (
             "Store",
             format!(
-                "log {} in {} segments, index {}",
+                "log {} in {}, index {}",
                 rough_bytes(store.log_bytes),
-                store.segments,
+                count(store.segments, "segment", "segments"),
                 rough_bytes(store.index_bytes)
             ),
         ),
@@ -82,7 +83,10 @@ pub(super) fn channels(client: &Client, out: &mut Output) -> Result<(), CliError
 
 fn outbox(outbox: &OutboxStatus) -> String {
     match &outbox.oldest_created_at {
-        Some(oldest) => format!("{} mails, {} due, the oldest of {}", outbox.mails, outbox.due, short_time(oldest)),
+        Some(oldest) => {
+            let mails = count(outbox.mails, "mail", "mails");
+            format!("{mails}, {} due, the oldest of {}", outbox.due, short_time(oldest))
+        }
         None => "empty".into(),
     }
 }

@@ -11,6 +11,7 @@ use super::output::{Output, harmless};
 use super::table::{Table, wrap};
 use crate::admin::entry::EntryJson;
 use crate::admin::types::{Person, TicketDetail, TicketJson, TicketList};
+use crate::units::count;
 
 pub(super) fn list(client: &Client, out: &mut Output, filter: &TicketFilter) -> Result<(), CliError> {
     let mut path = format!("/v1/tickets?limit={}", filter.limit);
@@ -99,7 +100,8 @@ pub(super) fn merge(client: &Client, out: &mut Output, number: u64, into: u64) -
     if out.wants_json() {
         return out.json(&ticket);
     }
-    out.line(&format!("ticket {number} is merged into {}, which has {} entries now", ticket.number, ticket.entry_count))
+    let entries = count(ticket.entry_count, "entry", "entries");
+    out.line(&format!("ticket {number} is merged into {}, which has {entries} now", ticket.number))
 }
 
 fn show_entry(out: &mut Output, entry: &EntryJson) -> Result<(), CliError> {
@@ -118,7 +120,8 @@ fn show_entry(out: &mut Output, entry: &EntryJson) -> Result<(), CliError> {
     }
     for attachment in &entry.attachments {
         let name = attachment.name.as_deref().unwrap_or("without a name");
-        let line = format!("   [{}] {name}, {}, {} bytes", attachment.n, attachment.content_type, attachment.size);
+        let size = count(attachment.size, "byte", "bytes");
+        let line = format!("   [{}] {name}, {}, {size}", attachment.n, attachment.content_type);
         out.line(&harmless(&line, false))?;
     }
     Ok(())

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Config;
 use super::check::Checker;
 use super::read::nearest;
+use crate::accounts::read_password;
 use crate::mail::Address;
 use crate::net::connect::{ConnectError, Connector, is_loopback};
 use crate::relay::{Kind, Preset, RelayConfig, Security, dkim};
@@ -96,8 +97,8 @@ fn of_smtp(relay: &RelayConfig, config: &Config) -> Found {
         (Some(_), None) => wrong("user", "it has no password".into(), "add password_file = \"…\""),
         (None, Some(_)) => wrong("password_file", "there is no user for it".into(), "add user = \"…\""),
         (Some(_), Some(file)) => {
-            if let Err(error) = std::fs::File::open(file) {
-                wrong("password_file", format!("{}: {error}", file.display()), "check the path and its permissions");
+            if let Err(said) = read_password(file) {
+                wrong("password_file", said, "check the path, its permissions, and what is in it");
             }
             if relay.account.is_some() {
                 wrong("account", "it logs in as user already".into(), "take out one of the two");
@@ -187,8 +188,8 @@ fn numbers(relay: &RelayConfig) -> Found {
     if relay.idle_timeout > *WAITS.end() {
         wrong("idle_timeout", show_duration(relay.idle_timeout), "0s to 1h");
     }
-    if relay.quota.give_way_percent.is_some_and(|percent| percent > 100) {
-        wrong("quota", "give_way_percent".into(), "0 to 100");
+    if let Some(percent) = relay.quota.give_way_percent.filter(|percent| *percent > 100) {
+        wrong("quota", format!("give_way_percent = {percent}"), "0 to 100");
     }
     faults
 }

@@ -38,7 +38,7 @@ impl Replies {
     ) -> Result<Outgoing, DeskError> {
         let now = self.desk.clock.now();
         let id = MailId::fresh(now);
-        let Checked { ticket, channel, to, cc, subject } = checked;
+        let Checked { ticket, opens, channel, to, cc, subject } = checked;
         let parent = self.answered(&ticket)?;
         let letters = self.letters.load();
         let author = order.from_name.clone().unwrap_or_else(|| channel.name.clone());
@@ -62,6 +62,7 @@ impl Replies {
         let meta = OutgoingMeta {
             class: CLASS,
             ticket: Some(ticket.number),
+            opens,
             author: order.author,
             key: order.key,
             fingerprint,
@@ -102,7 +103,7 @@ impl Replies {
             SpoolError::Full => DeskError::Full,
             SpoolError::Trouble(said) => DeskError::Trouble(said),
         })?;
-        tracing::info!(mail = %id, ticket = ticket.number, %author, size, "accepted an answer");
+        tracing::info!(mail = %id, ticket = ticket.number, %author, size, "accepted a mail to send");
         if close {
             let desk = self.desk.clone();
             super::reply::blocking(move || close_with(&desk, &ticket, &author)).await?;

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Desk, DeskError};
 use crate::mail::Address;
 use crate::store::rows::{EntryKind, EntryRow};
+use crate::units::count;
 
 /// The most entries of all channels that are looked at.
 pub const MOST_ENTRIES: usize = 50_000;
@@ -146,7 +147,8 @@ fn report<'a>(rows: impl Iterator<Item = &'a EntryRow>, span: &Span, cut: bool) 
         Some(doubt) => (false, doubt),
         None => {
             let days = span.now.duration_since(from).as_hours() / 24;
-            let said = format!("in {days} days all {} mails that were forwarded came by the mailbox too", parity.both);
+            let (days, mails) = (count(days, "day", "days"), count(parity.both, "mail", "mails"));
+            let said = format!("in {days}, all forwarded mail ({mails}) came by the mailbox too");
             (true, format!("forwarding can be switched off: {said}"))
         }
     };
@@ -199,7 +201,10 @@ fn doubt(parity: &Parity, span: &Span) -> Option<String> {
         return not_yet("the channel has no mailbox that was ever connected".into());
     }
     if parity.only_forwarded_count > 0 {
-        return not_yet(format!("{} mails came by forwarding only", parity.only_forwarded_count));
+        return not_yet(format!(
+            "{} by forwarding only",
+            count(parity.only_forwarded_count, "mail came", "mails came")
+        ));
     }
     if parity.cut {
         return not_yet(format!("only the newest {MOST_ENTRIES} entries were looked at; ask for a shorter period"));
@@ -210,8 +215,8 @@ fn doubt(parity: &Parity, span: &Span) -> Option<String> {
             parity.from.strftime("%Y-%m-%d %H:%M")
         ));
     }
-    (parity.both < NEEDED_MAILS)
-        .then(|| format!("keep forwarding: {} mails came both ways, and {NEEDED_MAILS} are needed", parity.both))
+    let both = count(parity.both, "mail came", "mails came");
+    (parity.both < NEEDED_MAILS).then(|| format!("keep forwarding: {both} both ways, and {NEEDED_MAILS} are needed"))
 }
 
 #[cfg(test)]
