@@ -140,7 +140,7 @@ fn single_faults() {
         ),
         (
             "[smtp]\nmax_recipients = \"ten\"",
-            "t.toml:2: smtp.max_recipients: the wrong kind of value: string \"ten\"; write a whole number, without quotes",
+            "t.toml:2: smtp.max_recipients: the wrong kind of value: string \"ten\"; write a whole number that is not negative",
         ),
         ("[store]\ncache_bytes = \"1kB\"", "t.toml:2: store.cache_bytes: 1kB is out of range; write 1MiB to 16GiB"),
         ("[log]\nlevel = \"loud\"", "t.toml:2: log.level: \"loud\" is not a level;"),
@@ -184,6 +184,23 @@ fn single_faults() {
         (
             "[[relay]]\nname = \"r\"\nhost = \"h\"\n[relay.quota]\ngive_way_percent = 120",
             "t.toml:4: relay.quota: give_way_percent = 120 is out of range; write 0 to 100",
+        ),
+        (
+            "[[relay]]\nname = \"r\"\nhost = \"smtp.b.example:587\"",
+            "t.toml:3: relay.host: \"smtp.b.example:587\" is not a host name or an IP address; write host = \"smtp.b.example\" and port = 587",
+        ),
+        (
+            "[[relay]]\nname = \"r\"\nhost = \"a b\"",
+            "t.toml:3: relay.host: \"a b\" is not a host name or an IP address;",
+        ),
+        (
+            "[[relay]]\nname = \"r\"\nhost = \"h\"\nport = 70000",
+            "t.toml:4: relay.port: 70000 is out of range; write a whole number, 0 to 65535",
+        ),
+        ("[loops]\noverall = [10, 5]", "t.toml:2: loops.overall: the wrong kind of value: integer `10`; write a pair"),
+        (
+            "[[dkim]]\ndomain = \"example.com\"\nselector = \"s\"",
+            "t.toml:1: dkim.key_file: no file is named; add key_file",
         ),
         ("[[relay]]\nname = \"r\"\nhost = \"h\"\nproxy = \"x\"", "t.toml:4: relay.proxy: "),
         ("[[relay]]\nname = \"r\"\nhost = \"h\"\nca_file = \"/nowhere\"", "t.toml:4: relay.ca_file: "),

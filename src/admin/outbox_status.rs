@@ -105,7 +105,11 @@ pub fn problems(board: &Snapshot, brakes: &[BrakeRow], now: Timestamp) -> Vec<Pr
         if let Some((until, why)) = &lane.rests {
             let waiting = count(lane.waiting, "mail", "mails");
             let said = format!("\"{}\" rests until {until} with {waiting}: {why}", lane.name);
-            add("outbox_lane_rests", said, "look at that server; mail is tried again by itself");
+            add(
+                "outbox_lane_rests",
+                said,
+                "look at that server, or at the relay's login where that is refused; mail is tried again by itself",
+            );
         }
     }
     for quota in board.quotas.iter().filter(|quota| quota.near) {

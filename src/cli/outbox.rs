@@ -76,6 +76,9 @@ fn day_time(stamp: &str) -> String {
 
 /// What keeps a mail: where the daemon has no reason of its own, what the first recipient's server said.
 fn waits_for(mail: &OutboxJson) -> &str {
+    if mail.state == "done" {
+        return "";
+    }
     let ours = mail.waits_for.as_deref().or(mail.why.as_deref());
     let said = || mail.delivery.iter().find(|to| to.next_try.is_some()).and_then(|to| to.reply.as_deref());
     ours.or_else(said).unwrap_or_default()
@@ -112,7 +115,10 @@ fn order(client: &Client, out: &mut Output, mail: &str, order: &str, relay: Opti
     if out.wants_json() {
         return out.json(&mail);
     }
-    out.line(&format!("mail {} is {}", mail.id, mail.state))
+    match relay {
+        Some(relay) => out.line(&format!("mail {} is {} and leaves by {relay}", mail.id, mail.state)),
+        None => out.line(&format!("mail {} is {}", mail.id, mail.state)),
+    }
 }
 
 fn tell(out: &mut Output, mail: &OutboxJson) -> Result<(), CliError> {

@@ -82,11 +82,35 @@ pub(super) fn channels(client: &Client, out: &mut Output) -> Result<(), CliError
 }
 
 fn outbox(outbox: &OutboxStatus) -> String {
-    match &outbox.oldest_created_at {
-        Some(oldest) => {
-            let mails = count(outbox.mails, "mail", "mails");
-            format!("{mails}, {} due, the oldest of {}", outbox.due, short_time(oldest))
+    if outbox.mails == 0 {
+        return "empty".into();
+    }
+    let mut said = format!("{}, {} due", count(outbox.mails, "mail", "mails"), outbox.due);
+    if outbox.running > 0 {
+        said.push_str(&format!(", {} under way", outbox.running));
+    }
+    // Mail that is on its way is none of those that wait.
+    if let Some(oldest) = &outbox.oldest_created_at {
+        said.push_str(&format!(", the oldest of {}", short_time(oldest)));
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outbox_is_empty_only_without_mail() {
+        let stamp = || Some("2026-11-22T10:00:00Z".to_owned());
+        let table = [
+            (0, 0, 0, None, "empty"),
+            (1, 0, 1, None, "1 mail, 0 due, 1 under way"),
+            (3, 2, 0, stamp(), "3 mails, 2 due, the oldest of 2026-11-22 10:00"),
+        ];
+        for (mails, due, running, oldest_created_at, want) in table {
+            let status = OutboxStatus { mails, due, running, oldest_created_at, ..OutboxStatus::default() };
+            assert_eq!(outbox(&status), want);
         }
-        None => "empty".into(),
     }
 }

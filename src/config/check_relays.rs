@@ -66,7 +66,13 @@ impl Checker<'_> {
                 let wrong = format!("\"{}\" is not a selector", key.selector);
                 self.wrong(&["dkim", &at, "selector"], &wrong, "write letters, digits and \"-\"");
             }
-            if let Err(wrong) = dkim::dns_record(key) {
+            if key.key_file.as_os_str().is_empty() {
+                self.wrong(
+                    &["dkim", &at, "key_file"],
+                    "no file is named",
+                    "add key_file = \"…\", a private key in PEM",
+                );
+            } else if let Err(wrong) = dkim::dns_record(key) {
                 let advice = "name a private key in PEM: RSA of 2048 bits or more, or ed25519";
                 self.wrong(&["dkim", &at, "key_file"], &wrong, advice);
             }
@@ -81,6 +87,11 @@ fn of_smtp(relay: &RelayConfig, config: &Config) -> Found {
     let host = relay.host().unwrap_or_default();
     if host.is_empty() {
         wrong("host", "the server is not named".into(), "add host = \"…\", or a preset");
+    } else if let Some((name, port)) = host.rsplit_once(':').filter(|(name, _)| !name.contains(':')) {
+        let advice = format!("write host = \"{name}\" and port = {port}");
+        wrong("host", format!("\"{host}\" is not a host name or an IP address"), &advice);
+    } else if !is_host(host) {
+        wrong("host", format!("\"{host}\" is not a host name or an IP address"), "write the name alone");
     }
     match relay.security() {
         Security::None if relay.logs_in() && !host.is_empty() && !is_loopback(host) => {
@@ -121,6 +132,17 @@ fn of_smtp(relay: &RelayConfig, config: &Config) -> Found {
     }
     faults.extend(connection(relay));
     faults
+}
+
+/// Whether a text can be the name or the address of a server.
+fn is_host(text: &str) -> bool {
+    let label = |part: &str| !part.is_empty() && part.len() <= 63 && part.chars().all(is_of_name);
+    text.parse::<std::net::IpAddr>().is_ok() || (text.len() <= 253 && text.trim_end_matches('.').split('.').all(label))
+}
+
+/// Letters beyond ASCII are those of internationalised names (RFC 5890).
+fn is_of_name(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '-' | '_')
 }
 
 fn connection(relay: &RelayConfig) -> Option<(&'static str, String, String)> {

@@ -147,8 +147,7 @@ fn report<'a>(rows: impl Iterator<Item = &'a EntryRow>, span: &Span, cut: bool) 
         Some(doubt) => (false, doubt),
         None => {
             let days = span.now.duration_since(from).as_hours() / 24;
-            let (days, mails) = (count(days, "day", "days"), count(parity.both, "mail", "mails"));
-            let said = format!("in {days}, all forwarded mail ({mails}) came by the mailbox too");
+            let said = format!("in {days} days all {} mails that were forwarded came by the mailbox too", parity.both);
             (true, format!("forwarding can be switched off: {said}"))
         }
     };

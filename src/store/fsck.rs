@@ -53,6 +53,10 @@ const MOST: usize = 1000;
 
 /// Checks a data directory that no daemon has open. Opening it completes what a crash has left, as a start does.
 pub fn offline(dir: &Path, config: &Config, depth: Depth) -> Result<(OpenReport, FsckReport), OpenError> {
+    // A check makes nothing: opening would turn whatever directory was named into an empty store.
+    if !dir.join("format").exists() {
+        return Err(OpenError::NotAStore(dir.to_owned()));
+    }
     let (store, opened) = Store::open(dir, config, Clock::system())?;
     let report = store.fsck(depth).map_err(|error| OpenError::Damaged(error.to_string()))?;
     Ok((opened, report))
