@@ -46,6 +46,9 @@ class FullDisk(Case):
         books.read(ticketgate.admin)
         self.assertEqual(books.faults([*load.acks(), "resumed"]), [])
         self.assertNotIn("refused", books.filed)
+        log = ticketgate.log_file.read_text(errors="replace")
+        for line in ("the disk is low: no mail is accepted", "the disk has room again"):
+            self.assertIn(line, log)
         self.assertEqual(ticketgate.stop(), 0)
         ticketgate.fsck()
         self.report(f"{summary['acked']} mails taken before the first 452, all filed")
