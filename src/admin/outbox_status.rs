@@ -103,7 +103,7 @@ pub fn problems(board: &Snapshot, brakes: &[BrakeRow], now: Timestamp) -> Vec<Pr
     }
     for lane in &board.lanes {
         if let Some((until, why)) = &lane.rests {
-            let waiting = count(lane.waiting, "mail", "mails");
+            let (waiting, until) = (count(lane.waiting, "mail", "mails"), until.strftime("%Y-%m-%dT%H:%M:%SZ"));
             let said = format!("\"{}\" rests until {until} with {waiting}: {why}", lane.name);
             add(
                 "outbox_lane_rests",

@@ -7,7 +7,7 @@ use super::args::{LoopCommand, OutboxCommand, OutboxFilter, SuppressionCommand, 
 use super::client::{Client, author, escape};
 use super::output::{Output, harmless};
 use super::table::{Table, wrap};
-use super::tickets::{print, short_time};
+use super::tickets::{print, short_time, whole_seconds};
 use crate::admin::outbox::{BrakeJson, BrakeList, OutboxDone, OutboxJson, OutboxPage, SuppressionList};
 use crate::admin::types::Done;
 use crate::units::{count, show_bytes};
@@ -131,11 +131,11 @@ fn tell(out: &mut Output, mail: &OutboxJson) -> Result<(), CliError> {
         ("Channel", mail.channel.clone()),
         ("Class", mail.class.clone()),
         ("Return path", sender),
-        ("Created", mail.created_at.clone()),
+        ("Created", whole_seconds(&mail.created_at)),
         ("Attempts", mail.attempts.to_string()),
     ];
-    let optional =
-        [("Relay", &mail.relay), ("Next try", &mail.due), ("Why", &mail.why), ("Waits for", &mail.waits_for)];
+    let next = mail.due.as_deref().map(whole_seconds);
+    let optional = [("Relay", &mail.relay), ("Next try", &next), ("Why", &mail.why), ("Waits for", &mail.waits_for)];
     head.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
     for (name, value) in head {
         out.line(&harmless(&format!("{name:<11} {value}"), false))?;

@@ -4,7 +4,7 @@ use super::CliError;
 use super::client::Client;
 use super::output::Output;
 use super::table::{Table, wrap};
-use super::tickets::{print, short_time};
+use super::tickets::{print, short_time, whole_seconds};
 use crate::admin::types::{ChannelList, OutboxStatus, Status};
 use crate::units::{count, rough_bytes, show_bytes};
 
@@ -46,7 +46,7 @@ pub(super) fn status(client: &Client, out: &mut Output) -> Result<(), CliError> 
             ),
         ),
         ("Disk", format!("{} free", rough_bytes(store.free_bytes))),
-        ("Last flush", store.last_flush.clone().unwrap_or_else(|| "none yet".into())),
+        ("Last flush", store.last_flush.as_deref().map_or_else(|| "none yet".into(), whole_seconds)),
     ];
     for (name, value) in lines {
         out.line(&format!("{name:<11} {value}"))?;

@@ -143,6 +143,11 @@ pub(super) fn short_time(stamp: &str) -> String {
     stamp.get(..16).map_or_else(|| stamp.to_owned(), |minute| minute.replace('T', " "))
 }
 
+/// Date and time without parts of a second: `2026-11-22T10:00:00Z`.
+pub(super) fn whole_seconds(stamp: &str) -> String {
+    stamp.split_once('.').map_or_else(|| stamp.to_owned(), |(whole, _)| format!("{whole}Z"))
+}
+
 /// Prints a table, in the width of the terminal where there is one.
 pub(super) fn print(out: &mut Output, table: &Table) -> Result<(), CliError> {
     table.lines(out.table_width()).iter().try_for_each(|line| out.line(line))
