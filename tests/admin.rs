@@ -383,6 +383,9 @@ const NEW: &str = "tickets new --channel support@localhost --to ada@example.org 
 async fn commands_say_what_they_did_and_fail_with_one_line() {
     let bed = Bed::new();
     let id = bed.file(MAIL, Filing::Open { related: None, needs_review: false }).await;
+    let large = bed.dir.path().join("large");
+    std::fs::write(&large, vec![b'x'; 20 << 20]).unwrap();
+    let large = large.display();
     let table = [
         ("status", 0, "accepts mail"),
         ("channels list", 0, "support@localhost *"),
@@ -405,6 +408,8 @@ async fn commands_say_what_they_did_and_fail_with_one_line() {
         ("tickets reply 1 --text Soon --json", 0, "\"said\": \"it stands on disk"),
         ("tickets reply 1 --text x --to nobody", 1, "ticketgate: to: \"nobody\" is not an address: no \"@\" between"),
         ("tickets reply 1 --text x --attach /none/at/all", 1, "ticketgate: /none/at/all cannot be read ("),
+        (&format!("{NEW} --text x --attach {large}"), 1, "replies.max_request_bytes, 1MiB; send a link"),
+        (&format!("{NEW} --file {large}"), 1, "is larger than 1MiB; attach it with --attach"),
         ("tickets reply 1 --text x --file y", 2, "cannot be used with"),
         ("tickets reply 9 --text x", 1, "ticketgate: there is no ticket 9; "),
         (&format!("{NEW} --text x"), 0, "follow it with: ticketgate outbox show "),

@@ -282,6 +282,7 @@ async fn orders_that_cannot_be_carried_out_say_why() {
             "channel: \"x@y.example\" is no support address",
         ),
         (Order { to: Vec::new(), ..first("x") }, "to: nobody is named"),
+        (Order { to: list(&["a@b.example, c@d.example"]), ..first("x") }, "; give each address by itself"),
         (Order { subject: Some(" ".into()), ..first("x") }, "subject: there is none"),
         (Order { close: true, ..first("x") }, "close: a ticket is not closed by the mail that opens it"),
         (first(" "), "there is nothing to send"),

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::body::{Bytes, to_bytes};
+use axum::body::{Body as HttpBody, Bytes, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
@@ -28,6 +29,9 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// composed, and on its way to the log.
 const MEMORY: u32 = 512;
 const TIMES: usize = 4;
+
+/// The most of a request that is too large which is read only to answer it.
+const MOST_DISCARDED: usize = 1 << 30;
 
 /// Lends out that memory.
 #[derive(Clone, Debug)]
@@ -182,6 +186,8 @@ async fn carry_out(
     let limit = admin.replies.max_request_bytes();
     let announced = content_length(request.headers()).unwrap_or(limit);
     if announced > limit {
+        // Whoever is not heard out sees a broken connection, and not why.
+        discard(request.into_body()).await;
         return Err(too_large(limit));
     }
     let weight = u32::try_from((announced * TIMES) >> 20).unwrap_or(MEMORY).clamp(1, MEMORY);
@@ -211,6 +217,17 @@ async fn carry_out(
 
 fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Reads the rest of a body and keeps none of it, up to a bound; the time that a request has holds as well.
+async fn discard(body: HttpBody) {
+    let (mut parts, mut read) = (body.into_data_stream(), 0);
+    while let Some(Ok(part)) = parts.next().await {
+        read += part.len();
+        if read > MOST_DISCARDED {
+            return;
+        }
+    }
 }
 
 fn too_large(limit: usize) -> Problem {

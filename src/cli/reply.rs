@@ -14,7 +14,7 @@ use super::output::{Output, harmless};
 use super::tickets::person;
 use crate::admin::entry::EntryJson;
 use crate::admin::replies::{self, AcceptedReply, NewAttachment, NewReply};
-use crate::units::count;
+use crate::units::{count, show_bytes};
 
 /// Texts and files are read up to these sizes; the daemon has limits of its own, which it names.
 const MAX_TEXT: u64 = 1 << 20;
@@ -158,24 +158,24 @@ fn attachment(file: &Path) -> Result<NewAttachment, CliError> {
     let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let ending = file.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
     let known = TYPES.iter().find(|(known, _)| *known == ending).map(|(_, kind)| (*kind).to_owned());
-    let bytes = read(file, MAX_FILE)?;
+    let bytes = read(file, MAX_FILE, "send a link to it")?;
     Ok(NewAttachment { name, content_type: known, content_base64: STANDARD.encode(bytes), content_id: None })
 }
 
 fn text_of(file: &Path) -> Result<String, CliError> {
     let not_text = |_| CliError::new(format!("{} is not UTF-8", file.display()), "attach it with --attach");
-    String::from_utf8(read(file, MAX_TEXT)?).map_err(not_text)
+    String::from_utf8(read(file, MAX_TEXT, "attach it with --attach")?).map_err(not_text)
 }
 
 /// The bytes of a file, but no endless ones.
-fn read(file: &Path, most: u64) -> Result<Vec<u8>, CliError> {
+fn read(file: &Path, most: u64, otherwise: &str) -> Result<Vec<u8>, CliError> {
     let failed = |error: std::io::Error| {
         CliError::new(format!("{} cannot be read ({error})", file.display()), "check its name and who may read it")
     };
     let mut bytes = Vec::new();
     std::fs::File::open(file).map_err(failed)?.take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > most {
-        return Err(CliError::new(format!("{} is larger than {most} bytes", file.display()), "send a link to it"));
+        return Err(CliError::new(format!("{} is larger than {}", file.display(), show_bytes(most)), otherwise));
     }
     Ok(bytes)
 }

@@ -61,8 +61,10 @@ pub(super) fn recipients(
 ) -> Result<(Vec<Correspondent>, Vec<Correspondent>), DeskError> {
     let mut seen: Vec<Address> = Vec::new();
     let mut take = |field: &str, text: &str| -> Result<Option<Correspondent>, DeskError> {
-        let who = Correspondent::parse(text)
-            .map_err(|error| DeskError::Unusable(format!("{field}: \"{text}\" is not an address: {error}")))?;
+        let who = Correspondent::parse(text).map_err(|error| {
+            let several = if text.contains(',') { "; give each address by itself" } else { "" };
+            DeskError::Unusable(format!("{field}: \"{text}\" is not an address: {error}{several}"))
+        })?;
         if let Some(channel) = directory.channel_for(&who.address) {
             let said =
                 format!("{field}: {} is the support address {}, and mail to it would loop", text, channel.address);
