@@ -92,7 +92,8 @@ fn our_own_reader_understands_every_report() {
         assert_eq!(summary.in_reply_to, ["order1@shop.example"]);
         assert_eq!(summary.bounce.as_ref().map(|bounce| bounce.kind), Some(kind), "{recipients:?}");
         let bounce = summary.bounce.unwrap();
-        assert_eq!(summary.automatic, Automatic::Bounce);
+        let good_news = kind == BounceKind::Delivered;
+        assert_eq!(summary.automatic, if good_news { Automatic::AutoReplied } else { Automatic::Bounce });
         assert_eq!(bounce.original_message_id.as_deref(), Some("order1@shop.example"));
         let got: Vec<_> = bounce.recipients.iter().map(|r| (r.address.as_str(), r.action.as_deref())).collect();
         let want: Vec<_> = recipients.iter().map(|r| (r.address.as_str(), Some(r.action.as_str()))).collect();
