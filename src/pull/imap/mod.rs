@@ -100,13 +100,13 @@ pub struct Folder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listed {
     pub uid: u32,
-    /// RFC822.SIZE: what the server believes.
-    pub size: u64,
+    /// RFC822.SIZE: what the server believes; `None` where it does not tell, or not readably.
+    pub size: Option<u64>,
     pub seen: bool,
     /// It carries our label.
     pub labelled: bool,
-    /// INTERNALDATE.
-    pub arrived: Timestamp,
+    /// INTERNALDATE; `None` where it is not told, or is no date.
+    pub arrived: Option<Timestamp>,
 }
 
 /// The labels to set.
