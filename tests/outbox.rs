@@ -567,6 +567,9 @@ async fn submissions_find_their_ticket_and_loops_end() {
         assert_eq!(again.filing, "duplicate", "a program that did not hear our 250");
         let other = house.send_text(&["eve@example.net"], OriginKind::Submission, &text, |_| {}).await;
         assert_ne!(other.filing, "duplicate");
+        let changed = text.replace("Hello", "Another mail under the same Message-ID");
+        let changed = house.send_text(&["ann@example.net"], OriginKind::Submission, &changed, |_| {}).await;
+        assert_ne!(changed.filing, "duplicate", "scanners give all of their mails one Message-ID");
     }
     let ours = house.send(&["support+x@example.com", "ann@example.net"], |_| {}).await;
     let states: Vec<DeliveryState> = house.recipients(&ours).iter().map(|row| row.state).collect();

@@ -114,7 +114,8 @@ fn token_ticket(context: &Context<'_>, read: &Read, references: &[String]) -> Op
 }
 
 /// The keys under which this mail must not be taken twice: the one that it was ordered under; for an acknowledgement
-/// what it answers; for the submission of a program that did not hear our 250 the Message-ID with the recipients.
+/// what it answers; for the submission of a program that did not hear our 250 the Message-ID with the recipients and what was
+/// written: there are programs that give all of their mails one Message-ID.
 fn orders(spooled: &Spooled, summary: &Summary, meta: &OutgoingMeta) -> Vec<String> {
     let mut orders: Vec<String> = meta.key.iter().cloned().collect();
     if let Some(answered) = &meta.answers {
@@ -123,7 +124,8 @@ fn orders(spooled: &Spooled, summary: &Summary, meta: &OutgoingMeta) -> Vec<Stri
     if let (OriginKind::Submission, Some(id)) = (spooled.origin.kind, &summary.message_id) {
         let mut to: Vec<String> = meta.recipients.iter().map(|to| to.address.key()).collect();
         to.sort_unstable();
-        orders.push(format!("submission <{id}> {}", to.join(" ")));
+        let written = meta.fingerprint.as_ref().unwrap_or(&spooled.sha256);
+        orders.push(format!("submission <{id}> {written} {}", to.join(" ")));
     }
     orders
 }

@@ -5,6 +5,7 @@
 pub mod address;
 mod attachment;
 pub mod auth;
+pub mod authors;
 mod automated;
 mod bounce;
 mod bounce_letter;

@@ -5,8 +5,10 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 
-use crate::mail::headers::{HeaderSection, check_acceptable};
+use crate::mail::authors::authors;
+use crate::mail::headers::{HeaderSection, check_strict};
 use crate::mail::{Address, Class, MailId, Reason, date};
 use crate::smtp::session::Submitter;
 use crate::ticket::Directory;
@@ -40,17 +42,31 @@ pub struct Handed {
     head: Vec<u8>,
     /// Set once the header section is complete.
     found: Option<Found>,
+    /// Of all octets that the program has sent.
+    hash: Sha256,
 }
 
 impl Handed {
     /// Begins; the header section may have at most `limit` octets.
     pub fn new(id: MailId, at: Timestamp, via: Via, limit: usize) -> Self {
-        Self { id, at, via, limit, head: Vec::new(), found: None }
+        Self { id, at, via, limit, head: Vec::new(), found: None, hash: Sha256::new() }
     }
 
     /// What the header section has told, once it is complete.
     pub fn found(&self) -> Option<&Found> {
         self.found.as_ref()
+    }
+
+    /// Notes octets of the mail, those behind its header section too.
+    pub fn note(&mut self, octets: &[u8]) {
+        self.hash.update(octets);
+    }
+
+    /// What the header section has told, and what stands for the mail as the program wrote it, without our trace: a
+    /// program that did not hear our 250 sends the same once more.
+    pub fn ended(self) -> Option<(Found, String)> {
+        let written = self.hash.finalize();
+        self.found.map(|found| (found, written.iter().map(|byte| format!("{byte:02x}")).collect()))
     }
 
     /// Takes octets; returns those that are to be kept now.
@@ -73,8 +89,8 @@ impl Handed {
     /// The header section has ended, or the whole mail: returns what is to be kept of it.
     pub fn finish(&mut self, submitter: &Submitter, directory: &Arc<Directory>) -> Result<Vec<u8>, Reason> {
         let head = std::mem::take(&mut self.head);
+        check_strict(&head)?;
         let section = HeaderSection::read(&head, self.limit)?;
-        check_acceptable(&section)?;
         self.found = Some(examine(&section, submitter, directory)?);
         let mut kept = self.trace(&section).into_bytes();
         kept.extend_from_slice(&head);
@@ -108,8 +124,10 @@ impl Handed {
 
 /// Whose mail it is, and whether its writer may write as the From field says.
 fn examine(section: &HeaderSection<'_>, submitter: &Submitter, directory: &Directory) -> Result<Found, Reason> {
-    let authors = section.addresses("From");
-    if authors.iter().any(|author| !submitter.may_send_as(author, directory)) {
+    let authors = only(section, "From")?.ok_or(Reason::MissingFrom)?;
+    // Many readers show the Sender, some instead of the From (RFC 5322 section 3.6.2).
+    let sender = only(section, "Sender")?.unwrap_or_default();
+    if authors.iter().chain(&sender).any(|author| !submitter.may_send_as(author, directory)) {
         return Err(Reason::SenderNotAllowed);
     }
     let own = authors.iter().find_map(|author| directory.channel_for(author));
@@ -118,6 +136,17 @@ fn examine(section: &HeaderSection<'_>, submitter: &Submitter, directory: &Direc
     let automatic = !said.trim().is_empty() && !said.trim().eq_ignore_ascii_case("no");
     let class = if automatic { Class::Automatic } else { Class::Person };
     Ok(Found { channel: channel.address.clone(), class })
+}
+
+/// The addresses of a field that may stand there once. Whatever could be read otherwise than we read it is refused,
+/// since the account's senders would mean nothing to somebody who reads it so.
+fn only(section: &HeaderSection<'_>, name: &str) -> Result<Option<Vec<Address>>, Reason> {
+    let mut fields = section.raw(name);
+    let Some(field) = fields.next() else { return Ok(None) };
+    if fields.next().is_some() {
+        return Err(Reason::Malformed);
+    }
+    authors(field).map(Some).ok_or(Reason::MissingFrom)
 }
 
 #[cfg(test)]
@@ -147,6 +176,7 @@ mod tests {
         let (submitter, directory) = (Submitter::new(vec![], true, true), directory());
         let mut kept = Vec::new();
         for piece in pieces {
+            handed.note(piece.as_bytes());
             if handed.found().is_some() {
                 kept.extend_from_slice(piece.as_bytes());
             } else if let Some(bytes) = handed.take(piece.as_bytes(), &submitter, &directory)? {
@@ -156,7 +186,10 @@ mod tests {
         if handed.found().is_none() {
             kept.extend(handed.finish(&submitter, &directory)?);
         }
-        Ok((String::from_utf8(kept).unwrap(), handed.found().unwrap().clone()))
+        let (found, written) = handed.ended().unwrap();
+        let whole = pieces.concat();
+        assert_eq!(written, Sha256::digest(&whole).iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        Ok((String::from_utf8(kept).unwrap(), found))
     }
 
     #[test]
@@ -182,6 +215,17 @@ mod tests {
             ("From: boss@example.com\r\n\r\n", Reason::SenderNotAllowed),
             ("From: support@example.com, boss@example.com\r\n\r\n", Reason::SenderNotAllowed),
             ("Subject: x\r\n\r\n", Reason::MissingFrom),
+            ("From: The Boss\r\n\r\n", Reason::MissingFrom),
+            ("From: The Boss\r\nSender: boss@example.com\r\n\r\n", Reason::MissingFrom),
+            ("Sender: support@example.com\r\n\r\n", Reason::MissingFrom),
+            ("Return-Path: <>\r\n\r\n", Reason::MissingFrom),
+            ("From: boss@example.com:support@example.com;\r\n\r\n", Reason::MissingFrom),
+            ("From: boss@example.com <support@example.com>\r\n\r\n", Reason::SenderNotAllowed),
+            ("From: support@example.com\r\nSender: boss@example.com\r\n\r\n", Reason::SenderNotAllowed),
+            ("From: support@example.com\r\nFROM: support@example.com\r\n\r\n", Reason::Malformed),
+            ("\r\nFrom: support@example.com\r\n\r\n", Reason::Malformed),
+            ("From: support@example.com\r\nstray\r\nFrom: boss@example.com\r\n\r\n", Reason::Malformed),
+            ("From: support@example.com\nstray\n\nFrom: boss@example.com\r\n\r\n", Reason::Malformed),
         ];
         for (mail, want) in table {
             assert_eq!(hand(&[mail]), Err(want), "{mail}");
