@@ -23,7 +23,7 @@ pub use fault::{Fault, Faults};
 pub use letters::{Brand, Templates};
 
 use crate::accounts::{self, Account, Flow, OauthUse, Setup, Use};
-use crate::desk::reply;
+use crate::desk::{reply, reports};
 use crate::logging;
 use crate::mail::Address;
 use crate::net::oauth::ProviderConfig;
@@ -73,6 +73,8 @@ pub struct Config {
     pub providers: Vec<ProviderConfig>,
     /// Limits of answers.
     pub replies: reply::Config,
+    /// What the senders of mail hear of it.
+    pub reports: reports::Config,
     pub brand: Brand,
     pub templates: Templates,
     #[serde(rename = "channel")]
@@ -181,6 +183,7 @@ impl Default for Config {
             accounts: accounts::Config::default(),
             providers: Vec::new(),
             replies: reply::Config::default(),
+            reports: reports::Config::default(),
             brand: Brand::default(),
             templates: Templates::default(),
             channels: vec![support],

@@ -6,12 +6,15 @@
 mod acknowledge;
 mod outbox;
 mod outgoing;
+mod owed;
 pub mod parity;
 pub mod reply;
+pub mod reports;
 mod view;
 
 pub use outbox::{OrderAll, OrderedPage, OutboxView};
 pub use reply::Replies;
+pub use reports::Reporter;
 pub use view::{EntryView, MailView};
 
 use crate::clock::Clock;

@@ -36,7 +36,7 @@
 //! | [`desk`] | what people do with tickets | how mail came, how the admin socket speaks |
 //! | [`smtp`] | the SMTP door | tickets, filing, the index |
 //! | [`pull`] | mailboxes over IMAP: lease, look, fetch, label | tickets, filing, how the admin socket speaks |
-//! | [`relay`] | one attempt to hand a mail on: a server, the servers of domains, a Maildir | the store's rows, tickets, when to try again |
+//! | [`relay`] | one attempt to hand a mail on: a server, the servers of domains, a Maildir; what domains permit it | the store's rows, tickets, when to try again |
 //! | [`accounts`] | credentials of mailboxes, authorisations, states of connections, orders | IMAP, tickets, HTTP |
 //! | [`admin`] | HTTP on the admin socket, metrics and health | what lies on disk, how a decision is made |
 //! | [`config`] | one file, all faults at once | what the settings are used for |
@@ -66,7 +66,8 @@
 //! ```
 //!
 //! An acknowledgement goes the same way: filing leaves word of the ticket that is owed one, the desk writes it, and
-//! the commit that files it takes the word back.
+//! the commit that files it takes the word back. So does a report to whoever submitted a mail: the commit that settles
+//! the mail leaves word of it.
 //!
 //! # What a crash can leave, and what the next start does with it
 //!
@@ -88,6 +89,7 @@
 //! | mail in the outbox that waits | it was not sent, or the peer's answer was not settled | sent, perhaps again |
 //! | quota page newer than what was sent | it was counted before it was sent | counted too much, never too little |
 //! | acknowledgement that is owed | a ticket was opened, nothing was written | written now, once |
+//! | report that is owed | what became of a mail is settled, its sender was not told | written now, once |
 //!
 //! What is told to the outside is always behind a sync: the 250 behind the record, an entry in the feed behind its
 //! commit. A mail that was answered 250 is filed exactly once; one whose 250 got lost on the way is sent again by its

@@ -94,6 +94,9 @@ pub const REFRESHES: &[&str] = &["refreshed", "kept", "failed", "dead"];
 /// What becomes of a recipient in one attempt of a relay.
 pub const RELAYED: &[&str] = &["relayed", "delayed", "failed", "ambiguous"];
 
+/// What the sender of a mail is told of.
+pub const TOLD: &[&str] = &["failed", "delayed", "relayed", "delivered"];
+
 /// How a connection of a relay is protected: TLS with the certificate checked, TLS without, none; or it was not made.
 pub const RELAY_PROTECTIONS: &[&str] = &["verified", "unverified", "clear", "failed"];
 

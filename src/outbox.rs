@@ -15,6 +15,8 @@ pub mod quota;
 pub mod route;
 pub mod schedule;
 mod state;
+mod takeover;
+mod told;
 mod work;
 
 use std::sync::{Arc, Mutex};

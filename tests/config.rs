@@ -77,6 +77,17 @@ fn collect_sections(table: &toml::Table, path: &str, sections: &mut Vec<(String,
 }
 
 #[test]
+fn when_a_quota_gives_way_is_one_of_three_words() {
+    let text =
+        |word: &str| format!("[[relay]]\nname = \"hub\"\npreset = \"gmail\"\n[relay.quota]\ngive_way = \"{word}\"\n");
+    for word in ["aligned", "always", "never"] {
+        parse(&text(word)).unwrap();
+    }
+    let faults = parse(&text("sometimes")).unwrap_err();
+    assert!(faults[0].starts_with("t.toml:5: relay.quota.give_way: \"sometimes\" is not known;"), "{faults:?}");
+}
+
+#[test]
 fn faults_are_told_all_at_once_with_line_and_advice() {
     let text = r##"[server]
 hostnam = "mx.example.com"
@@ -211,6 +222,8 @@ fn single_faults() {
         ("[replies]\nwait = \"30s\"", "t.toml:2: replies.wait: 30s is not below admin.request_timeout, 30s;"),
         ("[replies]\nmax_mail_bytes = \"1GB\"", "t.toml:2: replies.max_mail_bytes: 1GB is out of range;"),
         ("[replies]\nmax_recipients = 0", "t.toml:2: replies.max_recipients: 0 is out of range;"),
+        ("[reports]\nmax_returned_bytes = \"1GB\"", "t.toml:2: reports.max_returned_bytes: 1GB is out of range;"),
+        ("[reports]\ndefault_notify = [\"success\"]", "t.toml:2: reports.default_notify: \"success\" is not known;"),
         (
             "[templates]\nsignature = \"/none/at/all.txt\"",
             "t.toml:2: templates.signature: /none/at/all.txt cannot be read (",

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::outbox::DeliveryJson;
 use super::types::{Person, RowJson, TraceJson};
 use crate::desk::{EntryView, MailView};
-use crate::mail::message::{Bounce, Mailbox};
+use crate::mail::message::{Bounce, BounceKind, Mailbox};
 use crate::mail::{Address, Origin};
 use crate::store::rows::{EntryKind, EntryRow, SeenRow};
 
@@ -121,7 +121,7 @@ impl From<EntryView> for EntryJson {
         let row = view.row;
         let mut json = Self::of_row(&row);
         let due = view.due.unwrap_or(row.received_at);
-        json.delivery = view.delivery.into_iter().map(|to| DeliveryJson::of(to, due)).collect();
+        json.delivery = DeliveryJson::all(view.delivery, due);
         match view.mail {
             Some(mail) => json.add_mail(mail),
             None => json.text = row.note.clone().unwrap_or_default(),
@@ -197,7 +197,9 @@ impl EntryJson {
             self.subject = summary.subject;
         }
         self.automatic = summary.automatic.as_str().into();
-        self.bounce = summary.bounce.map(bounce);
+        // That a mail arrived is no bounce: it stands in the `delivery` of that mail.
+        let trouble = summary.bounce.filter(|bounce| bounce.kind != BounceKind::Delivered);
+        self.bounce = trouble.map(bounce);
         self.text = content.text;
         self.html = content.html;
         self.new_text = content.new_text;
@@ -240,6 +242,8 @@ impl From<EntryRow> for RowJson {
             size: row.size,
             door: row.door,
             mailbox: None,
+            waits_for: None,
+            delivery: Vec::new(),
             trace: trace.collect(),
         }
     }

@@ -32,13 +32,19 @@ pub struct DeliveryJson {
     /// When it is tried again.
     pub next_try: Option<String>,
     pub relay: Option<String>,
-    /// What a report that came home says: `failed`, `delayed` or `complaint`.
+    /// What reports that came home say, the worst of them: `failed`, `delayed` or `complaint`; or that it arrived:
+    /// `delivered`, `relayed` (to a server that reports nothing) or `expanded` (to the members of a list).
     pub reported: Option<String>,
     /// The loop brake that holds it.
     pub brake: Option<String>,
 }
 
 impl DeliveryJson {
+    /// Every recipient of a mail.
+    pub fn all(recipients: Vec<RecipientRow>, due: Timestamp) -> Vec<Self> {
+        recipients.into_iter().map(|to| Self::of(to, due)).collect()
+    }
+
     pub fn of(row: RecipientRow, due: Timestamp) -> Self {
         Self {
             next_try: row.state.waits().then(|| due.to_string()),
@@ -87,7 +93,7 @@ impl OutboxJson {
         let waits_for = board.waits_for(&row, now);
         Self {
             due: (row.state == OutboxState::Waiting).then(|| row.due.to_string()),
-            delivery: recipients.into_iter().map(|to| DeliveryJson::of(to, row.due)).collect(),
+            delivery: DeliveryJson::all(recipients, row.due),
             id: row.id,
             seq: row.seq,
             state: row.state.as_str().into(),

@@ -53,6 +53,9 @@ pub struct QuotaJson {
     pub near: bool,
     /// Until when mail waits.
     pub waits_until: Option<String>,
+    /// While it is nearly used: for which domains the default relay takes over, and for which it does not, and why.
+    #[serde(default)]
+    pub takeovers: Vec<String>,
 }
 
 /// The status, from what the worker shows.
@@ -74,6 +77,7 @@ pub fn status(board: &Snapshot, brakes: usize) -> OutboxStatus {
         messages_per_day: quota.remaining.messages_per_day,
         near: quota.near,
         waits_until: quota.until.as_ref().map(|(until, _)| until.to_string()),
+        takeovers: quota.takeovers.values().map(|takeover| takeover.said.clone()).collect(),
     });
     OutboxStatus {
         mails: board.mails,
@@ -109,6 +113,11 @@ pub fn problems(board: &Snapshot, brakes: &[BrakeRow], now: Timestamp) -> Vec<Pr
     for quota in board.quotas.iter().filter(|quota| quota.near) {
         let said = format!("the quota of {} at relay \"{}\" is nearly used", quota.channel, quota.relay);
         add("quota_near", said, "wait for the window, or send by another relay");
+        for takeover in quota.takeovers.values().filter(|takeover| !takeover.takes) {
+            let said = format!("mail of {} has no other way out: {}", quota.channel, takeover.said);
+            let action = "publish what is missing, or set relay.quota.give_way; \"ticketgate doctor\" tells more";
+            add("takeover_refused", said, action);
+        }
     }
     if !brakes.is_empty() {
         let held: u64 = brakes.iter().map(|brake| brake.held).sum();
@@ -127,7 +136,9 @@ pub fn problems(board: &Snapshot, brakes: &[BrakeRow], now: Timestamp) -> Vec<Pr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outbox::board::LaneState;
+    use crate::outbox::accounts::Takeover;
+    use crate::outbox::board::{LaneState, QuotaState};
+    use crate::outbox::quota::Remaining;
 
     #[test]
     fn what_waits_for_people_is_named_with_what_to_do() {
@@ -160,5 +171,30 @@ mod tests {
         assert_eq!(codes, ["outbox_account", "outbox_no_relay", "outbox_lane_rests", "loop_brakes", "outbox_late"]);
         assert_eq!(problems(&Snapshot::default(), &[], now), []);
         assert_eq!(status(&board, 1).lanes[0].why.as_deref(), Some("451 no route"));
+    }
+
+    #[test]
+    fn who_takes_over_and_who_does_not_is_told() {
+        let now = Timestamp::from_second(1_795_000_000).unwrap();
+        let takeover = |takes, said: &str| Takeover { takes, said: said.into() };
+        let takeovers = [
+            ("a.example".to_owned(), takeover(true, "it takes over for a.example")),
+            ("b.example".to_owned(), takeover(false, "it may not send for b.example")),
+        ];
+        let quota = QuotaState {
+            relay: "gmail".into(),
+            channel: "support@a.example".into(),
+            remaining: Remaining::default(),
+            near: true,
+            until: None,
+            takeovers: takeovers.into(),
+        };
+        let board = Snapshot { quotas: vec![quota], ..Snapshot::default() };
+        let told: Vec<(String, String)> =
+            problems(&board, &[], now).into_iter().map(|problem| (problem.code, problem.said)).collect();
+        assert_eq!(told.iter().map(|(code, _)| code.as_str()).collect::<Vec<_>>(), ["quota_near", "takeover_refused"]);
+        assert_eq!(told[1].1, "mail of support@a.example has no other way out: it may not send for b.example");
+        let shown = &status(&board, 0).quotas[0].takeovers;
+        assert_eq!(*shown, ["it takes over for a.example", "it may not send for b.example"]);
     }
 }

@@ -10,6 +10,7 @@ use utoipa::IntoParams;
 
 use super::channels::ledger_json;
 use super::entry::EntryJson;
+use super::outbox::DeliveryJson;
 use super::problem::Problem;
 use super::types::{
     EntryPage, Explanation, RejectPage, RowJson, TicketDetail, TicketJson, TicketList, state_from_word,
@@ -151,14 +152,18 @@ pub(super) async fn explain(
 ) -> Result<Json<Explanation>, Problem> {
     let query = given(query)?;
     let (desk, accounts) = (admin.desk.clone(), admin.accounts.clone());
+    let (board, now) = (admin.board.now(), admin.clock.now());
     let rows = blocking(move || {
-        let rows = desk.explain(&query.message_id)?;
-        rows.into_iter().map(|row| desk.ledger_row(&row).map(|ledger| (row, ledger))).collect::<Result<Vec<_>, _>>()
+        let rows = desk.explain(&query.message_id)?.into_iter();
+        let more = |row| Ok::<_, DeskError>((desk.ledger_row(&row)?, desk.sent(&row)?, row));
+        rows.map(more).collect::<Result<Vec<_>, _>>()
     });
-    let told = rows.await?.into_iter().map(|(row, ledger)| {
+    let told = rows.await?.into_iter().map(|(ledger, sent, row)| {
         let connection = Address::parse(&row.channel).ok().and_then(|channel| accounts.connection(&channel));
         let mailbox = ledger.map(|ledger| ledger_json(ledger, connection.as_ref()));
-        RowJson { mailbox, ..row.into() }
+        let waits_for = sent.as_ref().and_then(|sent| board.waits_for(&sent.row, now));
+        let delivery = sent.map_or_else(Vec::new, |sent| DeliveryJson::all(sent.recipients, sent.row.due));
+        RowJson { mailbox, waits_for, delivery, ..row.into() }
     });
     Ok(Json(Explanation { entries: told.collect() }))
 }

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use super::channels::LedgerJson;
 use super::credential::CredentialJson;
 use super::entry::EntryJson;
+use super::outbox::DeliveryJson;
 pub use super::outbox_status::OutboxStatus;
 use crate::accounts::{Accounts, Connection, State};
 use crate::store::rows::{EventRow, TicketRow, TicketState};
@@ -104,6 +105,12 @@ pub struct RowJson {
     /// Of a mail that was pulled, where `explain` tells of it: its row in the ledger of its mailbox.
     #[serde(default)]
     pub mailbox: Option<LedgerJson>,
+    /// Of a mail that leaves and is not gone, where `explain` tells of it: what it waits for beside its time.
+    #[serde(default)]
+    pub waits_for: Option<String>,
+    /// Of a mail that left or leaves, where `explain` tells of it: what became of it for each recipient.
+    #[serde(default)]
+    pub delivery: Vec<DeliveryJson>,
     pub trace: Vec<TraceJson>,
 }
 
@@ -125,6 +132,12 @@ pub struct EventJson {
     pub author: Option<String>,
     pub other: Option<u64>,
     pub filing: Option<String>,
+    /// Of a connection or a quota: the channel that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+    /// What happened, in words: which brake has tripped, what a server or a report said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<String>,
 }
 
 /// A support address.
@@ -316,6 +329,8 @@ impl From<EventRow> for EventJson {
             author: row.author,
             other: row.other,
             filing: row.filing,
+            channel: row.channel,
+            said: row.said,
         }
     }
 }

@@ -2,7 +2,6 @@
 //! support addresses. It changes nothing.
 
 mod judge;
-mod look;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -17,10 +16,11 @@ use super::table::wrap;
 use crate::admin::types::Status;
 use crate::config::{Config, DEFAULT_FILE};
 use crate::mail::Address;
-use crate::relay::{Kind, RelayConfig};
+use crate::net::names::Mx;
+use crate::relay::permit::{Looker, OwnKey};
+use crate::relay::{GiveWay, Kind, RelayConfig};
 use crate::units::{rough_bytes, show_bytes};
-use judge::{Finding, Level, judge};
-use look::Looker;
+use judge::{Finding, Home, Level, judge, takeover};
 
 pub(super) fn doctor(reach: &Reach, out: &mut Output) -> Result<(), CliError> {
     let file =
@@ -148,7 +148,7 @@ fn domains(config: &Config) -> Result<Vec<Finding>, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::new(error, "try again with fewer programs running"))?;
     runtime.block_on(async {
-        let looker = match Looker::new(config) {
+        let looker = match looker(config) {
             Ok(looker) => looker,
             Err(said) => return Ok(vec![wrong("dns", "dns", said, "name servers in [verify.dns]")]),
         };
@@ -164,17 +164,60 @@ fn domains(config: &Config) -> Result<Vec<Finding>, CliError> {
                     relays.push(relay);
                 }
             }
-            for relay in relays {
-                if relay.kind == Kind::Maildir {
-                    let said = format!("relay \"{}\" is a Maildir: nothing leaves", relay.name);
-                    findings.push(good(&channel.address, "relay", said));
-                } else {
-                    findings.extend(judge(&looker.look(&address, relay).await));
-                }
+            for relay in &relays {
+                findings.extend(by_relay(&looker, &address, relay).await);
             }
+            findings.extend(when_it_gives_way(&looker, config, &address, &relays).await);
         }
         Ok(findings)
     })
+}
+
+fn looker(config: &Config) -> Result<Looker, String> {
+    let keys = config.dkim.iter().map(OwnKey::of).collect();
+    Looker::new(&config.verify, &config.server.hostname, keys)
+}
+
+/// What is found about a channel and a relay of its own.
+async fn by_relay(looker: &Looker, channel: &Address, relay: &RelayConfig) -> Vec<Finding> {
+    if relay.kind == Kind::Maildir {
+        let said = format!("relay \"{}\" is a Maildir: nothing leaves", relay.name);
+        return vec![good(&channel.to_string(), "relay", said)];
+    }
+    let looked = looker.look(channel.domain(), Some(channel), relay).await;
+    let home = match looker.names().mx(&looked.domain).await {
+        Ok(Mx::Null) => Home::TakesNone,
+        Ok(Mx::NoDomain) => Home::NoDomain,
+        Ok(Mx::Hosts { .. } | Mx::Implicit { .. }) => Home::Takes,
+        Err(error) => Home::NotKnown(error.to_string()),
+    };
+    judge(&channel.to_string(), &looked, &home)
+}
+
+/// Whether the default relay may take over near the end of a quota, where a relay of the channel gives way to it.
+async fn when_it_gives_way(
+    looker: &Looker,
+    config: &Config,
+    channel: &Address,
+    relays: &[&RelayConfig],
+) -> Option<Finding> {
+    // As the outbox does it, only one that is named takes over.
+    let other = config.outbox.default_relay.as_ref().and(default_relay(config))?;
+    let gives_way = |relay: &&&RelayConfig| relay.name != other.name && relay.quota().is_some_and(|it| it.gives_way());
+    let rules = relays.iter().find(gives_way)?.quota()?;
+    let always = rules.give_way == GiveWay::Always;
+    if other.kind == Kind::Maildir {
+        let about = channel.to_string();
+        let said = format!("the default relay \"{}\" is a Maildir: near the end of a quota mail waits", other.name);
+        return (!always).then(|| Finding {
+            level: Level::Warning,
+            about,
+            check: "takeover",
+            said,
+            action: Some("name another outbox.default_relay, or write give_way = \"never\"".into()),
+        });
+    }
+    Some(takeover(&channel.to_string(), &looker.look(channel.domain(), Some(channel), other).await, always))
 }
 
 /// As the outbox chooses it: the one that is named, else the first that is not a sandbox.

@@ -6,7 +6,7 @@ use super::CliError;
 use super::client::{Client, More, author, escape};
 use super::output::{Output, harmless};
 use super::table::{Table, wrap};
-use super::tickets::{print, short_time};
+use super::tickets::{print, short_time, show_delivery};
 use crate::admin::types::{Done, Explanation, RejectPage, RowJson};
 
 /// Rejects that are fetched at once.
@@ -114,6 +114,11 @@ fn tell(out: &mut Output, row: &RowJson) -> Result<(), CliError> {
     for (name, value) in head.into_iter().chain(mailbox.map(|told| ("Mailbox", told))) {
         out.line(&harmless(&format!("{name:<11} {value}"), false))?;
     }
+    if let Some(told) = &row.waits_for {
+        for (index, line) in wrap(&harmless(told, false), out.width().saturating_sub(12)).iter().enumerate() {
+            out.line(&format!("{:<11} {line}", if index == 0 { "Waits for" } else { "" }))?;
+        }
+    }
     out.line("Decisions")?;
     for step in &row.trace {
         let told = harmless(&step.said, false);
@@ -122,5 +127,8 @@ fn tell(out: &mut Output, row: &RowJson) -> Result<(), CliError> {
             out.line(&format!("  {name:<11} {line}"))?;
         }
     }
-    Ok(())
+    if !row.delivery.is_empty() {
+        out.line("Recipients")?;
+    }
+    show_delivery(out, &row.delivery, &row.id)
 }

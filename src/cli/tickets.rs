@@ -10,6 +10,7 @@ use super::client::{Client, author, escape};
 use super::output::{Output, harmless};
 use super::table::{Table, wrap};
 use crate::admin::entry::EntryJson;
+use crate::admin::outbox::DeliveryJson;
 use crate::admin::types::{Person, TicketDetail, TicketJson, TicketList};
 
 pub(super) fn list(client: &Client, out: &mut Output, filter: &TicketFilter) -> Result<(), CliError> {
@@ -121,7 +122,31 @@ fn show_entry(out: &mut Output, entry: &EntryJson) -> Result<(), CliError> {
         let line = format!("   [{}] {name}, {}, {} bytes", attachment.n, attachment.content_type, attachment.size);
         out.line(&harmless(&line, false))?;
     }
-    Ok(())
+    show_delivery(out, &entry.delivery, &entry.id)
+}
+
+/// What became of a mail that left, for each recipient.
+pub(super) fn show_delivery(out: &mut Output, all: &[DeliveryJson], mail: &str) -> Result<(), CliError> {
+    for to in all.iter().take(SHOWN_RECIPIENTS) {
+        for line in wrap(&harmless(&delivery(to), false), out.width().saturating_sub(3)) {
+            out.line(&format!("   {line}"))?;
+        }
+    }
+    match all.len().saturating_sub(SHOWN_RECIPIENTS) {
+        0 => Ok(()),
+        more => out.line(&format!("   and {more} more: ticketgate outbox show {mail}")),
+    }
+}
+
+/// Recipients of one mail whose fate a ticket shows.
+const SHOWN_RECIPIENTS: usize = 10;
+
+/// What became of a mail for one recipient; what the server said only where something is wrong.
+fn delivery(to: &DeliveryJson) -> String {
+    let reported = to.reported.as_ref().map_or_else(String::new, |word| format!(", reported {word}"));
+    let arrived = to.state == "relayed" && !matches!(to.reported.as_deref(), Some("failed" | "delayed" | "complaint"));
+    let said = to.reply.as_ref().filter(|_| !arrived).map_or_else(String::new, |reply| format!(": {reply}"));
+    format!("to {}: {}{reported}{said}", to.address, to.state)
 }
 
 fn from_standard_input() -> Result<String, CliError> {

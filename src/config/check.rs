@@ -28,6 +28,7 @@ pub(super) fn check(config: &Config, places: &Places, faults: &mut Vec<Fault>) {
     checker.providers(config);
     checker.letters(config);
     checker.replies(config);
+    checker.reports(config);
     checker.smtp(config);
     checker.submission(config);
     checker.tls(config);

@@ -41,4 +41,14 @@ impl Checker<'_> {
             self.wrong(&["replies", "wait"], &wrong, "a reply waits so long to be filed, and is then answered");
         }
     }
+
+    /// What senders hear of their mail.
+    pub(super) fn reports(&mut self, config: &Config) {
+        let (bytes, most) = (config.reports.max_returned_bytes, 25 << 20);
+        if bytes > most {
+            let wrong = format!("{} is out of range", show_bytes(bytes));
+            let advice = format!("write at most {}; 0B returns header sections only", show_bytes(most));
+            self.wrong(&["reports", "max_returned_bytes"], &wrong, &advice);
+        }
+    }
 }

@@ -49,6 +49,7 @@ pub fn changes(old: &Config, new: &Config) -> Changes {
         ("relay", old.relays != new.relays),
         ("dkim", old.dkim != new.dkim),
         ("replies", old.replies != new.replies),
+        ("reports", old.reports != new.reports),
         ("brand", old.brand != new.brand),
         ("templates", old.templates != new.templates),
         ("queue", old.queues != new.queues),

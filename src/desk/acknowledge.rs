@@ -5,11 +5,11 @@
 //! key keeps a second one from leaving however often the process dies in between.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use jiff::SignedDuration;
 
 use super::outgoing::{Outgoing, envelope_recipients};
+use super::owed::{Turn, next_turn};
 use super::reply::{Replies, blocking};
 use super::{DeskError, EntryView};
 use crate::mail::compose::{self, Body, Correspondent, Draft, Words, subject, thread};
@@ -28,9 +28,6 @@ const BATCH: usize = 100;
 /// An acknowledgement that comes later than this confuses more than it helps: the daemon was down for that long.
 const LATEST: SignedDuration = SignedDuration::from_hours(24);
 
-/// The wait after trouble.
-const PAUSE: Duration = Duration::from_secs(15);
-
 /// What becomes of one that is owed.
 enum Due {
     Write(Box<Outgoing>),
@@ -46,21 +43,9 @@ impl Replies {
         let mut accepted = HashSet::new();
         loop {
             progress.mark_unchanged();
-            let wait = match self.acknowledge(&mut accepted).await {
-                Ok(()) => Duration::MAX,
-                Err(trouble) => {
-                    tracing::warn!(%trouble, "acknowledgements wait");
-                    PAUSE
-                }
-            };
-            tokio::select! {
-                changed = progress.changed(), if wait == Duration::MAX => {
-                    if changed.is_err() {
-                        return;
-                    }
-                }
-                () = tokio::time::sleep(wait.min(PAUSE)), if wait != Duration::MAX => {}
-                () = shutdown.wait() => return,
+            let last = self.acknowledge(&mut accepted).await;
+            if next_turn(&mut progress, &mut shutdown, last, "acknowledgements").await == Turn::Over {
+                return;
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What people do with mail that leaves: look at it, hold it, try it again; release brakes; clear suppressed addresses.
 
 use super::{Desk, DeskError, checked_author};
-use crate::store::rows::{BrakeRow, OutboxRow, OutboxState, RecipientRow, SuppressionRow};
+use crate::store::rows::{BrakeRow, EntryRow, OutboxRow, OutboxState, RecipientRow, SuppressionRow};
 use crate::store::{Every, OutboxFilter, OutboxOrder, StoreError};
 
 /// The most recipients of one mail that are shown.
@@ -46,6 +46,11 @@ impl Desk {
         let entry = self.store.entry(id)?.ok_or_else(none)?;
         let row = self.store.outbox_row(entry.seq)?.ok_or_else(none)?;
         self.outgoing(row)
+    }
+
+    /// What became of the mail of an entry, if it is one that leaves.
+    pub fn sent(&self, entry: &EntryRow) -> Result<Option<OutboxView>, DeskError> {
+        self.store.outbox_row(entry.seq)?.map(|row| self.outgoing(row)).transpose()
     }
 
     /// Does what a person wants of a mail.

@@ -1,7 +1,7 @@
 //! From a checked answer to a mail in the spool: what is answered, how the channel writes, the bytes, the record.
 
 use super::reply::{CLASS, Checked, Order, Replies, close_with, too_large};
-use super::{DeskError, EntryView};
+use super::{Desk, DeskError, EntryView};
 use crate::mail::auth::AuthResults;
 use crate::mail::compose::{self, ComposeError, Composed, Draft, Quote, thread};
 use crate::mail::origin::OriginKind;
@@ -14,6 +14,46 @@ use crate::ticket::template::Values;
 
 /// Entries of a ticket among which the mail that is answered is looked for.
 const MAX_ENTRIES: usize = 1_000;
+
+/// The bytes of a mail that was written here, with all that its record holds.
+pub(super) struct Written {
+    pub id: MailId,
+    pub envelope: Envelope,
+    pub peer: String,
+    pub delivery: Delivery,
+    /// Set for a mail that leaves.
+    pub meta: Option<OutgoingMeta>,
+    pub bytes: Vec<u8>,
+}
+
+impl Desk {
+    /// Puts a mail that was written here into the spool: returns once its record stands synced in the log.
+    pub(super) async fn keep(&self, mail: Written) -> Result<(), DeskError> {
+        let Written { id, envelope, peer, delivery, meta, bytes } = mail;
+        let size = bytes.len() as u64;
+        if !self.store.has_room(size) {
+            return Err(DeskError::Full);
+        }
+        let mut body = self.store.body(id, size);
+        let trouble = |error: &dyn std::fmt::Display| DeskError::Trouble(format!("the mail cannot be kept: {error}"));
+        body.push(&bytes).await.map_err(|error| trouble(&error))?;
+        let incoming = Incoming {
+            id,
+            received_at: self.clock.now(),
+            envelope,
+            origin: origin(peer),
+            deliveries: vec![delivery],
+            review: false,
+            outgoing: meta,
+            body: body.finish().await.map_err(|error| trouble(&error))?,
+        };
+        let kept = self.store.spool(incoming).await;
+        kept.map(drop).map_err(|error| match error {
+            SpoolError::Full => DeskError::Full,
+            SpoolError::Trouble(said) => DeskError::Trouble(said),
+        })
+    }
+}
 
 /// A mail of ours that is ready for the spool.
 pub(super) struct Outgoing {
@@ -76,32 +116,14 @@ impl Replies {
     /// Takes responsibility for the mail: returns once its record stands synced in the log.
     pub(super) async fn accept(&self, mail: Outgoing) -> Result<MailId, DeskError> {
         let Outgoing { id, ticket, channel, return_path, peer, composed, meta, close } = mail;
-        let store = &self.desk.store;
-        let size = composed.bytes.len() as u64;
-        if !store.has_room(size) {
-            return Err(DeskError::Full);
-        }
-        let mut body = store.body(id, size);
-        let trouble = |error: &dyn std::fmt::Display| DeskError::Trouble(format!("the mail cannot be kept: {error}"));
-        body.push(&composed.bytes).await.map_err(|error| trouble(&error))?;
-        let author = meta.author.clone();
-        let incoming = Incoming {
-            id,
-            received_at: self.desk.clock.now(),
-            envelope: Envelope {
-                mail_from: Some(compose::ascii(&return_path)),
-                rcpt_to: meta.recipients.iter().map(|one| one.address.clone()).collect(),
-            },
-            origin: origin(peer),
-            deliveries: vec![Delivery { channel, rcpt_to: Vec::new() }],
-            review: false,
-            outgoing: Some(meta),
-            body: body.finish().await.map_err(|error| trouble(&error))?,
+        let (author, size) = (meta.author.clone(), composed.bytes.len());
+        let envelope = Envelope {
+            mail_from: Some(compose::ascii(&return_path)),
+            rcpt_to: meta.recipients.iter().map(|one| one.address.clone()).collect(),
         };
-        store.spool(incoming).await.map_err(|error| match error {
-            SpoolError::Full => DeskError::Full,
-            SpoolError::Trouble(said) => DeskError::Trouble(said),
-        })?;
+        let delivery = Delivery { channel, rcpt_to: Vec::new() };
+        let written = Written { id, envelope, peer, delivery, meta: Some(meta), bytes: composed.bytes };
+        self.desk.keep(written).await?;
         tracing::info!(mail = %id, ticket = ticket.number, %author, size, "accepted an answer");
         if close {
             let desk = self.desk.clone();

@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 
-use crate::mail::message::{Automatic, Mailbox, Summary};
+use crate::mail::message::{Mailbox, Summary};
+use crate::mail::origin::OriginKind;
 use crate::mail::{Address, Reason};
 use crate::store::rows::{EntryRow, PersonRow};
 use crate::store::{Delivery, NewEntry, Question, Spooled, Step, StoreError};
@@ -63,14 +64,12 @@ enum Owed {
 
 /// Looks whether the mail is a report about mail of ours that is new to us.
 fn come_home(step: &Step<'_>, read: &Read, decision: &mut Decision) -> Result<Option<Homecoming>, StoreError> {
-    let ticket = match decision.filing {
-        Filing::Report { ticket, .. } => Some(ticket),
-        Filing::Open { .. } => None,
-        _ => return Ok(None),
-    };
-    let home = report::homecoming(step, &read.summary, ticket)?;
-    decision.trace.extend(home.as_ref().map(Homecoming::trace));
-    Ok(home)
+    // A report of our own tells what the outbox knows already.
+    if read.spooled.origin.kind == OriginKind::Api {
+        return Ok(None);
+    }
+    let Decision { filing, trace } = decision;
+    report::homecoming(step, &read.summary, filing, trace)
 }
 
 fn acknowledgement(context: &Context<'_>, read: &Read, delivery: &Delivery, decision: &mut Decision) -> Owed {
@@ -134,7 +133,7 @@ fn candidate<'a>(context: &Context<'_>, read: &'a Read, from: &'a str) -> Candid
         from,
         own_mail: summary.message_id.as_deref().and_then(|id| context.keys.verify(id)),
         seen: Seen { door, has_message_id: summary.message_id.is_some(), print: read.print.as_ref() },
-        is_report: matches!(summary.automatic, Automatic::Bounce | Automatic::Complaint) && summary.bounce.is_some(),
+        is_report: summary.bounce.is_some(),
         auth_review: spooled.review,
     }
 }

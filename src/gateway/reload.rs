@@ -39,6 +39,7 @@ impl Rooms {
         self.shared.intake.store(new.intake.clone().into());
         self.shared.letters.store(letters.into());
         self.shared.replies.store(new.replies.clone().into());
+        self.shared.reports.store(new.reports.clone().into());
         self.shared.loops.store(new.loops.loops().into());
         self.shared.outbox.store(new.outbox.clone().into());
         self.shared.suppress.store(new.loops.loops().suppress.into());

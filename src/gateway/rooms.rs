@@ -15,7 +15,7 @@ use crate::accounts::{Accounts, Probe};
 use crate::admin::{self, About, Admin, AdminListener, metrics_http};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::desk::{Desk, Replies, reply};
+use crate::desk::{Desk, Replies, Reporter, reply, reports};
 use crate::filing::{Loops, Worker};
 use crate::intake::{self, Intake};
 use crate::metrics::Metrics;
@@ -48,6 +48,7 @@ pub struct Shared {
     pub relays: Relays,
     pub letters: Arc<ArcSwap<Letters>>,
     pub replies: Arc<ArcSwap<reply::Config>>,
+    pub reports: Arc<ArcSwap<reports::Config>>,
 }
 
 /// A running daemon.
@@ -149,6 +150,7 @@ impl Rooms {
             relays,
             letters: Arc::new(ArcSwap::from_pointee(config.letters().map_err(GatewayError::Broken)?)),
             replies: Arc::new(ArcSwap::from_pointee(config.replies.clone())),
+            reports: Arc::new(ArcSwap::from_pointee(config.reports.clone())),
             directory: Arc::new(ArcSwap::from_pointee(default::adopted(config.directory(), &store))),
             intake: Arc::new(ArcSwap::from_pointee(config.intake.clone())),
             loops: Arc::new(ArcSwap::from_pointee(config.loops.loops())),
@@ -182,6 +184,7 @@ impl Rooms {
         rooms.start_outbox(failed);
         rooms.start_tidying();
         rooms.start_acknowledgements(keys.clone());
+        rooms.start_reports();
         rooms.start_desk(keys).await?;
         rooms.start_smtp(listeners, Arc::clone(&rooms.shared.smtp));
         rooms.start_smtp(submission_listeners, Arc::clone(&rooms.shared.submission));
@@ -252,6 +255,19 @@ impl Rooms {
     fn start_acknowledgements(&mut self, keys: TokenKeys) {
         let run = self.replies(keys).run_acknowledgements(self.workers.shutdown.clone());
         self.workers.tasks.push(tokio::spawn(run));
+    }
+
+    /// Writes the reports that senders of mail are owed.
+    fn start_reports(&mut self) {
+        let reporter = Reporter {
+            desk: self.desk(),
+            directory: Arc::clone(&self.shared.directory),
+            letters: Arc::clone(&self.shared.letters),
+            config: Arc::clone(&self.shared.reports),
+            host: self.config.server.hostname.clone(),
+            metrics: self.metrics.clone(),
+        };
+        self.workers.tasks.push(tokio::spawn(reporter.run(self.workers.shutdown.clone())));
     }
 
     async fn start_desk(&mut self, keys: TokenKeys) -> Result<(), GatewayError> {

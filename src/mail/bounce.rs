@@ -6,7 +6,7 @@ use super::attachment;
 use super::bounce_letter;
 use super::fields;
 use super::headers::HeaderSection;
-use super::message::{Bounce, BounceKind, BounceRecipient, Parsed};
+use super::message::{Bounce, BounceKind, BounceRecipient, Parsed, SUCCESS};
 use super::structure::Part;
 
 /// The longest report that is read.
@@ -25,7 +25,7 @@ const RECOGNISERS: &[fn(&Parsed<'_>) -> Recognised] = &[feedback_report, deliver
 pub enum Recognised {
     /// It has not the form that this one knows.
     Unknown,
-    /// It is a report, but of a success.
+    /// It is a report, but says nothing of a delivery.
     Nothing,
     Report(Bounce),
 }
@@ -39,23 +39,37 @@ pub fn recognise(mail: &Parsed<'_>) -> Option<Bounce> {
     }
 }
 
+/// Feedback that is no complaint: somebody takes one back (RFC 6430), or mail in our name that was not authenticated,
+/// which others may have sent (RFC 6591).
+const NO_COMPLAINT: &[&str] = &["not-spam", "auth-failure", "dmarc"];
+
 /// A complaint in the Abuse Reporting Format (RFC 5965).
 fn feedback_report(mail: &Parsed<'_>) -> Recognised {
     let Some(part) = own_part(mail, &["message/feedback-report"]) else { return Recognised::Unknown };
     let text = report_text(part);
-    let fields = groups(&text).into_iter().flatten();
-    let recipients = fields
-        .filter(|(name, _)| matches!(name.as_str(), "original-rcpt-to" | "removal-recipient"))
-        .map(|(_, value)| BounceRecipient { address: address(&value), ..BounceRecipient::default() })
-        .take(MAX_RECIPIENTS);
+    let fields: Group = groups(&text).into_iter().flatten().collect();
+    let mut kinds = fields.iter().filter(|(name, _)| name == "feedback-type");
+    if kinds.any(|(_, kind)| NO_COMPLAINT.contains(&kind.to_lowercase().as_str())) {
+        return Recognised::Nothing;
+    }
+    let mut recipients: Vec<BounceRecipient> = Vec::new();
+    for (name, value) in fields {
+        let address = address(&value);
+        let named = matches!(name.as_str(), "original-rcpt-to" | "removal-recipient");
+        // Both fields may name the same recipient.
+        let known = recipients.iter().any(|one| one.address.eq_ignore_ascii_case(&address));
+        if named && !known && recipients.len() < MAX_RECIPIENTS {
+            recipients.push(BounceRecipient { address, ..BounceRecipient::default() });
+        }
+    }
     Recognised::Report(Bounce {
         kind: BounceKind::Complaint,
-        recipients: recipients.collect(),
+        recipients,
         original_message_id: original_message_id(mail),
     })
 }
 
-/// A delivery status notification (RFC 3464). One that reports success is none of ours.
+/// A delivery status notification (RFC 3464).
 fn delivery_status(mail: &Parsed<'_>) -> Recognised {
     let Some(part) = own_part(mail, &["message/delivery-status", "message/global-delivery-status"]) else {
         return Recognised::Unknown;
@@ -70,7 +84,7 @@ fn delivery_status(mail: &Parsed<'_>) -> Recognised {
     }
 }
 
-/// What the recipients' actions and codes say together; `None` when nothing is wrong.
+/// What the recipients' actions and codes say together, the worst first; `None` when they say nothing.
 pub fn kind(recipients: &[BounceRecipient]) -> Option<BounceKind> {
     let says = |word: &str, class: char| {
         recipients.iter().any(|one| match &one.action {
@@ -82,6 +96,8 @@ pub fn kind(recipients: &[BounceRecipient]) -> Option<BounceKind> {
         Some(BounceKind::Failed)
     } else if says("delayed", '4') {
         Some(BounceKind::Delayed)
+    } else if SUCCESS.iter().any(|word| says(word, '2')) {
+        Some(BounceKind::Delivered)
     } else {
         None
     }
@@ -159,7 +175,10 @@ fn recipient(group: &Group) -> Option<BounceRecipient> {
         _ => diagnostic.as_deref().and_then(status_in).or(stated),
     };
     let action = value("action").and_then(|text| text.split([' ', '(', ';']).next()).map(str::to_lowercase);
-    Some(BounceRecipient { address: address(named), status, action, diagnostic })
+    let address = address(named);
+    let original = value("original-recipient").map(|text| self::address(text));
+    let original = original.filter(|original| !original.eq_ignore_ascii_case(&address));
+    Some(BounceRecipient { address, original, status, action, diagnostic })
 }
 
 /// The address in `rfc822; <a@b>`.

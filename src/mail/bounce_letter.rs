@@ -131,7 +131,8 @@ fn read(mail: &Parsed<'_>) -> Option<Bounce> {
 }
 
 fn kind(recipients: &[BounceRecipient], letter: &str) -> BounceKind {
-    bounce::kind(recipients).unwrap_or_else(|| {
+    // A letter of this kind never tells of a success; what looks like one is some version number.
+    bounce::kind(recipients).filter(|kind| *kind != BounceKind::Delivered).unwrap_or_else(|| {
         let letter = letter.to_lowercase();
         let late = DELAYED.iter().any(|words| letter.contains(words));
         if late { BounceKind::Delayed } else { BounceKind::Failed }
@@ -193,7 +194,8 @@ fn explained(letter: &str, own: &[String]) -> Vec<BounceRecipient> {
             let more = after.iter().skip(1).take_while(|line| !line.trim_start().starts_with('<'));
             let said: Vec<&str> = std::iter::once(*line).chain(more.copied()).map(str::trim).collect();
             let said = said.join(" ").trim().to_owned();
-            found.push(BounceRecipient { status: status_in(&said), address, action: None, diagnostic: Some(said) });
+            let (status, diagnostic) = (status_in(&said), Some(said));
+            found.push(BounceRecipient { address, status, diagnostic, ..BounceRecipient::default() });
         }
     }
     if let Some(status) = status_in(letter) {

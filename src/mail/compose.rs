@@ -8,6 +8,7 @@ mod build;
 mod flowed;
 mod history;
 mod markdown;
+pub mod report;
 pub mod subject;
 pub mod thread;
 

@@ -118,7 +118,7 @@ impl Automatic {
     }
 }
 
-/// A delivery report that we received.
+/// A report about a mail of ours that we received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bounce {
     pub kind: BounceKind,
@@ -133,6 +133,8 @@ pub enum BounceKind {
     Failed,
     Delayed,
     Complaint,
+    /// It arrived: somebody had asked to be told of that too (RFC 3461 section 4.1).
+    Delivered,
 }
 
 impl BounceKind {
@@ -142,14 +144,20 @@ impl BounceKind {
             Self::Failed => "failed",
             Self::Delayed => "delayed",
             Self::Complaint => "complaint",
+            Self::Delivered => "delivered",
         }
     }
 }
+
+/// The actions that say that a mail arrived, or went on to where nobody reports (RFC 3464 section 2.3.3).
+pub const SUCCESS: &[&str] = &["delivered", "relayed", "expanded"];
 
 /// What a delivery report says about one recipient (RFC 3464 section 2.3).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BounceRecipient {
     pub address: String,
+    /// The address that the mail was sent to, where an alias or a forwarding has led it on to `address`.
+    pub original: Option<String>,
     /// An enhanced status code such as `5.1.1` (RFC 3463).
     pub status: Option<String>,
     /// `failed`, `delayed`, `delivered`, `relayed` or `expanded`.

@@ -20,6 +20,7 @@ pub mod headers;
 mod html;
 pub mod id;
 pub mod message;
+pub mod notify;
 pub mod origin;
 mod quoted;
 pub mod reason;

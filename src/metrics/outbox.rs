@@ -1,9 +1,9 @@
 //! Metrics of mail that leaves. Labels hold names of relays and support addresses of the configuration, never others.
 
-use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec};
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::handles::Maker;
-use super::{Metrics, signed};
+use super::{Metrics, TOLD, known, signed};
 
 #[derive(Debug)]
 pub(super) struct Outbox {
@@ -16,11 +16,12 @@ pub(super) struct Outbox {
     brake_trips: IntCounter,
     brakes: IntGauge,
     suppressed: IntGauge,
+    told: IntCounterVec,
 }
 
 impl Outbox {
     pub fn new(m: &Maker) -> Self {
-        Self {
+        let outbox = Self {
             mails: m.gauge("outbox_mails", "Mails that wait for an attempt."),
             due: m.gauge("outbox_due_mails", "Mails whose next attempt is due and waits for its turn."),
             running: m.gauge("outbox_running_attempts", "Attempts that are under way."),
@@ -34,7 +35,10 @@ impl Outbox {
             brake_trips: m.counter("loop_brake_trips_total", "Recipients that a loop brake has held."),
             brakes: m.gauge("loop_brakes_tripped", "Loop brakes that have tripped and wait for a person."),
             suppressed: m.gauge("suppressed_addresses", "Addresses on the suppression list."),
-        }
+            told: m.counters("sender_reports_total", "Recipients that reports to senders are about.", &["action"]),
+        };
+        TOLD.iter().for_each(|action| drop(outbox.told.with_label_values(&[action])));
+        outbox
     }
 }
 
@@ -61,6 +65,11 @@ impl Metrics {
     /// What is left of a quota window.
     pub fn quota_left(&self, relay: &str, channel: &str, window: &str, left: u64) {
         self.0.outbox.quota_left.with_label_values(&[relay, channel, window]).set(signed(left));
+    }
+
+    /// The sender of a mail is told what became of it for one recipient.
+    pub fn sender_told(&self, action: &str) {
+        self.0.outbox.told.with_label_values(&[known(TOLD, action)]).inc();
     }
 
     /// A brake has held mail to so many recipients.

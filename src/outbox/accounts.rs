@@ -1,6 +1,7 @@
 //! Which accounts may send: whether they are connected (R8), and what their quota windows say (R20, R21).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 
@@ -8,7 +9,7 @@ use super::board::QuotaState;
 use super::quota::{Load, May, Page, Windows};
 use crate::accounts::{Accounts, Remedy, State};
 use crate::mail::Address;
-use crate::relay::{QuotaRules, Relay, Throttled};
+use crate::relay::{GiveWay, QuotaRules, Relay, Throttled};
 use crate::store::rows::Wanted;
 use crate::store::{Store, StoreError};
 
@@ -31,6 +32,9 @@ pub fn blocked(accounts: &Accounts, store: &Store, channel: &Address) -> Result<
     }))
 }
 
+/// Domains of one account of which it is known whether the default relay takes over.
+const DOMAINS: usize = 32;
+
 /// One account at one relay.
 #[derive(Debug)]
 struct Account {
@@ -40,6 +44,25 @@ struct Account {
     windows: Windows,
     until: Option<(Timestamp, String)>,
     told_near: bool,
+    /// While it is near the end of its quota: what was decided for each domain, and what of that is not told yet.
+    takeovers: BTreeMap<String, Takeover>,
+    untold: BTreeSet<String>,
+}
+
+/// Whether the default relay takes over for a domain, in a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Takeover {
+    pub takes: bool,
+    pub said: String,
+}
+
+/// Something that the feed is told about a channel's quota.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    pub channel: String,
+    /// `quota_near`, `takeover` or `takeover_refused`.
+    pub kind: &'static str,
+    pub said: String,
 }
 
 /// The quota windows of all accounts that have one.
@@ -72,10 +95,7 @@ impl Quotas {
     ) -> Result<Verdict, StoreError> {
         let Some(key) = self.account(store, relay, channel)? else { return Ok(Verdict::Go(None)) };
         let Some(account) = self.0.get_mut(&key) else { return Ok(Verdict::Go(None)) };
-        if gives_way == GivesWay::Yes
-            && account.rules.give_way_percent.is_some()
-            && account.windows.is_near(&account.rules, now)
-        {
+        if gives_way == GivesWay::Yes && account.rules.gives_way() && account.windows.is_near(&account.rules, now) {
             return Ok(Verdict::GiveWay);
         }
         match account.windows.may(&account.rules, now, load) {
@@ -94,18 +114,30 @@ impl Quotas {
     /// The key of an account that has a quota; its windows are read from disk at the first use.
     fn account(&mut self, store: &Store, relay: &Relay, channel: &Address) -> Result<Option<String>, StoreError> {
         let Some(rules) = relay.quota() else { return Ok(None) };
-        let owner = relay.account(channel).unwrap_or_else(|| channel.clone());
-        let key = format!("{} {}", relay.name(), owner.key());
+        let (key, owner) = key(relay, channel);
         match self.0.get_mut(&key) {
             Some(account) => account.rules = rules,
             None => {
                 let windows = Windows::restore(store.quota(&key)?);
                 let (relay, channel) = (relay.name().to_owned(), owner.to_string());
-                let account = Account { relay, channel, rules, windows, until: None, told_near: false };
+                let (takeovers, untold) = (BTreeMap::new(), BTreeSet::new());
+                let account =
+                    Account { relay, channel, rules, windows, until: None, told_near: false, takeovers, untold };
                 self.0.insert(key.clone(), account);
             }
         }
         Ok(Some(key))
+    }
+
+    /// It was decided whether the default relay takes over for a domain.
+    pub fn decided(&mut self, relay: &Relay, channel: &Address, domain: String, takeover: Takeover) {
+        let Some(account) = self.0.get_mut(&key(relay, channel).0) else { return };
+        let known = account.takeovers.get(&domain);
+        if known == Some(&takeover) || (known.is_none() && account.takeovers.len() >= DOMAINS) {
+            return;
+        }
+        account.untold.insert(domain.clone());
+        account.takeovers.insert(domain, takeover);
     }
 
     /// The mail never reached the provider.
@@ -143,21 +175,34 @@ impl Quotas {
         changed.filter(|(_, pages)| !pages.is_empty()).collect()
     }
 
-    /// Accounts that have come near the end of a day's window since the last call: channel, and a sentence.
-    pub fn news(&mut self, now: Timestamp) -> Vec<(String, String)> {
+    /// What has changed since the last call: accounts that have come near the end of a day's window, and domains for
+    /// which the default relay takes over, or may not.
+    pub fn news(&mut self, now: Timestamp) -> Vec<News> {
         let mut news = Vec::new();
         for account in self.0.values_mut() {
             let near = account.windows.is_near(&account.rules, now);
             if near && !account.told_near {
-                let instead = match account.rules.give_way_percent {
-                    Some(_) => "; the default relay takes over until there is room again",
-                    None => "",
+                let instead = match account.rules.give_way {
+                    GiveWay::Aligned if account.rules.gives_way() => {
+                        "; the default relay takes over until there is room again, where the sender's domain permits it"
+                    }
+                    GiveWay::Always if account.rules.gives_way() => {
+                        "; the default relay takes over until there is room again"
+                    }
+                    _ => "",
                 };
-                let said =
-                    format!("the quota of {} at relay \"{}\" is nearly used{instead}", account.channel, account.relay);
-                news.push((account.channel.clone(), said));
+                let (channel, relay) = (account.channel.clone(), &account.relay);
+                let said = format!("the quota of {channel} at relay \"{relay}\" is nearly used{instead}");
+                news.push(News { channel, kind: "quota_near", said });
+            }
+            for takeover in std::mem::take(&mut account.untold).iter().filter_map(|name| account.takeovers.get(name)) {
+                let kind = if takeover.takes { "takeover" } else { "takeover_refused" };
+                news.push(News { channel: account.channel.clone(), kind, said: takeover.said.clone() });
             }
             account.told_near = near;
+            if !near {
+                account.takeovers.clear();
+            }
         }
         news
     }
@@ -169,6 +214,10 @@ impl Quotas {
             remaining: account.windows.remaining(&account.rules, now),
             near: account.windows.is_near(&account.rules, now),
             until: account.until.clone().filter(|(until, _)| *until > now),
+            takeovers: match account.windows.is_near(&account.rules, now) {
+                true => account.takeovers.clone(),
+                false => BTreeMap::new(),
+            },
         };
         self.0.values().map(state).collect()
     }
@@ -179,4 +228,25 @@ impl Quotas {
 pub enum GivesWay {
     Yes,
     No,
+}
+
+/// The key of the account that a channel's mail is counted under at a relay, and whose account it is.
+fn key(relay: &Relay, channel: &Address) -> (String, Address) {
+    let owner = relay.account(channel).unwrap_or_else(|| channel.clone());
+    (format!("{} {}", relay.name(), owner.key()), owner)
+}
+
+/// The domains for which the default relay does not take over; that of an address comes first.
+pub fn refused<'a>(takeovers: &'a BTreeMap<String, Takeover>, address: &str) -> Option<&'a Takeover> {
+    let domain = address.rsplit_once('@').map_or(address, |(_, domain)| domain).to_lowercase();
+    let own = takeovers.get(&domain);
+    own.or_else(|| takeovers.values().find(|takeover| !takeover.takes)).filter(|takeover| !takeover.takes)
+}
+
+/// What a channel's mail waits for that has not had its turn, and why no other relay takes it.
+pub fn waits(quotas: &Mutex<Quotas>, channel: &str) -> String {
+    let quotas = quotas.lock().unwrap_or_else(PoisonError::into_inner);
+    let accounts = quotas.0.values().filter(|account| account.channel.eq_ignore_ascii_case(channel));
+    let why = accounts.filter_map(|account| refused(&account.takeovers, channel)).map(|it| format!("; {}", it.said));
+    format!("it waits for its quota or its relay{}", why.collect::<String>())
 }

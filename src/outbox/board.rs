@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 
+use super::accounts::{Takeover, refused};
 use super::quota::Remaining;
 use crate::store::rows::{OutboxRow, OutboxState};
 
@@ -31,6 +32,8 @@ pub struct QuotaState {
     pub near: bool,
     /// Until when mail waits for a window, and for which.
     pub until: Option<(Timestamp, String)>,
+    /// Near the end of it: whether the default relay takes over, by the domains of the mail's authors.
+    pub takeovers: BTreeMap<String, Takeover>,
 }
 
 /// All of it.
@@ -92,10 +95,9 @@ impl Snapshot {
         let quota = self.quotas.iter().filter(|quota| quota.channel.eq_ignore_ascii_case(&row.channel));
         let quota = quota.filter_map(|quota| quota.until.as_ref().map(|until| (quota, until)));
         if let Some((quota, (until, window))) = quota.max_by_key(|(_, (until, _))| *until) {
-            return Some(format!(
-                "the quota of {} at relay \"{}\" ({window}) until {until}",
-                quota.channel, quota.relay
-            ));
+            let why = refused(&quota.takeovers, &row.channel).map(|it| format!("; {}", it.said)).unwrap_or_default();
+            let QuotaState { channel, relay, .. } = quota;
+            return Some(format!("the quota of {channel} at relay \"{relay}\" ({window}) until {until}{why}"));
         }
         let lane = |lane: &&LaneState| row.relay.as_ref().is_none_or(|relay| *relay == lane.relay);
         let resting = self.lanes.iter().filter(lane).filter_map(|lane| lane.rests.as_ref().map(|rests| (lane, rests)));

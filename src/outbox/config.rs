@@ -20,7 +20,7 @@ pub struct Config {
     pub give_up: Duration,
     #[serde(with = "crate::units::duration")]
     pub give_up_automatic: Duration,
-    /// After this time the ticket is told that a mail is late.
+    /// After this time the ticket, or the sender of a mail without one, is told that a mail is late.
     #[serde(with = "crate::units::duration")]
     pub delayed_notice: Duration,
     /// Attempts at the same time, over all relays.

@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::schedule::{Next, Schedule};
+use super::told::{given_up, still_tried, told};
 use crate::relay::{Outcome, RecipientOutcome, Reply};
 use crate::store::rows::{DeliveryState, OutboxRow};
 use crate::store::{Settled, SettledRecipient};
@@ -20,7 +21,7 @@ pub struct Attempt<'a> {
 }
 
 /// What is to be written down after an attempt.
-pub fn judge(attempt: &Attempt<'_>, outcome: &Outcome, schedule: &Schedule) -> Settled {
+pub fn judge(attempt: &Attempt<'_>, job: &Outcome, schedule: &Schedule) -> Settled {
     let Attempt { row, now, .. } = *attempt;
     let next = schedule.next(row.class, row.since, row.attempts + 1, now);
     let mut settled = Settled {
@@ -31,17 +32,23 @@ pub fn judge(attempt: &Attempt<'_>, outcome: &Outcome, schedule: &Schedule) -> S
         next: None,
         notes: Vec::new(),
         late: None,
+        delayed: Vec::new(),
     };
+    let until = schedule.end(row.class, row.since);
     let (mut failed, mut delayed) = (Vec::new(), Vec::new());
-    for ((n, address), outcome) in attempt.recipients.iter().zip(&outcome.recipients) {
+    for ((n, address), outcome) in attempt.recipients.iter().zip(&job.recipients) {
         let (state, said) = one(outcome, next, row, now);
         let hard = matches!(outcome, RecipientOutcome::Failed(reply) if is_hard(reply));
+        let mut news = told(outcome, state, job, until);
         match state {
             DeliveryState::Failed => failed.push((address.as_str(), said.clone())),
-            DeliveryState::Delayed => delayed.push((address.as_str(), said.clone())),
+            DeliveryState::Delayed => {
+                delayed.push((address.as_str(), said.clone()));
+                settled.delayed.extend(news.take().map(|news| (*n, news)));
+            }
             _ => {}
         }
-        settled.recipients.push(SettledRecipient { n: *n, state, reply: Some(said), hard });
+        settled.recipients.push(SettledRecipient { n: *n, state, reply: Some(said), hard, told: news });
     }
     if let (Next::At(at), false) = (next, delayed.is_empty()) {
         settled.next = Some(attempt.not_before.map_or(at, |until| until.max(at)));
@@ -71,7 +78,10 @@ pub fn without_attempt(
         state: DeliveryState::Failed,
         reply: Some(said.clone()),
         hard: false,
+        told: Some(given_up(&said)),
     };
+    let until = schedule.end(row.class, row.since);
+    let waits = |(n, _): &(u32, String)| (*n, still_tried(&said, until));
     Settled {
         seq: row.seq,
         at: now,
@@ -80,6 +90,7 @@ pub fn without_attempt(
         next: None,
         notes: if over { vec![failure_note(row, &told)] } else { Vec::new() },
         late: (!over).then(|| delay_note(row, &told, now)),
+        delayed: if over { Vec::new() } else { recipients.iter().map(waits).collect() },
     }
 }
 

@@ -17,7 +17,7 @@ pub struct Schedule {
     pub give_up: Duration,
     /// The same for automatic mail, which is worth less the later it comes.
     pub give_up_automatic: Duration,
-    /// After this time the ticket is told that a mail is late.
+    /// After this time the ticket, or the sender of a mail without one, is told that a mail is late.
     pub delayed_notice: Duration,
 }
 
@@ -44,7 +44,7 @@ impl Schedule {
     /// When to try again after so many failed attempts. The last attempt is made at the end of the time that a mail
     /// has, so that none of it is lost.
     pub fn next(&self, class: Class, created: Timestamp, attempts: u32, now: Timestamp) -> Next {
-        let end = later(created, self.life(class));
+        let end = self.end(class, created);
         if now >= end {
             return Next::GiveUp;
         }
@@ -55,7 +55,12 @@ impl Schedule {
 
     /// Whether a mail has had all the time that it gets.
     pub fn is_over(&self, class: Class, created: Timestamp, now: Timestamp) -> bool {
-        now >= later(created, self.life(class))
+        now >= self.end(class, created)
+    }
+
+    /// Until when a mail is tried.
+    pub fn end(&self, class: Class, created: Timestamp) -> Timestamp {
+        later(created, self.life(class))
     }
 
     /// Whether a mail is so late that its ticket should hear of it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::task::{Id, JoinError, JoinSet};
 
-use super::accounts::Quotas;
+use super::accounts::{self, Quotas};
 use super::board::{LaneState, Snapshot};
 use super::config::Config;
 use super::lanes::{Lanes, Task};
@@ -333,7 +333,7 @@ impl State {
             let rests = || lane.and_then(|lane| lane.rests.as_ref().map(|(_, why)| why.clone()));
             let why = || match lost {
                 true => "its relay is not configured".to_owned(),
-                false => "it waits for its quota or its relay".to_owned(),
+                false => accounts::waits(&self.quotas, self.lanes.channel_name(task.channel)),
             };
             found.insert(task.seq, blocked.or_else(rests).unwrap_or_else(why));
             if found.len() >= OVERDUE {

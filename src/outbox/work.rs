@@ -4,11 +4,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 
-use super::accounts::{self, GivesWay, Quotas, Verdict};
+use super::accounts::{self, GivesWay, News, Quotas, Verdict};
 use super::judge::{Attempt, judge, without_attempt};
 use super::lanes::Task;
 use super::quota::Load;
 use super::schedule::Schedule;
+use super::takeover::{Answer, Way};
 use super::{Worker, route};
 use crate::mail::Address;
 use crate::relay::{Job, JobRecipient, Kind, Outcome, RecipientOutcome, Relay, Reply};
@@ -167,11 +168,11 @@ impl Worker {
         if changes.is_empty() && news.is_empty() {
             return Ok(());
         }
-        for (channel, said) in &news {
-            tracing::warn!(channel, said, "a quota is nearly used");
+        for News { channel, kind, said } in &news {
+            tracing::warn!(channel, kind, said, "a quota is nearly used");
         }
         self.store.step(|step| {
-            news.iter().try_for_each(|(channel, said)| step.quota_near(channel, said, now))?;
+            news.iter().try_for_each(|news| step.quota_event(news.kind, &news.channel, &news.said, now))?;
             changes.into_iter().try_for_each(|(account, pages)| step.put_quota(&account, pages))
         })
     }
@@ -214,14 +215,19 @@ impl Worker {
                 quotas.ask(&self.store, relay, &channel, load, gives_way, now)
             }
         };
-        let mut verdict = ask(&relay, gives_way)?;
+        let (mut verdict, mut again) = (ask(&relay, gives_way)?, None);
         if let (Verdict::GiveWay, Some(other)) = (&verdict, instead) {
-            verdict = ask(&other, GivesWay::No)?;
-            relay = other;
+            let way = Way { channel: &channel, relay: &relay, other: &other };
+            match self.takeover(&row, way, quotas, now)? {
+                Answer::Takes => relay = other,
+                Answer::Stays(until) => again = Some(until),
+            }
+            verdict = ask(&relay, GivesWay::No)?;
         }
         let quota = match verdict {
             Verdict::Go(quota) => quota,
-            Verdict::Wait(until) => return Ok(Loaded::Wait(task, until)),
+            // Who may not give way now may do so later.
+            Verdict::Wait(until) => return Ok(Loaded::Wait(task, again.map_or(until, |again| again.min(until)))),
             Verdict::GiveWay => None,
         };
         let bytes = match self.bytes(&row) {
@@ -229,13 +235,6 @@ impl Worker {
             Err(said) => return self.lost(&row, &recipients, &said, now).map(|()| Loaded::Stale(task)),
         };
         Ok(Loaded::Ready(Box::new(ready(task, row, relay, recipients, bytes, Counted { quota, hashes, now }))))
-    }
-
-    /// The relay that takes over near the end of a quota (R21): the default one, if the mail leaves by another one
-    /// that nobody has asked for by name.
-    fn instead(&self, row: &OutboxRow, relay: &Relay) -> Option<Arc<Relay>> {
-        let default = self.config.load().default_relay.clone()?;
-        (row.relay.is_none() && default != relay.name()).then(|| self.relays.get(&default)).flatten()
     }
 
     fn bytes(&self, row: &OutboxRow) -> Result<Arc<[u8]>, String> {

@@ -40,7 +40,7 @@ impl Reply {
         // An enhanced code of another class than the reply's contradicts it, and says nothing.
         let enhanced =
             enhanced.filter(|enhanced| enhanced.as_bytes().first().map(|b| u16::from(b - b'0')) == Some(code / 100));
-        Some(Self::new(code, enhanced.as_deref(), &words.join(" ")))
+        Some(Self { heard: true, ..Self::new(code, enhanced.as_deref(), &words.join(" ")) })
     }
 
     /// Whether the peer says that we send too much: of Exchange 432 4.3.2, of Gmail 421 4.7.28 and 550 5.4.5, of

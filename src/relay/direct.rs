@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::client::{Client, Peer};
 use super::command::ascii_domain;
 use super::config::Security;
-use super::job::{Job, RecipientOutcome, Reply};
+use super::job::{Beyond, Job, RecipientOutcome, Reply};
 use super::pool::{Held, Pool};
 use super::rest::Resting;
 use super::route;
@@ -66,7 +66,8 @@ struct Guard {
 impl Direct {
     pub async fn deliver(&self, parcel: Parcel<'_>) -> Sent {
         let mut outcomes: Vec<Option<RecipientOutcome>> = vec![None; parcel.job.recipients.len()];
-        let mut transport = None;
+        // The outbox gives a job the recipients of one domain, so that one server answers for all of them.
+        let (mut transport, mut beyond) = (None, Beyond::Silence);
         for (domain, members) in by_domain(parcel.job) {
             let recipients = members.iter().map(|at| parcel.job.recipients[*at].clone()).collect();
             let job = Job { recipients, ..parcel.job.clone() };
@@ -74,16 +75,18 @@ impl Direct {
             for (at, outcome) in members.into_iter().zip(sent.recipients) {
                 outcomes[at] = Some(outcome);
             }
-            transport = sent.transport.or(transport);
+            (transport, beyond) = (sent.transport.or(transport), sent.beyond);
         }
         let missing = || RecipientOutcome::Delayed(Reply::trouble("4.3.0", "nothing was tried"));
-        Sent { recipients: outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(missing)).collect(), transport }
+        let recipients = outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(missing)).collect();
+        Sent { recipients, transport, beyond }
     }
 
     async fn domain(&self, domain: &str, parcel: Parcel<'_>) -> Sent {
         let all = |outcome: RecipientOutcome| Sent {
             recipients: vec![outcome; parcel.job.recipients.len()],
             transport: None,
+            beyond: Beyond::Silence,
         };
         let place = self.place(domain);
         let Ok(_place) = place.acquire().await else {

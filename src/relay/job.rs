@@ -43,6 +43,20 @@ pub struct Outcome {
     pub throttled: Option<Throttled>,
     /// Who answered and how the connection was protected, such as `mx.example.com:25 TLSv1.3 …`.
     pub transport: Option<String>,
+    /// Who tells the sender from here on.
+    pub beyond: Beyond,
+}
+
+/// What lies behind a relay that has taken a mail: who tells its sender what becomes of it (RFC 3461 section 5.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Beyond {
+    /// A server that knows no NOTIFY: nobody will say that it was delivered.
+    #[default]
+    Silence,
+    /// A server that was handed the wishes of the sender, and reports itself.
+    Reports,
+    /// Nothing: the mail is where it was to go.
+    Nothing,
 }
 
 /// A peer that wants less mail for a while.
@@ -94,6 +108,8 @@ pub struct Reply {
     pub enhanced: Option<String>,
     /// Lines are joined by spaces, and it is cut to [`Reply::LONGEST`] bytes.
     pub text: String,
+    /// The peer said it; otherwise it is of our own making.
+    pub heard: bool,
 }
 
 impl Reply {
@@ -114,7 +130,7 @@ impl Reply {
             clean.truncate(cut);
             clean.push('…');
         }
-        Self { code, enhanced: enhanced.map(str::to_owned), text: clean }
+        Self { code, enhanced: enhanced.map(str::to_owned), text: clean, heard: false }
     }
 
     /// Trouble on our side or on the way, in the shape of a temporary refusal.
@@ -141,7 +157,8 @@ impl std::fmt::Display for Reply {
 impl Outcome {
     /// The same for all recipients of a job.
     pub fn all(recipients: usize, outcome: RecipientOutcome) -> Self {
-        Self { recipients: vec![outcome; recipients], throttled: None, transport: None }
+        let recipients = vec![outcome; recipients];
+        Self { recipients, throttled: None, transport: None, beyond: Beyond::Silence }
     }
 }
 

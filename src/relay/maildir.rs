@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::job::{RecipientOutcome, Reply};
+use super::job::{Beyond, RecipientOutcome, Reply};
 use super::server::{Parcel, Sent};
 use crate::clock::Clock;
 
@@ -38,7 +38,7 @@ impl Maildir {
                 let said = format!("kept as {name}");
                 let reply = Reply::new(250, Some("2.0.0"), &said);
                 let recipients = vec![RecipientOutcome::Relayed(reply); parcel.job.recipients.len()];
-                Sent { recipients, transport: Some(self.path.display().to_string()) }
+                Sent { recipients, transport: Some(self.path.display().to_string()), beyond: Beyond::Nothing }
             }
             Err(error) => {
                 let said = format!("{}: {error}", self.path.display());

@@ -1,7 +1,7 @@
 //! The ways out: mail that is due is handed to a server, to the servers of its recipients, or put into a Maildir.
 //!
 //! A relay is asked for one attempt and says what became of each recipient. A refusal is a value, and so is trouble of
-//! our own; nothing here is an `Err` once the relays are built. Must not know: the store's rows, tickets, when to try
+//! our own; nothing here is an `Err` once the relays are built. Whether a domain lets a relay send for it, `permit` says. Must not know: the store's rows, tickets, when to try
 //! again, how much may be sent.
 
 mod answer;
@@ -16,6 +16,7 @@ pub mod job;
 mod lines;
 mod login;
 mod maildir;
+pub mod permit;
 mod pool;
 pub mod quota;
 mod rest;
@@ -31,8 +32,9 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 pub use config::{Algorithm, DkimConfig, Kind, Mechanism, Preset, RelayConfig, Security};
-pub use job::{Job, JobRecipient, Outcome, RecipientOutcome, Reply, Throttled};
-pub use quota::{QuotaConfig, QuotaRules};
+pub use job::{Beyond, Job, JobRecipient, Outcome, RecipientOutcome, Reply, Throttled};
+pub use permit::{Permit, Standing};
+pub use quota::{GiveWay, QuotaConfig, QuotaRules};
 
 use crate::accounts::Accounts;
 use crate::clock::Clock;
@@ -44,6 +46,7 @@ use crate::net::dns;
 use direct::Direct;
 use dkim::Signers;
 use maildir::Maildir;
+use permit::{OwnKey, Permits, Settings};
 use server::{Parcel, Sent, Server};
 
 /// Why the relays could not be built.
@@ -77,6 +80,7 @@ pub struct Relays(Arc<Inner>);
 struct Inner {
     shared: Shared,
     relays: ArcSwap<BTreeMap<String, Arc<Relay>>>,
+    permits: Permits,
 }
 
 impl std::fmt::Debug for Relays {
@@ -88,7 +92,8 @@ impl std::fmt::Debug for Relays {
 impl Relays {
     /// Builds them: reads keys, authorities and addresses of name servers. Opens no connection.
     pub fn new(configs: &[RelayConfig], dkim: &[DkimConfig], shared: Shared) -> Result<Self, RelayError> {
-        let relays = Self(Arc::new(Inner { shared, relays: ArcSwap::default() }));
+        let permits = Permits::new(shared.clock.clone());
+        let relays = Self(Arc::new(Inner { shared, relays: ArcSwap::default(), permits }));
         relays.configure(configs, dkim)?;
         Ok(relays)
     }
@@ -105,7 +110,18 @@ impl Relays {
             relays.insert(config.name.clone(), Arc::new(relay));
         }
         self.0.relays.store(Arc::new(relays));
+        self.0.permits.configure(Settings {
+            relays: configs.iter().map(|config| (config.name.clone(), config.clone())).collect(),
+            keys: dkim.iter().map(OwnKey::of).collect(),
+            dns: self.0.shared.dns.clone(),
+            hostname: self.0.shared.hostname.clone(),
+        });
         Ok(())
+    }
+
+    /// Whether the domain of a mail's author lets it leave by a relay; see [`Permits::ask`].
+    pub fn permit(&self, relay: &str, head: &[u8], sender: Option<&Address>) -> Permit {
+        self.0.permits.ask(relay, head, sender)
     }
 
     /// Their names, in order.
@@ -206,7 +222,7 @@ impl Relay {
             tracing::debug!(id = %job.id, relay, to = %recipient.address, outcome = outcome.as_str(), %reply, "attempt");
         }
         let throttled = answer::throttled(&sent.recipients);
-        Outcome { recipients: sent.recipients, throttled, transport: sent.transport }
+        Outcome { recipients: sent.recipients, throttled, transport: sent.transport, beyond: sent.beyond }
     }
 
     async fn attempt(&self, job: &Job) -> Sent {

@@ -17,6 +17,19 @@ pub struct QuotaRules {
     pub mails_per_day: Option<u64>,
     /// At this share of `mails_per_day` a warning is given and the default relay takes over; `None` never does that.
     pub give_way_percent: Option<u8>,
+    pub give_way: GiveWay,
+}
+
+/// When the default relay takes over from an account whose quota is nearly used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GiveWay {
+    /// For mail whose author's domain permits the default relay: by SPF, DKIM and DMARC, as DNS has them.
+    #[default]
+    Aligned,
+    /// For all mail: the operator knows better than DNS does.
+    Always,
+    Never,
 }
 
 /// `[relay.quota]`: limits that take the place of the preset's; 0 takes a limit away.
@@ -29,6 +42,7 @@ pub struct QuotaConfig {
     pub recipients_per_day: Option<u64>,
     pub mails_per_day: Option<u64>,
     pub give_way_percent: Option<u8>,
+    pub give_way: GiveWay,
 }
 
 impl QuotaConfig {
@@ -42,6 +56,7 @@ impl QuotaConfig {
             recipients_per_day: over(self.recipients_per_day, known.recipients_per_day),
             mails_per_day: over(self.mails_per_day, known.mails_per_day),
             give_way_percent: self.give_way_percent.or(known.give_way_percent).filter(|percent| *percent > 0),
+            give_way: self.give_way,
         };
         let limits = [rules.mails_per_minute, rules.bytes_per_5_minutes, rules.recipients_per_day, rules.mails_per_day];
         limits.iter().any(Option::is_some).then_some(rules)
@@ -49,6 +64,11 @@ impl QuotaConfig {
 }
 
 impl QuotaRules {
+    /// Whether mail gives way to the default relay at all when a day's window is nearly full.
+    pub fn gives_way(&self) -> bool {
+        self.give_way_percent.is_some() && self.give_way != GiveWay::Never
+    }
+
     /// What a provider allows one mailbox (R20, R21).
     pub fn of(preset: Preset) -> Option<Self> {
         match preset {
@@ -93,5 +113,16 @@ mod tests {
         assert_eq!(none.rules(Preset::Gmail), None);
         let gmail = QuotaConfig::default().rules(Preset::Workspace).unwrap();
         assert_eq!((gmail.mails_per_day, gmail.give_way_percent), (Some(2_000), Some(90)));
+        // Which setting, and whether and how mail gives way.
+        let table = [
+            ("", true, GiveWay::Aligned),
+            ("give_way = \"always\"", true, GiveWay::Always),
+            ("give_way = \"never\"", false, GiveWay::Never),
+            ("give_way_percent = 0\ngive_way = \"always\"", false, GiveWay::Always),
+        ];
+        for (text, gives_way, how) in table {
+            let rules = toml::from_str::<QuotaConfig>(text).unwrap().rules(Preset::Gmail).unwrap();
+            assert_eq!((rules.gives_way(), rules.give_way), (gives_way, how), "{text}");
+        }
     }
 }

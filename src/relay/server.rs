@@ -12,7 +12,7 @@ use super::body::Nature;
 use super::client::{Client, Peer};
 use super::command;
 use super::config::{Mechanism, Security};
-use super::job::{Job, RecipientOutcome, Reply};
+use super::job::{Beyond, Job, RecipientOutcome, Reply};
 use super::login::log_in;
 use super::pool::{Held, Pool};
 use crate::accounts::Login;
@@ -45,13 +45,14 @@ impl Parcel<'_> {
 pub(super) struct Sent {
     pub recipients: Vec<RecipientOutcome>,
     pub transport: Option<String>,
+    pub beyond: Beyond,
 }
 
 impl Sent {
     /// Nobody was reached, or nobody could be told anything.
     pub fn delayed(parcel: Parcel<'_>, reply: Reply) -> Self {
         let recipients = vec![RecipientOutcome::Delayed(reply); parcel.job.recipients.len()];
-        Self { recipients, transport: None }
+        Self { recipients, transport: None, beyond: Beyond::Silence }
     }
 }
 
@@ -183,12 +184,13 @@ pub(super) enum Exchange {
 pub(super) async fn exchange(mut held: Held, parcel: Parcel<'_>, pool: &Arc<Pool>, key: &str, at: &str) -> Exchange {
     let protection = held.client.tls_info().unwrap_or_else(|| "in clear".into());
     let transport = Some(format!("{at} {protection}"));
+    let beyond = if held.client.extensions.dsn { Beyond::Reports } else { Beyond::Silence };
     let plan = match command::plan(parcel.job, parcel.nature, parcel.size(), &held.client.extensions) {
         Ok(plan) => plan,
         Err(refusal) => {
             pool.put(key, held);
             let recipients = vec![RecipientOutcome::Failed(refusal); parcel.job.recipients.len()];
-            return Exchange::Done(Sent { recipients, transport });
+            return Exchange::Done(Sent { recipients, transport, beyond });
         }
     };
     if !held.client.clean && !held.client.reset().await {
@@ -199,7 +201,7 @@ pub(super) async fn exchange(mut held: Held, parcel: Parcel<'_>, pool: &Arc<Pool
     let unheard = held.client.closed_before;
     held.mails += 1;
     pool.put(key, held);
-    let sent = Sent { recipients, transport };
+    let sent = Sent { recipients, transport, beyond };
     if unheard { Exchange::Unheard(sent) } else { Exchange::Done(sent) }
 }
 

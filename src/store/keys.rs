@@ -39,6 +39,7 @@ pub const SUPPRESSED: u8 = b'h';
 pub const BRAKES: u8 = b'b';
 pub const QUOTAS: u8 = b'w';
 pub const WHOLES: u8 = b'p';
+pub const REPORTS: u8 = b'f';
 
 /// `e seq`: the row of an entry.
 pub fn entry(seq: u64) -> Vec<u8> {
@@ -126,6 +127,16 @@ pub fn undone(seq: u64) -> Vec<u8> {
 /// `a seq`: the entry that opened a ticket is owed an acknowledgement.
 pub fn acknowledge(seq: u64) -> Vec<u8> {
     numbered(ACKNOWLEDGE, seq)
+}
+
+/// `f seq event`: one report that the sender of a mail is owed; with `n` behind it, what it says of a recipient.
+pub fn report_event(seq: u64, event: u64) -> Vec<u8> {
+    pair(REPORTS, seq, event)
+}
+
+/// `f seq event n`.
+pub fn report(seq: u64, event: u64, n: u32) -> Vec<u8> {
+    [&report_event(seq, event)[..], &n.to_be_bytes()].concat()
 }
 
 /// `h address`: failures of an address.

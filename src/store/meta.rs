@@ -56,6 +56,8 @@ struct OutMeta {
     ret: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     envid: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    report: Option<(u64, u64)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -189,6 +191,7 @@ fn out_meta(out: &OutgoingMeta) -> OutMeta {
         utf8: out.smtputf8,
         ret: out.ret.clone(),
         envid: out.envid.clone(),
+        report: out.report,
     }
 }
 
@@ -209,6 +212,7 @@ fn outgoing(out: OutMeta) -> Result<OutgoingMeta, String> {
         smtputf8: out.utf8,
         ret: out.ret,
         envid: out.envid,
+        report: out.report,
     })
 }
 
@@ -250,6 +254,7 @@ mod tests {
             smtputf8: true,
             ret: Some("HDRS".into()),
             envid: Some("e1".into()),
+            report: Some((17, 1_795_000_000_000_000)),
         };
         for outgoing in [None, Some(OutgoingMeta::default()), Some(full)] {
             let meta = mail(outgoing);

@@ -46,6 +46,8 @@ mod step_desk;
 mod step_file;
 mod step_orders;
 mod step_outbox;
+mod step_owed;
+mod step_reports;
 #[cfg(test)]
 mod tests;
 pub mod values;
@@ -67,7 +69,7 @@ pub use error::{BodyError, OpenError, SpoolError, StoreError};
 pub use fsck::{Depth, Finding, FsckReport};
 pub use outbox::Every;
 pub use outgoing::{
-    Bounced, NewOutgoing, NewRecipient, OutboxFilter, OutboxOrder, Settled, SettledRecipient, Suppress,
+    Bounced, NewOutgoing, NewRecipient, OutboxFilter, OutboxOrder, Settled, SettledRecipient, Suppress, Told,
 };
 pub use rows::Position;
 pub use step::Step;

@@ -9,7 +9,9 @@ use sha2::{Digest, Sha256};
 use super::error::StoreError;
 use super::index::Order;
 use super::outgoing::{OutboxFilter, QuotaPages};
-use super::rows::{AcknowledgementRow, BrakeRow, IdempotencyRow, OutboxRow, OutboxState, RecipientRow, SuppressionRow};
+use super::rows::{
+    AcknowledgementRow, BrakeRow, IdempotencyRow, OutboxRow, OutboxState, RecipientRow, ReportRow, SuppressionRow,
+};
 use super::step::parse;
 use super::{Inner, Store, keys};
 
@@ -33,6 +35,11 @@ impl Store {
     /// Tickets that are owed an acknowledgement, the oldest first.
     pub fn acknowledgements(&self, limit: usize) -> Result<Vec<AcknowledgementRow>, StoreError> {
         self.0.all(&[keys::ACKNOWLEDGE], limit)
+    }
+
+    /// What senders of mail are owed word of, by mail and by report; at most 10,000. The last report may be cut.
+    pub fn reports(&self, limit: usize) -> Result<Vec<ReportRow>, StoreError> {
+        self.0.all(&[keys::REPORTS], limit)
     }
 
     /// What was handed in under an idempotency key, once it is filed.
@@ -213,6 +220,13 @@ pub(super) fn faults(store: &Inner, mut tell: impl FnMut(String)) -> Result<(), 
         let undone = matches!(row.state, OutboxState::Waiting | OutboxState::Held);
         if undone != store.index.get(&keys::undone(row.seq))?.is_some() {
             tell(format!("mail {id} is {} and the list of what is not done says otherwise", row.state.as_str()));
+        }
+        Ok(true)
+    })?;
+    store.index.walk_prefix(&[keys::REPORTS], |_, value| {
+        let report: ReportRow = parse(value)?;
+        if store.outbox_row(report.seq)?.is_none() {
+            tell(format!("a report is owed about the mail of entry {}, which is not in the outbox", report.seq));
         }
         Ok(true)
     })?;

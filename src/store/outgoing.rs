@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::rows::{DeliveryState, OutboxState, PersonRow};
 use super::values::{OutgoingMeta, Spooled};
+use crate::mail::notify::Action;
 use crate::mail::{Address, Class};
 use crate::ticket::TraceStep;
 use crate::ticket::loops::{Limit, Scope};
@@ -60,6 +61,21 @@ pub struct Settled {
     pub notes: Vec<String>,
     /// What the ticket is told of a mail that is late, unless it was told before.
     pub late: Option<String>,
+    /// What its sender is told then, by the numbers of the recipients that still wait.
+    pub delayed: Vec<(u32, Told)>,
+}
+
+/// What there is to tell the sender of a mail about one recipient, if it wants to hear of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub action: Action,
+    /// RFC 3463, such as `5.1.1`.
+    pub status: String,
+    /// What was said: by a server, where `remote` names one, and else by us.
+    pub said: String,
+    pub remote: Option<String>,
+    /// Of a delay: until when it is tried.
+    pub until: Option<Timestamp>,
 }
 
 /// What became of one recipient.
@@ -70,6 +86,8 @@ pub struct SettledRecipient {
     pub reply: Option<String>,
     /// The address itself is at fault, so that it counts towards suppression.
     pub hard: bool,
+    /// What its sender may want to hear of it.
+    pub told: Option<Told>,
 }
 
 /// When an address that fails is suppressed.
@@ -84,9 +102,9 @@ pub struct Suppress {
 /// What a report that came home says about one recipient.
 #[derive(Clone, Debug)]
 pub struct Bounced {
-    /// The addresses by which it may be known.
+    /// The addresses by which it may be known; none where the report names nobody.
     pub addresses: Vec<String>,
-    /// `failed`, `delayed` or `complaint`.
+    /// `failed`, `delayed`, `complaint`, `delivered`, `relayed` or `expanded`.
     pub word: &'static str,
     pub said: String,
     pub hard: bool,

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use outbound::{
-    AcknowledgementRow, BrakeRow, DeliveryState, IdempotencyRow, OutboxRow, OutboxState, RecipientRow, SuppressionRow,
+    AcknowledgementRow, BrakeRow, DeliveryState, IdempotencyRow, OutboxRow, OutboxState, RecipientRow, ReportRow,
+    SuppressionRow, report_order,
 };
 
 /// Where a record stands in the accept log. Opaque to everyone but `store`; grows with every record.
@@ -145,7 +146,8 @@ pub struct EventRow {
     pub at: Timestamp,
     /// `entry`, `ticket_closed`, `ticket_reopened`, `ticket_merged`, `entry_seen_again`, `entry_retried`, `entry_erased`,
     /// `connection_changed`, `default_channel_changed`; of mail that leaves `delivery_changed`, `mail_delayed`,
-    /// `mail_failed`, `mail_relayed`, `brake_tripped`, `brake_released`, `quota_near`, `address_suppressed`.
+    /// `mail_failed`, `mail_relayed`, `brake_tripped`, `brake_released`, `quota_near`, `takeover`,
+    /// `takeover_refused`, `address_suppressed`.
     pub kind: String,
     pub ticket: Option<u64>,
     /// The public id of the entry that it is about.

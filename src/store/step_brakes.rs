@@ -1,13 +1,12 @@
-//! The steps of what keeps mail from leaving: brakes, suppression, reports that came home, acknowledgements owed.
+//! The steps of what keeps mail from leaving: brakes, suppression, acknowledgements owed.
 
 use jiff::Timestamp;
 
 use super::cut;
 use super::error::StoreError;
-use super::outgoing::{Bounced, Suppress};
+use super::outgoing::Suppress;
 use super::rows::{
-    AcknowledgementRow, BrakeRow, DeliveryState, EntryKind, EntryRow, EventRow, IdempotencyRow, OutboxRow,
-    RecipientRow, SuppressionRow,
+    AcknowledgementRow, BrakeRow, DeliveryState, EntryRow, EventRow, IdempotencyRow, OutboxRow, SuppressionRow,
 };
 use super::step::{Step, json, parse};
 use super::{index, keys};
@@ -17,8 +16,6 @@ use crate::ticket::window::Slots;
 
 /// The most of what is said about an address that is kept.
 const SAID: usize = 400;
-/// The latest entries of a ticket that a report without a Message-ID is looked for among.
-const LOOK_BACK: usize = 200;
 /// How many rows one tidying looks at.
 const TIDY: usize = 10_000;
 
@@ -176,6 +173,13 @@ impl Step<'_> {
         self.put_suppression(row, full, said, now)
     }
 
+    /// A recipient has complained: one complaint is enough.
+    pub(super) fn complained(&mut self, address: &str, said: &str, now: Timestamp) -> Result<(), StoreError> {
+        let fresh = || SuppressionRow { address: address.to_owned(), first_at: now, ..SuppressionRow::default() };
+        let row = self.suppression(address)?.unwrap_or_else(fresh);
+        self.put_suppression(row, true, &format!("complained: {said}"), now)
+    }
+
     fn put_suppression(
         &mut self,
         mut row: SuppressionRow,
@@ -205,115 +209,6 @@ impl Step<'_> {
             return Err(StoreError::NotPossible(format!("{address} is not on the suppression list")));
         }
         self.delete(keys::suppressed(address));
-        Ok(())
-    }
-
-    /// The entry of the mail of ours that a report is about: by the Message-ID, or among the latest mail of the ticket.
-    pub fn outbound_of(
-        &self,
-        message_id: Option<&str>,
-        ticket: Option<u64>,
-        addresses: &[String],
-    ) -> Result<Option<EntryRow>, StoreError> {
-        if let Some(id) = message_id {
-            let hash = keys::message_hash(id);
-            let mut seqs = Vec::new();
-            self.store.index.walk_prefix(&[&[keys::ORIGINALS][..], &hash].concat(), |_, seq| {
-                seqs.push(index::number(seq));
-                Ok(seqs.len() < LOOK_BACK)
-            })?;
-            self.store.index.walk_prefix(&[&[keys::MENTIONS][..], &hash].concat(), |key, _| {
-                seqs.push(keys::number_in(key, 2));
-                Ok(seqs.len() < LOOK_BACK)
-            })?;
-            for seq in seqs {
-                if let Some(row) = self.entry_at(seq)?
-                    && row.kind == EntryKind::Outbound
-                    && row.duplicate_of.is_none()
-                {
-                    return Ok(Some(row));
-                }
-            }
-        }
-        let Some(ticket) = ticket else { return Ok(None) };
-        let mut seqs = Vec::new();
-        let (from, to) = (keys::member(ticket, 0), keys::member(ticket, u64::MAX));
-        self.store.index.walk(&from, &to, index::Order::Down, |key, _| {
-            seqs.push(keys::number_in(key, 1));
-            Ok(seqs.len() < LOOK_BACK)
-        })?;
-        let known = |row: &EntryRow| row.rcpt_to.iter().any(|to| addresses.iter().any(|a| a.eq_ignore_ascii_case(to)));
-        for seq in seqs {
-            if let Some(row) = self.entry_at(seq)?
-                && row.kind == EntryKind::Outbound
-                && known(&row)
-            {
-                return Ok(Some(row));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Notes what a report says about mail of ours; returns whether it knew the mail.
-    pub fn bounced(
-        &mut self,
-        seq: u64,
-        reports: &[Bounced],
-        suppress: Suppress,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let Some(mut row) = self.outbox_row(seq)? else { return Ok(false) };
-        let mut known = false;
-        for report in reports {
-            for n in 0..row.recipients {
-                let Some(recipient) = self.recipient(seq, n)? else { continue };
-                let named = report.addresses.iter().any(|address| address.eq_ignore_ascii_case(&recipient.address));
-                // Where there is one recipient only, a report about another address is about where it was forwarded.
-                if named || (row.recipients == 1 && reports.len() == 1) {
-                    self.bounced_one(&mut row, recipient, report, suppress, now)?;
-                    known = true;
-                }
-            }
-        }
-        if known {
-            self.put_outbox(&mut row)?;
-        }
-        Ok(known)
-    }
-
-    fn bounced_one(
-        &mut self,
-        row: &mut OutboxRow,
-        mut recipient: RecipientRow,
-        report: &Bounced,
-        suppress: Suppress,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        recipient.reported = Some(report.word.to_owned());
-        recipient.reply = Some(cut::text(&report.said, SAID));
-        recipient.at = now;
-        if report.word == "failed" {
-            row.open -= u32::from(recipient.state.waits());
-            recipient.state = DeliveryState::Failed;
-        }
-        self.put(keys::recipient(row.seq, recipient.n), json(&recipient)?)?;
-        let kind = match report.word {
-            "failed" => "mail_failed",
-            "delayed" => "mail_delayed",
-            _ => "delivery_changed",
-        };
-        let said = format!("{} for {}: {}", report.word, recipient.address, report.said);
-        self.outbox_event(kind, row, None, Some(said), now)?;
-        if report.word == "complaint" {
-            let known = self.suppression(&recipient.address)?;
-            let fresh =
-                SuppressionRow { address: recipient.address.clone(), first_at: now, ..SuppressionRow::default() };
-            let said = format!("complained: {}", report.said);
-            return self.put_suppression(known.unwrap_or(fresh), true, &said, now);
-        }
-        if report.hard {
-            self.hard_failure(&recipient.address, &report.said, suppress, now)?;
-        }
         Ok(())
     }
 

@@ -92,6 +92,8 @@ impl Step<'_> {
             }
             row.open = row.open + u32::from(state.waits()) - u32::from(recipient.state.waits());
             (recipient.state, recipient.at) = (state, now);
+            // What was reported was about an earlier attempt.
+            recipient.reported = recipient.reported.take().filter(|_| !state.waits());
             self.put(keys::recipient(row.seq, n), json(&recipient)?)?;
             changed += 1;
         }

@@ -5,12 +5,15 @@ use jiff::Timestamp;
 use super::cut;
 use super::error::StoreError;
 use super::keys;
-use super::outgoing::{NewOutgoing, NewRecipient, Settled, Suppress};
+use super::outgoing::{NewOutgoing, NewRecipient, Settled, Suppress, Told};
 use super::rows::{
-    DeliveryState, EntryKind, EntryRow, EventRow, IdempotencyRow, OutboxRow, OutboxState, RecipientRow, TraceRow,
+    DeliveryState, EntryKind, EntryRow, EventRow, IdempotencyRow, OutboxRow, OutboxState, RecipientRow, ReportRow,
+    TraceRow,
 };
 use super::step::{Step, json, parse};
 use super::step_file::{add_participant, message_key};
+use super::step_owed::report_of;
+use crate::mail::notify::Action;
 
 /// The most of a reply that is kept with a recipient.
 const REPLY: usize = 500;
@@ -32,6 +35,9 @@ impl Step<'_> {
         } else {
             self.join_ticket(new, &mut row)?;
             self.put_outgoing(new, &row)?;
+        }
+        if let Some((seq, event)) = new.meta.report {
+            self.end_report(seq, event)?;
         }
         let said = match row.ticket {
             Some(number) => format!("{} in ticket {number}", row.filing),
@@ -132,14 +138,17 @@ impl Step<'_> {
             braked: 0,
             since: mail.received_at,
         };
+        let mut owed = Vec::new();
         for (n, to) in new.recipients.iter().enumerate() {
             let recipient = self.new_recipient(new, &row, n as u32, to)?;
+            owed.extend(refused(&recipient).and_then(|told| report_of(&row, &recipient, &told, new.now)));
             row.recipients += 1;
             row.open += u32::from(recipient.state.waits());
             row.braked += u32::from(recipient.brake.is_some());
             self.put(keys::recipient(row.seq, recipient.n), json(&recipient)?)?;
         }
         self.put_outbox(&mut row)?;
+        self.owe_reports(owed)?;
         self.outgoing.push(row.seq);
         let order = IdempotencyRow { entry: row.id.clone(), fingerprint: meta.fingerprint.clone(), at: new.now };
         for key in &new.orders {
@@ -184,16 +193,22 @@ impl Step<'_> {
 
     /// Writes down what became of mails; returns their rows as they are now.
     pub fn settle(&mut self, settled: &[Settled], suppress: Suppress) -> Result<Vec<OutboxRow>, StoreError> {
-        let mut rows = Vec::with_capacity(settled.len());
+        let (mut rows, mut owed) = (Vec::with_capacity(settled.len()), Vec::new());
         for one in settled {
-            if let Some(row) = self.settle_one(one, suppress)? {
+            if let Some(row) = self.settle_one(one, suppress, &mut owed)? {
                 rows.push(row);
             }
         }
+        self.owe_reports(owed)?;
         Ok(rows)
     }
 
-    fn settle_one(&mut self, settled: &Settled, suppress: Suppress) -> Result<Option<OutboxRow>, StoreError> {
+    fn settle_one(
+        &mut self,
+        settled: &Settled,
+        suppress: Suppress,
+        owed: &mut Vec<ReportRow>,
+    ) -> Result<Option<OutboxRow>, StoreError> {
         let Some(mut row) = self.outbox_row(settled.seq)? else { return Ok(None) };
         let mut worst = None;
         for one in &settled.recipients {
@@ -203,15 +218,22 @@ impl Step<'_> {
             if !waited && one.state != DeliveryState::Relayed {
                 continue;
             }
-            row.open -= u32::from(waited && !one.state.waits());
-            recipient.state = one.state;
-            recipient.at = settled.at;
             if let Some(relay) = &settled.relay {
                 recipient.attempts += 1;
                 recipient.relay = Some(cut::text(relay, NAME));
             }
+            // A report that it failed can overtake the commit of the attempt that it is about, and is the later news.
+            let reported = matches!(recipient.reported.as_deref(), Some("failed" | "complaint"));
+            if recipient.state == DeliveryState::Failed && reported {
+                self.put(keys::recipient(row.seq, one.n), json(&recipient)?)?;
+                continue;
+            }
+            row.open -= u32::from(waited && !one.state.waits());
+            recipient.state = one.state;
+            recipient.at = settled.at;
             recipient.reply = one.reply.as_deref().map(|reply| cut::text(reply, REPLY)).or(recipient.reply);
             self.put(keys::recipient(row.seq, one.n), json(&recipient)?)?;
+            owed.extend(one.told.as_ref().and_then(|told| report_of(&row, &recipient, told, settled.at)));
             if one.hard {
                 let said = recipient.reply.clone().unwrap_or_default();
                 self.hard_failure(&recipient.address, &said, suppress, settled.at)?;
@@ -224,6 +246,10 @@ impl Step<'_> {
         }
         let late = settled.late.as_ref().filter(|_| !row.delayed_told);
         row.delayed_told |= late.is_some();
+        for (n, told) in settled.delayed.iter().filter(|_| late.is_some()) {
+            let waits = self.recipient(row.seq, *n)?.filter(|recipient| recipient.state.waits());
+            owed.extend(waits.and_then(|recipient| report_of(&row, &recipient, told, settled.at)));
+        }
         self.put_outbox(&mut row)?;
         self.tell_settled(settled, &row, worst, late)?;
         Ok(Some(row))
@@ -329,14 +355,26 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Tells the feed that the windows of a channel's account are nearly full.
-    pub fn quota_near(&mut self, channel: &str, said: &str, at: Timestamp) -> Result<(), StoreError> {
+    /// Tells the feed of the quota of a channel's account: `quota_near`, `takeover`, `takeover_refused`.
+    pub fn quota_event(&mut self, kind: &str, channel: &str, said: &str, at: Timestamp) -> Result<(), StoreError> {
         self.put_event(&mut EventRow {
             at,
-            kind: "quota_near".into(),
+            kind: kind.into(),
             channel: Some(channel.to_owned()),
             said: Some(cut::text(said, cut::SAID)),
             ..EventRow::default()
         })
     }
+}
+
+/// Of a recipient that a mail is not even tried for: what there is to tell its sender. The filter list is no refusal
+/// but the operator's wish, and a brake may be released.
+fn refused(recipient: &RecipientRow) -> Option<Told> {
+    let status = match recipient.state {
+        DeliveryState::Suppressed => "5.7.1",
+        DeliveryState::Failed => "5.3.0",
+        _ => return None,
+    };
+    let said = recipient.reply.clone().unwrap_or_default();
+    Some(Told { action: Action::Failed, status: status.into(), said, remote: None, until: None })
 }

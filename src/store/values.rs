@@ -1,7 +1,7 @@
 //! What goes into the store and comes out of it, apart from the rows.
 
 use std::borrow::Cow;
-use std::io;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ pub struct OutgoingMeta {
     /// RET and ENVID of the transaction that brought it (RFC 3461 sections 4.3 and 4.4).
     pub ret: Option<String>,
     pub envid: Option<String>,
+    /// The report that it is: the `seq` of the mail that it is about, and the event.
+    pub report: Option<(u64, u64)>,
 }
 
 /// One recipient of a mail that leaves, with NOTIFY and ORCPT (RFC 3461 sections 4.1 and 4.2).
@@ -158,6 +160,18 @@ impl MailBytes {
                 if bytes.len() as u64 != *len {
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file of the mail's bytes is cut"));
                 }
+                Ok(Cow::Owned(bytes))
+            }
+        }
+    }
+
+    /// The first bytes, so many at most. Blocks on the disk as well.
+    pub fn head(&self, most: usize) -> io::Result<Cow<'_, [u8]>> {
+        match self {
+            Self::Inline(bytes) => Ok(Cow::Borrowed(&bytes[..bytes.len().min(most)])),
+            Self::File { path, .. } => {
+                let mut bytes = Vec::new();
+                std::fs::File::open(path)?.take(most as u64).read_to_end(&mut bytes)?;
                 Ok(Cow::Owned(bytes))
             }
         }

@@ -75,20 +75,25 @@ impl Letters {
             Some(token) => format!("{token}.{unique}@{domain}"),
             None => format!("{unique}@{domain}"),
         };
-        let automatic = self.automatic_fields.iter().filter(|_| class == Class::Automatic);
-        let account = account_id(&channel.address);
-        let filled = |(name, value): &(String, String)| {
-            (name.clone(), value.replace("{{account.id}}", &account).replace("{{email.id}}", &unique))
-        };
         let identity = Identity {
             from: Correspondent { name: channel.name.clone(), address: channel.address.clone() },
             reply_to: back.clone(),
             message_id,
             date: now,
             boundary: unique.clone(),
-            fields: automatic.chain(&self.fields).map(filled).collect(),
+            fields: self.fields_of(&channel.address, id, class),
         };
         Letterhead { identity, return_path: back.unwrap_or_else(|| channel.address.clone()) }
+    }
+
+    /// The header fields that one mail of a channel carries.
+    pub fn fields_of(&self, channel: &Address, id: MailId, class: Class) -> Vec<(String, String)> {
+        let automatic = self.automatic_fields.iter().filter(|_| class == Class::Automatic);
+        let (account, unique) = (account_id(channel), id.to_string());
+        let filled = |(name, value): &(String, String)| {
+            (name.clone(), value.replace("{{account.id}}", &account).replace("{{email.id}}", &unique))
+        };
+        automatic.chain(&self.fields).map(filled).collect()
     }
 
     /// The signature of a channel, if it has one.

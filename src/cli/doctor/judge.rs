@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::relay::permit::{Key, Looked, Published, Signing, Spf, Standing, Way};
+
 /// How a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -26,47 +28,6 @@ pub(in crate::cli) struct Finding {
     pub action: Option<String>,
 }
 
-/// What SPF (RFC 7208) says of the hosts that the mail leaves from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Spf {
-    Permits,
-    /// It does not, and what has to be added to the record.
-    Lacks(String),
-    NoRecord(String),
-    Broken(String),
-    NotKnown(String),
-}
-
-/// What is published for one of our DKIM keys (RFC 6376).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Published {
-    Same,
-    Missing,
-    Other,
-    NotKnown(String),
-}
-
-/// One of our keys that signs the channel's mail.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Key {
-    pub domain: String,
-    pub name: String,
-    pub record: String,
-    pub published: Published,
-}
-
-/// Who signs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Signing {
-    Ours(Vec<Key>),
-    /// The provider may sign with keys of its own.
-    Provider,
-    Nobody,
-}
-
-/// The policy of DMARC, or that there is none, or why it is not known.
-pub(super) type Dmarc = Result<Option<String>, String>;
-
 /// How replies of customers find back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Home {
@@ -76,125 +37,153 @@ pub(super) enum Home {
     NotKnown(String),
 }
 
-/// Everything that was looked up for one channel.
-#[derive(Clone, Debug)]
-pub(super) struct Looked {
-    pub channel: String,
-    pub domain: String,
-    pub relay: String,
-    pub spf: Spf,
-    pub signing: Signing,
-    pub dmarc: Dmarc,
-    pub home: Home,
-}
+/// A channel's finding: how it is, in words, and what to do.
+type Told = (Level, String, Option<String>);
 
-/// What follows.
-pub(super) fn judge(looked: &Looked) -> Vec<Finding> {
-    let mut findings = vec![spf(looked)];
-    findings.extend(dkim(looked));
-    findings.push(dmarc(looked));
-    findings.push(home(looked));
+/// What follows for a channel.
+pub(super) fn judge(channel: &str, looked: &Looked, home: &Home) -> Vec<Finding> {
+    let finding = |check, (level, said, action)| Finding { level, about: channel.to_owned(), check, said, action };
+    let mut findings = vec![finding("spf", spf(looked))];
+    findings.extend(dkim(looked).into_iter().map(|told| finding("dkim", told)));
+    findings.push(finding("dmarc", dmarc(looked)));
+    findings.push(finding("mx", self::home(&looked.domain, home)));
     findings
 }
 
-fn finding(looked: &Looked, check: &'static str, level: Level, said: String, action: Option<String>) -> Finding {
-    Finding { level, about: looked.channel.clone(), check, said, action }
+/// What follows for a channel whose relay gives way to the default one near the end of its quota: whether the default
+/// relay may send, and what happens if `always` says that it does in any case.
+pub(super) fn takeover(channel: &str, looked: &Looked, always: bool) -> Finding {
+    let (domain, relay) = (&looked.domain, &looked.relay);
+    let takes = format!("the default relay \"{relay}\" takes over for {domain} near the end of a quota");
+    let (level, said, action) = match (looked.standing(), always) {
+        (Standing::May, _) => (Level::Good, takes, None),
+        (Standing::MayNot(why) | Standing::NotKnown(why), true) => (
+            Level::Warning,
+            format!("{takes}, since give_way is \"always\"; DNS does not permit it: {why}"),
+            Some("publish what is missing, or write give_way = \"aligned\"".to_owned()),
+        ),
+        (Standing::MayNot(why), false) => (
+            Level::Warning,
+            format!("the default relay \"{relay}\" may not take over near the end of a quota, mail waits then: {why}"),
+            Some("publish what is missing, or write give_way = \"never\"".to_owned()),
+        ),
+        (Standing::NotKnown(why), false) => (
+            Level::NotKnown,
+            format!("whether the default relay \"{relay}\" may take over is not known, mail waits then: {why}"),
+            Some("if you know that it may, write give_way = \"always\"".to_owned()),
+        ),
+    };
+    Finding { level, about: channel.to_owned(), check: "takeover", said, action }
 }
 
-fn spf(looked: &Looked) -> Finding {
+fn spf(looked: &Looked) -> Told {
     let Looked { domain, relay, .. } = looked;
-    let (level, said, action) = match &looked.spf {
-        Spf::Permits => (Level::Good, format!("SPF of {domain} permits relay \"{relay}\""), None),
-        Spf::Lacks(term) => (
+    match (&looked.spf, &looked.way) {
+        (Spf::Permits, _) => (Level::Good, format!("SPF of {domain} permits relay \"{relay}\""), None),
+        (Spf::Lacks { .. }, Way::Smarthost(host)) => smarthost(looked, host),
+        (Spf::Lacks { term, .. }, _) => (
             Level::Wrong,
             format!("SPF of {domain} does not permit relay \"{relay}\""),
             Some(format!("add \"{term}\" to the TXT record of {domain} that begins with v=spf1")),
         ),
-        Spf::NoRecord(term) => (
+        (Spf::NoRecord(_), Way::Smarthost(host)) => (
+            Level::Warning,
+            format!("{domain} has no SPF record"),
+            Some(format!("publish the TXT record \"v=spf1 … ~all\" with what the operator of {host} tells you to add")),
+        ),
+        (Spf::NoRecord(term), _) => (
             Level::Warning,
             format!("{domain} has no SPF record"),
             Some(format!("publish the TXT record \"v=spf1 {term} ~all\" for {domain}")),
         ),
-        Spf::Broken(said) => (
+        (Spf::Broken(said), _) => (
             Level::Wrong,
             format!("the SPF record of {domain} cannot be evaluated: {said}"),
             Some("correct it: receivers treat it as a failure (RFC 7208 section 2.6.7)".into()),
         ),
-        Spf::NotKnown(said) => (Level::NotKnown, format!("SPF of {domain}: {said}"), Some(again())),
-    };
-    finding(looked, "spf", level, said, action)
+        (Spf::NotKnown(said), _) => (Level::NotKnown, format!("SPF of {domain}: {said}"), Some(again())),
+    }
 }
 
-fn dkim(looked: &Looked) -> Vec<Finding> {
+/// A smarthost whose own address is not permitted: that says little, since it may send from others.
+fn smarthost(looked: &Looked, host: &str) -> Told {
+    let Looked { domain, relay, .. } = looked;
+    let said = format!(
+        "SPF of {domain} does not name {host}, the smarthost of relay \"{relay}\"; it may send on from other addresses, \
+         which cannot be known from here"
+    );
+    if looked.signs() {
+        return (Level::Good, format!("{said}, and need not be: our DKIM signature speaks for {domain}"), None);
+    }
+    let action = format!("ask its operator what to add to the SPF record of {domain}, or sign with a [[dkim]] key");
+    (Level::Warning, said, Some(action))
+}
+
+fn dkim(looked: &Looked) -> Vec<Told> {
     let relay = &looked.relay;
     let keys = match &looked.signing {
         Signing::Ours(keys) => keys,
         Signing::Provider => {
             let said = format!("relay \"{relay}\" is a provider's, which signs with keys of its own");
-            let action = format!("look there whether it signs as {}", looked.domain);
-            return vec![finding(looked, "dkim", Level::NotKnown, said, Some(action))];
+            return vec![(Level::NotKnown, said, Some(format!("look there whether it signs as {}", looked.domain)))];
         }
         Signing::Nobody => {
             let said = format!("mail that leaves by relay \"{relay}\" is not signed by us");
             let action = format!("add a [[dkim]] key for {}, with dkim = true at the relay", looked.domain);
-            return vec![finding(looked, "dkim", Level::Warning, said, Some(action))];
+            return vec![(Level::Warning, said, Some(action))];
         }
     };
     let one = |key: &Key| {
         let publish = || Some(format!("publish the TXT record {} \"{}\"", key.name, key.record));
-        let (level, said, action) = match &key.published {
+        match &key.published {
             Published::Same => (Level::Good, format!("{} publishes our key", key.name), None),
             Published::Missing => (Level::Wrong, format!("{} does not exist", key.name), publish()),
             Published::Other => (Level::Wrong, format!("{} publishes another key than ours", key.name), publish()),
             Published::NotKnown(said) => (Level::NotKnown, format!("{}: {said}", key.name), Some(again())),
-        };
-        finding(looked, "dkim", level, said, action)
+        }
     };
     keys.iter().map(one).collect()
 }
 
 /// Our return path is an address of the channel, so that SPF is aligned wherever it passes (RFC 9989).
-fn dmarc(looked: &Looked) -> Finding {
+fn dmarc(looked: &Looked) -> Told {
     let domain = &looked.domain;
-    let record = match &looked.dmarc {
-        Ok(Some(record)) => record,
+    let policy = match &looked.dmarc {
+        Ok(Some(policy)) => policy,
         Ok(None) => {
             let action = format!("publish the TXT record _dmarc.{domain} \"v=DMARC1; p=none\" to begin with");
-            return finding(looked, "dmarc", Level::Warning, format!("{domain} has no DMARC record"), Some(action));
+            return (Level::Warning, format!("{domain} has no DMARC record"), Some(action));
         }
-        Err(said) => {
-            return finding(looked, "dmarc", Level::NotKnown, format!("DMARC of {domain}: {said}"), Some(again()));
+        Err(said) => return (Level::NotKnown, format!("DMARC of {domain}: {said}"), Some(again())),
+    };
+    let word = policy.word();
+    if looked.path_aligned(policy) || looked.signs_aligned(policy) {
+        return (Level::Good, format!("mail passes DMARC of {domain} (p={word})"), None);
+    }
+    let fate = match word.to_lowercase().as_str() {
+        "reject" => "refuse it",
+        "quarantine" => "put it into the spam folder",
+        _ => "report it",
+    };
+    if looked.is_open() {
+        // A smarthost that sends from where nobody has permitted it is the usual way to lose mail.
+        if let (Spf::Lacks { .. }, Way::Smarthost(host)) = (&looked.spf, &looked.way) {
+            let said = format!(
+                "mail passes DMARC of {domain} (p={word}) only if SPF permits the addresses that {host} sends from; \
+                 otherwise receivers {fate}"
+            );
+            return (Level::Warning, said, Some("make SPF sure or sign with an aligned DKIM key, see above".into()));
         }
-    };
-    let policy = tag(record, "p").unwrap_or_else(|| "none".into());
-    let strict = tag(record, "adkim").is_some_and(|mode| mode.eq_ignore_ascii_case("s"));
-    let aligned = |key: &&Key| key.published == Published::Same && (!strict || key.domain == *domain);
-    let signed = matches!(&looked.signing, Signing::Ours(keys) if keys.iter().any(|key| aligned(&key)));
-    let unknown = matches!(looked.spf, Spf::NotKnown(_))
-        || match &looked.signing {
-            Signing::Ours(keys) => keys.iter().any(|key| matches!(key.published, Published::NotKnown(_))),
-            Signing::Provider => true,
-            Signing::Nobody => false,
-        };
-    if looked.spf == Spf::Permits || signed {
-        return finding(looked, "dmarc", Level::Good, format!("mail passes DMARC of {domain} (p={policy})"), None);
+        let said = format!("whether mail passes DMARC of {domain} (p={word}) is not known");
+        return (Level::NotKnown, said, Some("see SPF and DKIM above".into()));
     }
-    if unknown {
-        let said = format!("whether mail passes DMARC of {domain} (p={policy}) is not known");
-        return finding(looked, "dmarc", Level::NotKnown, said, Some("see SPF and DKIM above".into()));
-    }
-    let (level, fate) = match policy.to_lowercase().as_str() {
-        "reject" => (Level::Wrong, "receivers refuse it"),
-        "quarantine" => (Level::Wrong, "receivers put it into the spam folder"),
-        _ => (Level::Warning, "receivers report it"),
-    };
-    let said = format!("mail fails DMARC of {domain} (p={policy}): {fate}");
-    finding(looked, "dmarc", level, said, Some("make SPF or an aligned DKIM key right, see above".into()))
+    let level = if fate == "report it" { Level::Warning } else { Level::Wrong };
+    let said = format!("mail fails DMARC of {domain} (p={word}): receivers {fate}");
+    (level, said, Some("make SPF or an aligned DKIM key right, see above".into()))
 }
 
-fn home(looked: &Looked) -> Finding {
-    let domain = &looked.domain;
-    let (level, said, action) = match &looked.home {
+fn home(domain: &str, home: &Home) -> Told {
+    match home {
         Home::Takes => (Level::Good, format!("{domain} takes mail"), None),
         Home::TakesNone => (
             Level::Wrong,
@@ -203,80 +192,89 @@ fn home(looked: &Looked) -> Finding {
         ),
         Home::NoDomain => (Level::Wrong, format!("{domain} does not exist"), Some("check its spelling".into())),
         Home::NotKnown(said) => (Level::NotKnown, format!("MX of {domain}: {said}"), Some(again())),
-    };
-    finding(looked, "mx", level, said, action)
+    }
 }
 
 fn again() -> String {
     "check the name servers in [verify.dns] and try again".into()
 }
 
-/// The value of a tag of a record such as `v=DMARC1; p=none` (RFC 6376 section 3.2).
-pub(super) fn tag(record: &str, name: &str) -> Option<String> {
-    let found = record.split(';').filter_map(|tag| tag.split_once('=')).find(|(known, _)| known.trim() == name)?;
-    Some(found.1.split_whitespace().collect())
-}
-
-/// Where an SPF record sends on to: the domains of its includes that do not refuse, and of its redirect.
-pub(super) fn onward(record: &str) -> Vec<String> {
-    let term = |term: &str| {
-        let term = term.to_lowercase();
-        let plain = term.strip_prefix('+').unwrap_or(&term);
-        let domain = plain.strip_prefix("include:").or_else(|| plain.strip_prefix("redirect="));
-        domain.map(|domain| domain.trim_end_matches('.').to_owned())
-    };
-    record.split_whitespace().filter_map(term).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relay::permit::{Dmarc, Policy};
+    use Level::{Good, NotKnown, Warning, Wrong};
 
-    fn looked(spf: Spf, signing: Signing, dmarc: Dmarc) -> Looked {
-        let (channel, domain) = ("help@a.example".into(), "a.example".into());
-        Looked { channel, domain, relay: "out".into(), spf, signing, dmarc, home: Home::Takes }
+    fn looked(way: Way, spf: Spf, signing: Signing, dmarc: Dmarc) -> Looked {
+        let domain = "a.example".to_owned();
+        Looked { path: Some(domain.clone()), domain, relay: "out".into(), way, spf, signing, dmarc }
     }
 
-    fn ours(domain: &str, published: Published) -> Signing {
-        let (name, record) = (format!("s._domainkey.{domain}"), "v=DKIM1; p=x".into());
-        Signing::Ours(vec![Key { domain: domain.into(), name, record, published }])
+    fn ours(published: Published) -> Signing {
+        let (name, record) = ("s._domainkey.a.example".into(), "v=DKIM1; p=x".into());
+        Signing::Ours(vec![Key { domain: "a.example".into(), name, record, published }])
+    }
+
+    fn dmarc(text: &str) -> Dmarc {
+        let record = format!("v=DMARC1; {text}");
+        Ok(Some(Policy { record, inherited: false, organisation: "a.example".into() }))
+    }
+
+    fn lacks() -> Spf {
+        Spf::Lacks { term: "ip4:192.0.2.1".into(), fails: true }
     }
 
     #[test]
     fn what_is_published_decides() {
-        let dmarc = |text: &str| Ok(Some(format!("v=DMARC1; {text}")));
-        let lacks = || Spf::Lacks("ip4:192.0.2.1".into());
+        let smart = || Way::Smarthost("smtp.hub.example".into());
         let silent = || Spf::NotKnown("no answer".into());
-        use Level::{Good, NotKnown, Warning, Wrong};
-        // SPF, who signs, DMARC; the findings about each.
+        let nobody = || Signing::Nobody;
+        // The way, SPF, who signs, DMARC; the findings about the last three.
         let table = [
-            (Spf::Permits, Signing::Nobody, dmarc("p=reject"), [Good, Warning, Good]),
-            (lacks(), ours("a.example", Published::Same), dmarc("p=reject"), [Wrong, Good, Good]),
-            (lacks(), ours("example", Published::Same), dmarc("p=reject; adkim=r"), [Wrong, Good, Good]),
-            (lacks(), ours("example", Published::Same), dmarc("p = reject; adkim = s"), [Wrong, Good, Wrong]),
-            (lacks(), ours("a.example", Published::Other), dmarc("p=quarantine"), [Wrong, Wrong, Wrong]),
-            (lacks(), ours("a.example", Published::Missing), dmarc("p=none"), [Wrong, Wrong, Warning]),
-            (Spf::NoRecord("mx".into()), Signing::Nobody, Ok(None), [Warning, Warning, Warning]),
-            (silent(), Signing::Nobody, dmarc("p=reject"), [NotKnown, Warning, NotKnown]),
-            (lacks(), Signing::Provider, dmarc("p=reject"), [Wrong, NotKnown, NotKnown]),
-            (Spf::Broken("loop".into()), Signing::Nobody, Err("no answer".into()), [Wrong, Warning, NotKnown]),
+            (Way::Here, Spf::Permits, nobody(), dmarc("p=reject"), [Good, Warning, Good]),
+            (Way::Here, lacks(), ours(Published::Same), dmarc("p=reject"), [Wrong, Good, Good]),
+            (Way::Here, lacks(), ours(Published::Other), dmarc("p=quarantine"), [Wrong, Wrong, Wrong]),
+            (Way::Here, lacks(), ours(Published::Missing), dmarc("p=none"), [Wrong, Wrong, Warning]),
+            (Way::Here, Spf::NoRecord("mx".into()), nobody(), Ok(None), [Warning, Warning, Warning]),
+            (Way::Here, silent(), nobody(), dmarc("p=reject"), [NotKnown, Warning, NotKnown]),
+            (Way::Here, Spf::Broken("loop".into()), nobody(), Err("no answer".into()), [Wrong, Warning, NotKnown]),
+            (Way::Provider, lacks(), Signing::Provider, dmarc("p=reject"), [Wrong, NotKnown, NotKnown]),
+            // From where a smarthost sends is its operator's to know.
+            (smart(), Spf::Permits, nobody(), dmarc("p=reject"), [Good, Warning, Good]),
+            (smart(), lacks(), nobody(), dmarc("p=reject"), [Warning, Warning, Warning]),
+            (smart(), lacks(), nobody(), Ok(None), [Warning, Warning, Warning]),
+            (smart(), lacks(), ours(Published::Same), dmarc("p=reject"), [Good, Good, Good]),
+            (smart(), lacks(), ours(Published::Same), Ok(None), [Good, Good, Warning]),
+            (smart(), lacks(), ours(Published::Other), dmarc("p=reject"), [Warning, Wrong, Warning]),
+            (smart(), Spf::NoRecord("ip4:192.0.2.1".into()), nobody(), dmarc("p=reject"), [Warning, Warning, Wrong]),
         ];
-        for (spf, signing, dmarc, want) in table {
-            let looked = looked(spf, signing, dmarc);
-            let findings = judge(&looked);
+        for (way, spf, signing, dmarc, want) in table {
+            let looked = looked(way, spf, signing, dmarc);
+            let findings = judge("help@a.example", &looked, &Home::Takes);
             let got: Vec<Level> = findings[..3].iter().map(|finding| finding.level).collect();
             assert_eq!(got, want, "{looked:?}");
             assert!(findings.iter().all(|finding| (finding.level == Good) == finding.action.is_none()), "{findings:?}");
+            // A domain's record is not told to hold the address of a smarthost, which may not be what it sends from.
+            let told = findings[0].action.as_deref().unwrap_or_default();
+            assert!(!matches!(looked.way, Way::Smarthost(_)) || !told.contains("ip4:"), "{told}");
         }
-        let null = Looked { home: Home::TakesNone, ..looked(Spf::Permits, Signing::Nobody, Ok(None)) };
-        assert_eq!(judge(&null)[3].level, Wrong);
+        let permitted = looked(Way::Here, Spf::Permits, Signing::Nobody, Ok(None));
+        assert_eq!(judge("help@a.example", &permitted, &Home::TakesNone)[3].level, Wrong);
     }
 
     #[test]
-    fn records_are_read_as_they_are_written() {
-        assert_eq!(tag("v=DMARC1; p=none; rua=mailto:a@b", "p").as_deref(), Some("none"));
-        assert_eq!(tag("v=DKIM1;k=rsa;p= MII B ", "p").as_deref(), Some("MIIB"));
-        let record = "v=spf1 ip4:192.0.2.1 include:_SPF.google.com. -include:no.example ~all redirect=b.example";
-        assert_eq!(onward(record), ["_spf.google.com", "b.example"]);
+    fn the_default_relay_is_looked_at_where_it_may_take_over() {
+        // SPF; whether it takes over in any case; the finding.
+        let table = [
+            (Spf::Permits, false, Good),
+            (Spf::Permits, true, Good),
+            (lacks(), false, Warning),
+            (lacks(), true, Warning),
+            (Spf::NotKnown("no answer".into()), false, NotKnown),
+        ];
+        for (spf, always, want) in table {
+            let finding = takeover("help@a.example", &looked(Way::Here, spf, Signing::Nobody, dmarc("p=none")), always);
+            assert_eq!((finding.level, finding.check), (want, "takeover"), "{finding:?}");
+        }
     }
 }

@@ -17,9 +17,9 @@ async fn levels(table: &[(&str, Answer)], channel: &str, relay: RelayConfig) -> 
     config.verify.dns.query_timeout = std::time::Duration::from_millis(200);
     config.verify.dns.attempts = 1;
     config.server.hostname = "gw.example".into();
-    let looker = Looker::new(&config).unwrap();
-    let looked = looker.look(&Address::parse(channel).unwrap(), &relay).await;
-    judge(&looked).into_iter().map(|finding| (finding.check, finding.level)).collect()
+    let looker = looker(&config).unwrap();
+    let findings = by_relay(&looker, &Address::parse(channel).unwrap(), &relay).await;
+    findings.into_iter().map(|finding| (finding.check, finding.level)).collect()
 }
 
 #[tokio::test]
@@ -33,6 +33,7 @@ async fn what_domains_publish_is_found() {
             Answer::Many(vec![text("v=spf1 include:deep.example -all"), text("v=spf10 x"), Answer::Mx(1, "m.example")]),
         ),
         ("deep.example", text("v=spf1 include:_spf.google.com ~all")),
+        ("_spf.google.com", text("v=spf1 ip4:198.51.100.1 -all")),
         ("_dmarc.a.example", text("v=DMARC1; p=reject")),
         ("gw.example", Answer::A([192, 0, 2, 5].into())),
         ("b.example", Answer::Many(vec![text("v=spf1 ip4:192.0.2.5 -all"), Answer::Mx(0, "")])),
@@ -41,16 +42,29 @@ async fn what_domains_publish_is_found() {
         ("c.example", Answer::Silence),
         ("_dmarc.c.example", Answer::ServFail),
         ("loop.example", text("v=spf1 include:loop.example -all")),
+        (
+            "m.example",
+            Answer::Many(vec![text("v=spf1 include:spf.protection.outlook.com -all"), Answer::Mx(1, "m.example")]),
+        ),
+        ("_dmarc.m.example", text("v=DMARC1; p=reject")),
     ];
     let gmail = || RelayConfig { name: "g".into(), preset: Preset::Gmail, ..RelayConfig::default() };
+    let microsoft = || RelayConfig { preset: Preset::Microsoft365, ..gmail() };
     let direct = || RelayConfig { name: "d".into(), kind: Kind::Direct, ..RelayConfig::default() };
     let smart = |host: &str| RelayConfig { name: "s".into(), host: Some(host.into()), ..RelayConfig::default() };
+    let signing = |host: &str| RelayConfig { dkim: Some(true), ..smart(host) };
     // The channel, its relay; SPF, DKIM, DMARC, MX.
     let rows = [
         ("x@a.example", gmail(), [Good, NotKnown, Good, Good]),
-        ("x@a.example", smart("192.0.2.5"), [Wrong, Warning, Wrong, Good]),
+        ("x@a.example", direct(), [Wrong, Warning, Wrong, Good]),
+        ("x@a.example", smart("192.0.2.5"), [Warning, Warning, Warning, Good]),
         ("x@b.example", direct(), [Good, Good, Good, Wrong]),
-        ("x@b.example", smart("192.0.2.6"), [Wrong, Warning, Wrong, Wrong]),
+        ("x@b.example", smart("192.0.2.6"), [Warning, Warning, Warning, Wrong]),
+        ("x@b.example", signing("192.0.2.6"), [Good, Good, Good, Wrong]),
+        ("x@b.example", smart("192.0.2.5"), [Good, Warning, Good, Wrong]),
+        ("x@b.example", gmail(), [Wrong, NotKnown, NotKnown, Wrong]),
+        ("x@m.example", microsoft(), [Good, NotKnown, Good, Good]),
+        ("x@m.example", gmail(), [Wrong, NotKnown, NotKnown, Good]),
         ("x@sub.b.example", direct(), [Warning, Good, Wrong, Wrong]),
         ("x@c.example", gmail(), [NotKnown, NotKnown, NotKnown, NotKnown]),
         ("x@loop.example", gmail(), [Wrong, NotKnown, Warning, Good]),

@@ -33,6 +33,29 @@ const MAX_FIELD: usize = 900;
 
 /// Writes the mail.
 pub fn build(draft: &Draft, identity: &Identity, body: &Assembled) -> Composed {
+    whole(draft, identity, parts(draft, identity, body))
+}
+
+/// A part of a delivery report.
+pub struct Enclosed {
+    pub kind: &'static str,
+    pub bytes: Vec<u8>,
+    /// It stands as it is, since it is 7-bit with proper line ends; else it is encoded.
+    pub verbatim: bool,
+}
+
+/// Writes a delivery report (RFC 6522) around its parts.
+pub fn report(draft: &Draft, identity: &Identity, parts: Vec<Enclosed>) -> Composed {
+    let part = |Enclosed { kind, bytes, verbatim }: Enclosed| {
+        let kind = if kind == "text/plain" { text_type("plain") } else { ContentType::new(kind) };
+        let part = MimePart::new(kind, BodyPart::Binary(bytes.into()));
+        if verbatim { part.transfer_encoding("7bit") } else { part }
+    };
+    let kind = multipart("report", identity).attribute("report-type", "delivery-status");
+    whole(draft, identity, MimePart::new(kind, parts.into_iter().map(part).collect::<Vec<_>>()))
+}
+
+fn whole(draft: &Draft, identity: &Identity, top: MimePart<'_>) -> Composed {
     let mut mail = MessageBuilder::new()
         .date(Date::new(identity.date.as_second()))
         .from(correspondent(&identity.from))
@@ -61,7 +84,7 @@ pub fn build(draft: &Draft, identity: &Identity, body: &Assembled) -> Composed {
         mail = mail.header(name.as_str(), unstructured(value, name, MAX_FIELD));
     }
     let mut bytes = Vec::new();
-    mail.body(parts(draft, identity, body)).serialize(&mut bytes);
+    mail.body(top).serialize(&mut bytes);
     let everybody = std::iter::once(&identity.from.address).chain(&identity.reply_to);
     let everybody = everybody.chain(draft.to.iter().chain(&draft.cc).map(|who| &who.address));
     let smtputf8 = everybody.into_iter().any(|address| !ascii(address).local().is_ascii());

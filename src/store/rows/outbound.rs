@@ -112,7 +112,7 @@ pub struct OutboxRow {
     pub why: Option<String>,
     /// What the next attempt waits for beside its time: a quota, an account, a relay.
     pub waits_for: Option<String>,
-    /// Its ticket was told that it is late.
+    /// Its ticket, or its sender, was told that it is late.
     pub delayed_told: bool,
     /// It has attachments that a reader would see, so that it may leave by another relay (R25).
     #[serde(default)]
@@ -154,7 +154,8 @@ pub struct RecipientRow {
     /// The brake that holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub brake: Option<String>,
-    /// What a report that came home says: `failed`, `delayed` or `complaint`.
+    /// What reports that came home say, the worst of them: `failed`, `delayed`, `complaint`; or that it arrived:
+    /// `delivered`, `relayed`, `expanded`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reported: Option<String>,
 }
@@ -197,6 +198,38 @@ pub struct AcknowledgementRow {
     pub ticket: u64,
     pub channel: String,
     pub at: Timestamp,
+}
+
+/// What the sender of a mail is to be told about one recipient; those with one `event` are one report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportRow {
+    /// The `seq` of the mail's entry.
+    pub seq: u64,
+    pub event: u64,
+    /// The recipient, as it was when this happened.
+    pub n: u32,
+    pub address: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orcpt: Option<String>,
+    /// NOTIFY has asked for it; otherwise nothing was said of it.
+    #[serde(default)]
+    pub asked: bool,
+    /// `failed`, `delayed`, `relayed` or `delivered`.
+    pub action: String,
+    pub status: String,
+    /// What a server said, where `remote` names one; else what we say.
+    pub said: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<String>,
+    /// Of a delay: until when it is tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    pub at: Timestamp,
+}
+
+/// The idempotency key of a report, so that it leaves once.
+pub fn report_order(seq: u64, event: u64) -> String {
+    format!("report {seq} {event}")
 }
 
 /// What a mail was handed in under, so that the same order is not carried out twice.

@@ -1,9 +1,12 @@
 //! Mail that leaves: what the store keeps of it, through orders, brakes, reports and the loss of the index.
 
+use std::collections::BTreeMap;
+
 use jiff::SignedDuration;
 
 use super::*;
 use crate::mail::Class;
+use crate::mail::notify::Action;
 use crate::store::outgoing::*;
 use crate::store::rows::{DeliveryState, EntryKind, OutboxRow, OutboxState};
 use crate::ticket::loops::{Brakes, Scope};
@@ -89,12 +92,23 @@ fn file_next(store: &Store, message_id: &str) -> EntryRow {
         .unwrap()
 }
 
+/// What there is to tell of a state.
+fn told(state: DeliveryState) -> Option<Told> {
+    let action = match state {
+        DeliveryState::Failed => Action::Failed,
+        DeliveryState::Relayed => Action::Relayed,
+        _ => return None,
+    };
+    Some(Told { action, status: "5.1.1".into(), said: "550 5.1.1 no".into(), remote: None, until: None })
+}
+
 fn settle(store: &Store, seq: u64, states: &[(u32, DeliveryState)], minutes: i64) -> OutboxRow {
     let recipients = states.iter().map(|(n, state)| SettledRecipient {
         n: *n,
         state: *state,
         reply: Some(format!("{} said", state.as_str())),
         hard: *state == DeliveryState::Failed,
+        told: told(*state),
     });
     let settled = Settled {
         seq,
@@ -104,6 +118,7 @@ fn settle(store: &Store, seq: u64, states: &[(u32, DeliveryState)], minutes: i64
         next: states.iter().any(|(_, state)| state.waits()).then(|| later(minutes + 5)),
         notes: states.iter().filter(|(_, s)| *s == DeliveryState::Failed).map(|_| "it failed".into()).collect(),
         late: None,
+        delayed: Vec::new(),
     };
     store.step(|step| step.settle(&[settled], SUPPRESS)).unwrap().remove(0)
 }
@@ -150,6 +165,42 @@ fn a_mail_leaves_step_by_step_and_survives_the_loss_of_the_index() {
         tag_ticket: None,
     };
     assert_eq!(store.step(|step| step.facts(&question)).unwrap().references[0].number, 1);
+    assert_sound(&store);
+    let before = dump(&store);
+    drop(store);
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let (store, _) = open(dir.path());
+    assert_eq!(dump(&store), before);
+}
+
+#[test]
+fn senders_are_owed_reports_from_the_commit_on_that_settles_until_they_are_filed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let to: Vec<String> = (0..130).map(|n| format!("a{n}@example.net")).collect();
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    run(hand_in(&store, &to, None, None));
+    let mail = file_next(&store, "our1@a.example");
+    let events = || {
+        let mut counts = BTreeMap::<u64, usize>::new();
+        store.reports(999).unwrap().iter().for_each(|row| *counts.entry(row.event).or_default() += 1);
+        counts.into_iter().collect::<Vec<_>>()
+    };
+    let micros = |minutes| later(minutes).as_microsecond() as u64;
+    // A success that nobody has asked for is told to nobody, and a report has a hundred recipients at most.
+    settle(&store, mail.seq, &[(0, DeliveryState::Relayed)], 1);
+    let failed: Vec<_> = (1..122).map(|n| (n, DeliveryState::Failed)).collect();
+    settle(&store, mail.seq, &failed, 1);
+    settle(&store, mail.seq, &[(122, DeliveryState::Failed)], 1);
+    settle(&store, mail.seq, &[(123, DeliveryState::Failed)], 2);
+    // What is settled is settled: it is not told again.
+    settle(&store, mail.seq, &[(123, DeliveryState::Failed)], 3);
+    let first = micros(1);
+    assert_eq!(events(), [(first, 100), (first + 1, 21), (first + 2, 1), (micros(2), 1)]);
+    let row = &store.reports(1).unwrap()[0];
+    assert_eq!((row.n, row.address.as_str(), row.action.as_str(), row.asked), (1, "a1@example.net", "failed", false));
+    store.step(|step| step.end_report(mail.seq, first + 1)).unwrap();
+    assert_eq!(events(), [(first, 100), (first + 2, 1), (micros(2), 1)]);
     assert_sound(&store);
     let before = dump(&store);
     drop(store);
@@ -282,6 +333,59 @@ fn reports_change_the_state_and_suppress_addresses() {
     store.step(|step| step.clear_suppression("ANN@example.net")).unwrap();
     assert_eq!(list(Every::Suppressed), 1);
     assert!(store.step(|step| step.clear_suppression("ann@example.net")).is_err());
+    assert_sound(&store);
+}
+
+#[test]
+fn the_worst_report_stands_and_one_mail_is_one_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    take(&store, b"x", "m1@x", &OPEN);
+    let report = |seq: u64, who: &[&str], word| {
+        let addresses = who.iter().map(|who| (*who).to_owned()).collect();
+        let report = Bounced { addresses, word, said: format!("{word} said"), hard: word == "failed" };
+        store.step(|step| step.bounced(seq, &[report], SUPPRESS, later(5))).unwrap()
+    };
+    let state = |seq: u64| {
+        let row = store.recipients(seq, 0, 1).unwrap().remove(0);
+        (row.state, row.reported.unwrap_or_default())
+    };
+    let failures = || store.suppressions(Every::Failure, 9).unwrap().iter().map(|row| row.failures).sum::<u32>();
+    use DeliveryState::{Failed, Queued, Relayed};
+    run(hand_in(&store, &["ann@example.net"], Some(1), None));
+    let mail = file_next(&store, "our1@a.example").seq;
+    settle(&store, mail, &[(0, Relayed)], 1);
+    // What comes home, in this order, and what stands then.
+    let table = [
+        ("delayed", Relayed, "delayed", 0),
+        ("delivered", Relayed, "delivered", 0),
+        ("delayed", Relayed, "delivered", 0),
+        ("failed", Failed, "failed", 1),
+        ("failed", Failed, "failed", 1),
+        ("delivered", Failed, "failed", 1),
+        ("complaint", Failed, "complaint", 1),
+    ];
+    for (word, want, reported, count) in table {
+        // The second address is where it was forwarded to.
+        assert!(report(mail, &["old@example.org", "Ann@example.net"], word));
+        assert_eq!((state(mail), failures()), ((want, reported.to_owned()), count), "after {word}");
+    }
+    store.step(|step| step.clear_suppression("ann@example.net")).unwrap();
+    // Tried again it begins anew.
+    store
+        .step(|step| step.order_outbox(&store.entry_at(mail)?.unwrap().id, &OutboxOrder::Retry, "kim", now()))
+        .unwrap();
+    assert_eq!(state(mail), (Queued, String::new()));
+    // The report is faster than the commit of the attempt that it is about.
+    report(mail, &["ann@example.net"], "failed");
+    let row = settle(&store, mail, &[(0, Relayed)], 6);
+    assert_eq!((state(mail), row.state, failures()), ((Failed, "failed".to_owned()), OutboxState::Done, 1));
+    // Nothing was sent to whom a person had it cancelled for, or a brake holds.
+    run(hand_in(&store, &["bob@example.net"], Some(1), None));
+    let mail = file_next(&store, "our2@a.example");
+    store.step(|step| step.order_outbox(&mail.id, &OutboxOrder::Cancel, "kim", now())).unwrap();
+    report(mail.seq, &["bob@example.net"], "failed");
+    assert_eq!((state(mail.seq), failures()), ((DeliveryState::Cancelled, String::new()), 1));
     assert_sound(&store);
 }
 

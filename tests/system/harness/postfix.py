@@ -101,6 +101,35 @@ message_drop_headers =
 local_header_rewrite_clients =
 """
 
+# The same with TLS for those who want it.
+FAR_END_TLS = FAR_END + """
+smtpd_tls_cert_file = {certificate}
+smtpd_tls_key_file = {key}
+smtpd_tls_security_level = may
+smtpd_tls_loglevel = 1
+"""
+
+# As a smarthost that reports: one domain is its own, the servers of two others are on the ports `dead` and `slow`. What
+# comes back goes to the port `gate`. It loses patience within seconds.
+REPORTING = """
+virtual_mailbox_domains = far.example
+virtual_mailbox_maps = inline:{{ {{alice@far.example = box/}}, {{carol@far.example = box/}} }}
+virtual_mailbox_base = {base}/mail
+virtual_mailbox_limit = 0
+bounce_queue_lifetime = {patience}
+virtual_uid_maps = static:65534
+virtual_gid_maps = static:65534
+virtual_transport = virtual
+virtual_alias_maps = inline:{{ {{info@far.example = gone@dead.example}} }}
+transport_maps = inline:{{ {{localhost = smtp:[127.0.0.1]:{gate}}},
+  {{dead.example = smtp:[127.0.0.1]:{dead}}}, {{slow.example = smtp:[127.0.0.1]:{slow}}} }}
+queue_run_delay = 1s
+minimal_backoff_time = 1s
+maximal_backoff_time = 1s
+delay_warning_time = 1s
+maximal_queue_lifetime = {patience}
+"""
+
 MASTER = """
 127.0.0.1:{port} inet n - n - 110 smtpd
 pickup unix n - n 60 1 pickup

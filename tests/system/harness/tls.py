@@ -30,10 +30,11 @@ def authority(place, name="ca"):
     return cert
 
 
-def signed(place, authority, name):
-    """Paths of a certificate for loopback, signed by this authority, and of its key."""
+def signed(place, authority, name, *names):
+    """Paths of a certificate for loopback and these names, signed by this authority, and of its key."""
     cert, key, asked, more = (place / f"{name}.{end}" for end in ("crt", "key", "csr", "ext"))
-    more.write_text(f"subjectAltName=DNS:{name}.example.com,DNS:localhost\nbasicConstraints=critical,CA:FALSE\n")
+    all_names = ",".join(f"DNS:{one}" for one in (f"{name}.example.com", "localhost", *names))
+    more.write_text(f"subjectAltName={all_names}\nbasicConstraints=critical,CA:FALSE\n")
     subprocess.run(
         ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
          "-subj", f"/CN={name}.example.com", "-keyout", key, "-out", asked],

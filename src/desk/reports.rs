@@ -1,0 +1,328 @@
+//! Reports to the senders of mail (RFC 3461): who handed a mail in hears what became of it.
+//!
+//! The commit that decides what became of a mail leaves word of what its sender is owed; this worker writes the report,
+//! or finds that nobody is to have it and takes the word back. The commit that files the report takes the word as well,
+//! and its key keeps a second one from leaving however often the process dies in between. A sender that is a support
+//! address of ours is not written to: its report is filed like one that came from another server. Must not know:
+//! relays, when a report is sent, what lies on disk.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use serde::Deserialize;
+
+use super::outgoing::Written;
+use super::owed::{Turn, next_turn};
+use super::reply::blocking;
+use super::{Desk, DeskError};
+use crate::mail::compose::report::{Back, Original, Recipient, Report, report};
+use crate::mail::compose::{Correspondent, Identity, ascii};
+use crate::mail::notify::Action;
+use crate::mail::{Address, Class, Envelope, MailId};
+use crate::metrics::Metrics;
+use crate::shutdown::Shutdown;
+use crate::store::rows::{OutboxRow, ReportRow, report_order};
+use crate::store::{Delivery, OutgoingMeta, OutgoingRecipient};
+use crate::ticket::Directory;
+use crate::ticket::channel::Match;
+use crate::ticket::letter::Letters;
+
+/// Who writes them, for the trace.
+const AUTHOR: &str = "ticketgate";
+/// The display name in their From field.
+const NAME: &str = "Mail Delivery System";
+/// Recipients that are looked at in one turn; a report has at most 100.
+const BATCH: usize = 500;
+
+/// `[reports]`: what the sender of a mail hears of.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// What a sender hears of that has asked for nothing (no NOTIFY).
+    pub default_notify: Vec<Unasked>,
+    /// The largest mail that comes back whole with a report of its failure, where RET=FULL asks for that.
+    #[serde(with = "crate::units::bytes")]
+    pub max_returned_bytes: u64,
+}
+
+/// What may be told to a sender that has not asked (RFC 3461 section 4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unasked {
+    Failure,
+    Delay,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { default_notify: vec![Unasked::Failure, Unasked::Delay], max_returned_bytes: 64 << 10 }
+    }
+}
+
+impl Config {
+    /// Whether a sender that has not asked hears of something.
+    fn tells(&self, action: Action) -> bool {
+        match action {
+            Action::Failed => self.default_notify.contains(&Unasked::Failure),
+            Action::Delayed => self.default_notify.contains(&Unasked::Delay),
+            Action::Relayed | Action::Delivered => false,
+        }
+    }
+}
+
+/// Writes reports; a cheap handle.
+#[derive(Clone)]
+pub struct Reporter {
+    pub desk: Desk,
+    pub directory: Arc<ArcSwap<Directory>>,
+    pub letters: Arc<ArcSwap<Letters>>,
+    pub config: Arc<ArcSwap<Config>>,
+    /// Our own name.
+    pub host: String,
+    pub metrics: Metrics,
+}
+
+/// One report that is owed: the mail and the event, and what is to be said of its recipients.
+struct Owed {
+    seq: u64,
+    event: u64,
+    rows: Vec<ReportRow>,
+}
+
+/// What becomes of one.
+enum Due {
+    Write(Box<Written>, Vec<Action>),
+    /// It is not owed after all, for this reason.
+    Waive(&'static str),
+}
+
+impl Reporter {
+    /// Writes reports until it is told to stop.
+    pub async fn run(self, mut shutdown: Shutdown) {
+        let mut progress = self.desk.store.watch();
+        // Accepted, but perhaps not filed yet, so that its word still stands.
+        let mut accepted = HashSet::new();
+        loop {
+            progress.mark_unchanged();
+            let last = self.write(&mut accepted).await;
+            if next_turn(&mut progress, &mut shutdown, last, "reports to senders").await == Turn::Over {
+                return;
+            }
+        }
+    }
+
+    /// Writes what is owed now.
+    pub async fn write(&self, accepted: &mut HashSet<(u64, u64)>) -> Result<(), DeskError> {
+        let store = self.desk.store.clone();
+        let owed = together(blocking(move || Ok(store.reports(BATCH)?)).await?);
+        accepted.retain(|known| owed.iter().any(|one| (one.seq, one.event) == *known));
+        for one in owed {
+            let (me, seq, event) = (self.clone(), one.seq, one.event);
+            if accepted.contains(&(seq, event)) {
+                continue;
+            }
+            match blocking(move || me.due(one)).await? {
+                Due::Write(mail, actions) => {
+                    let filed_here = mail.meta.is_none();
+                    self.desk.keep(*mail).await?;
+                    actions.iter().for_each(|action| self.metrics.sender_told(action.as_str()));
+                    accepted.insert((seq, event));
+                    if filed_here {
+                        self.end(seq, event).await?;
+                    }
+                }
+                Due::Waive(why) => {
+                    tracing::debug!(seq, why, "a sender is not told");
+                    self.end(seq, event).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn end(&self, seq: u64, event: u64) -> Result<(), DeskError> {
+        let store = self.desk.store.clone();
+        blocking(move || store.step(|step| step.end_report(seq, event).map_err(DeskError::from))).await
+    }
+
+    /// One report, or why there is none.
+    fn due(&self, owed: Owed) -> Result<Due, DeskError> {
+        let store = &self.desk.store;
+        let Some(row) = store.outbox_row(owed.seq)? else { return Ok(Due::Waive("its mail is gone")) };
+        if store.ordered(&report_order(owed.seq, owed.event))?.is_some() {
+            return Ok(Due::Waive("it was written before"));
+        }
+        let Some(sender) = row.sender.as_deref().and_then(|sender| Address::parse(sender).ok()) else {
+            return Ok(Due::Waive("the sender is null, or no address"));
+        };
+        let directory = self.directory.load();
+        let ours = directory.find(&sender);
+        if ours.is_some() && row.ticket.is_some() {
+            return Ok(Due::Waive("its ticket tells"));
+        }
+        let config = self.config.load();
+        // People who look after a support address are not told that mail is late: it would be a ticket each time.
+        let tells = |action: Action| config.tells(action) && (ours.is_none() || action == Action::Failed);
+        let told = owed.rows.iter().filter_map(recipient);
+        let told: Vec<Recipient> =
+            told.filter(|(asked, one)| *asked || tells(one.action)).map(|(_, one)| one).collect();
+        if told.is_empty() {
+            return Ok(Due::Waive("its sender has not asked for it"));
+        }
+        let channel = match ours {
+            Some(Match::Channel(channel)) => Some(channel.address.clone()),
+            Some(Match::Intake) => Address::parse(&row.channel).ok(),
+            None => None,
+        };
+        let actions = told.iter().map(|one| one.action).collect();
+        Ok(match self.written(&owed, &row, &sender, channel, &told) {
+            Some(mail) => Due::Write(Box::new(mail), actions),
+            None => Due::Waive("its channel is no address"),
+        })
+    }
+
+    /// The report as a mail: to the sender, or into the channel `home` that the sender is.
+    fn written(
+        &self,
+        owed: &Owed,
+        row: &OutboxRow,
+        sender: &Address,
+        home: Option<Address>,
+        told: &[Recipient],
+    ) -> Option<Written> {
+        let channel = Address::parse(&row.channel).ok()?;
+        let id = MailId::fresh(self.desk.clock.now());
+        let stored = self.desk.store.mail(row.mail).ok();
+        // It may have been erased; then nothing of it comes back.
+        let bytes = stored.as_ref().and_then(|stored| stored.body.read().ok());
+        let whole = row.ret.as_deref().is_some_and(|ret| ret.eq_ignore_ascii_case("FULL"));
+        let most = self.config.load().max_returned_bytes;
+        let back = if whole { Back::Whole(most) } else { Back::Headers };
+        let text = report(
+            &Report {
+                reporter: &self.host,
+                mail_id: &row.id,
+                arrived: row.created_at,
+                envelope_id: row.envid.as_deref(),
+                recipients: told,
+                original: bytes.as_deref().map(|bytes| Original { bytes, back }),
+            },
+            sender,
+            &self.identity(owed, row, &channel, home.is_none().then_some(id)),
+        );
+        let to = ascii(sender);
+        let envelope = Envelope { mail_from: None, rcpt_to: vec![to.clone()] };
+        let (peer, bytes) = (AUTHOR.to_owned(), text.bytes);
+        if let Some(home) = home {
+            let delivery = Delivery { channel: home, rcpt_to: vec![to] };
+            return Some(Written { id, envelope, peer, delivery, meta: None, bytes });
+        }
+        let meta = OutgoingMeta {
+            class: Class::Automatic,
+            author: AUTHOR.into(),
+            key: Some(report_order(owed.seq, owed.event)),
+            // A report is about no report (RFC 3461 section 6.2).
+            recipients: vec![OutgoingRecipient { address: to, notify: Some("NEVER".into()), orcpt: None }],
+            smtputf8: text.smtputf8,
+            report: Some((owed.seq, owed.event)),
+            ..OutgoingMeta::default()
+        };
+        let delivery = Delivery { channel, rcpt_to: Vec::new() };
+        Some(Written { id, envelope, peer, delivery, meta: Some(meta), bytes })
+    }
+
+    /// Who writes it: the address of the channel, since relays let no other one through, and it is read by people
+    /// (RFC 3464 section 2). The same report has the same Message-ID and date, so that one which is filed here and is
+    /// written twice around a crash is recognised.
+    fn identity(&self, owed: &Owed, row: &OutboxRow, channel: &Address, leaves: Option<MailId>) -> Identity {
+        let unique = format!("{}.{}", row.id, owed.event);
+        let fields = leaves.map(|id| self.letters.load().fields_of(channel, id, Class::Automatic));
+        let own = ("Auto-Submitted".to_owned(), "auto-replied".to_owned());
+        let others = fields.unwrap_or_default().into_iter().filter(|(name, _)| !name.eq_ignore_ascii_case(&own.0));
+        Identity {
+            from: Correspondent { name: NAME.into(), address: channel.clone() },
+            reply_to: None,
+            message_id: format!("{unique}.report@{}", ascii(channel).domain()),
+            date: owed.rows.first().map_or(row.created_at, |first| first.at),
+            fields: std::iter::once(own.clone()).chain(others).collect(),
+            boundary: unique,
+        }
+    }
+}
+
+/// What is owed, report by report; the last one may not be complete where there is more.
+fn together(rows: Vec<ReportRow>) -> Vec<Owed> {
+    let full = rows.len() == BATCH;
+    let mut owed: Vec<Owed> = Vec::new();
+    for row in rows {
+        match owed.last_mut() {
+            Some(last) if (last.seq, last.event) == (row.seq, row.event) => last.rows.push(row),
+            _ => owed.push(Owed { seq: row.seq, event: row.event, rows: vec![row] }),
+        }
+    }
+    if full && owed.len() > 1 {
+        owed.pop();
+    }
+    owed
+}
+
+/// A recipient as the report names it, and whether the sender has asked.
+fn recipient(row: &ReportRow) -> Option<(bool, Recipient)> {
+    let recipient = Recipient {
+        address: row.address.clone(),
+        orcpt: row.orcpt.clone(),
+        action: Action::from_word(&row.action)?,
+        status: row.status.clone(),
+        said: row.said.clone(),
+        remote: row.remote.clone(),
+        at: row.at,
+        until: row.until,
+    };
+    Some((row.asked, recipient))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_written_when_all_of_it_is_there() {
+        let row = |seq: u64, event: u64, n: usize| ReportRow {
+            seq,
+            event,
+            n: n as u32,
+            address: "ann@example.net".into(),
+            orcpt: None,
+            asked: false,
+            action: "failed".into(),
+            status: "5.1.1".into(),
+            said: "550 no".into(),
+            remote: None,
+            until: None,
+            at: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let shape = |rows: Vec<ReportRow>| -> Vec<(u64, u64, usize)> {
+            together(rows).iter().map(|one| (one.seq, one.event, one.rows.len())).collect()
+        };
+        let some = vec![row(1, 5, 0), row(1, 5, 1), row(1, 6, 0), row(2, 5, 0)];
+        assert_eq!(shape(some), [(1, 5, 2), (1, 6, 1), (2, 5, 1)]);
+        // As many as one look gives: the last one may go on behind them.
+        let many = (0..BATCH).map(|n| row(1 + n as u64 / 100, 5, n)).collect();
+        assert_eq!(shape(many), [(1, 5, 100), (2, 5, 100), (3, 5, 100), (4, 5, 100)]);
+        assert_eq!(shape(vec![]), []);
+    }
+
+    #[test]
+    fn the_operator_says_what_is_told_unasked() {
+        let table: [(&[Unasked], [bool; 4]); 3] = [
+            (&[], [false; 4]),
+            (&[Unasked::Failure], [true, false, false, false]),
+            (&[Unasked::Delay, Unasked::Failure], [true, true, false, false]),
+        ];
+        for (unasked, want) in table {
+            let config = Config { default_notify: unasked.to_vec(), ..Config::default() };
+            assert_eq!(Action::ALL.map(|action| config.tells(action)), want, "{unasked:?}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What an attempt leaves to tell the sender of a mail (RFC 3461 section 5.2). Pure.
+//!
+//! Must not know: what a sender has asked for, or whether there is one; the store asks that when it writes this down.
+
+use jiff::Timestamp;
+
+use crate::mail::notify::Action;
+use crate::relay::{Beyond, Outcome, RecipientOutcome, Reply};
+use crate::store::Told;
+use crate::store::rows::DeliveryState;
+
+/// The time that a mail has is over (RFC 3463 section 3.5).
+const EXPIRED: &str = "4.4.7";
+
+/// What is to be told of one recipient of an attempt, now or, of a delay, once the mail is late. Of a mail that is with a
+/// server which reports itself there is nothing to tell.
+pub fn told(outcome: &RecipientOutcome, state: DeliveryState, job: &Outcome, until: Timestamp) -> Option<Told> {
+    let reply = outcome.reply();
+    let (action, status) = match (state, job.beyond) {
+        (DeliveryState::Relayed, Beyond::Reports) => return None,
+        (DeliveryState::Relayed, Beyond::Silence) => (Action::Relayed, status(reply, '2')),
+        (DeliveryState::Relayed, Beyond::Nothing) => (Action::Delivered, status(reply, '2')),
+        (DeliveryState::Delayed, _) => (Action::Delayed, status(reply, '4')),
+        (DeliveryState::Failed, _) if matches!(outcome, RecipientOutcome::Failed(_)) => {
+            (Action::Failed, status(reply, '5'))
+        }
+        (DeliveryState::Failed, _) => (Action::Failed, EXPIRED.to_owned()),
+        _ => return None,
+    };
+    let remote = job.transport.as_deref().filter(|_| reply.heard).map(host);
+    let until = (action == Action::Delayed).then_some(until);
+    Some(Told { action, status, said: reply.to_string(), remote: remote.map(str::to_owned), until })
+}
+
+/// Of a mail that was given up without having had its turn.
+pub fn given_up(said: &str) -> Told {
+    Told { action: Action::Failed, status: EXPIRED.into(), said: said.to_owned(), remote: None, until: None }
+}
+
+/// Of a mail that is late without having had its turn.
+pub fn still_tried(said: &str, until: Timestamp) -> Told {
+    let until = Some(until);
+    Told { action: Action::Delayed, status: "4.0.0".into(), said: said.to_owned(), remote: None, until }
+}
+
+/// The status of a reply; one of another class than the action, as `5.4.5` for a quota, would contradict it.
+fn status(reply: &Reply, class: char) -> String {
+    let stated = reply.enhanced.as_ref().filter(|enhanced| enhanced.starts_with(class));
+    stated.cloned().unwrap_or_else(|| format!("{class}.0.0"))
+}
+
+/// The server in `mx.example.com:25 TLSv1.3 …`.
+fn host(transport: &str) -> &str {
+    let at = transport.split(' ').next().unwrap_or_default();
+    at.rsplit_once(':').map_or(at, |(host, _)| host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_there_is_to_tell() {
+        use DeliveryState::{Delayed, Failed, Relayed};
+        let until = Timestamp::from_second(1_795_000_000).unwrap();
+        // Reply, state, what lies beyond; action, status, remote.
+        type Case = (&'static str, DeliveryState, Beyond, Option<(Action, &'static str, Option<&'static str>)>);
+        let peer = Some("mx.example.com");
+        let table: [Case; 9] = [
+            ("250 2.1.5 ok", Relayed, Beyond::Reports, None),
+            ("250 2.1.5 ok", Relayed, Beyond::Silence, Some((Action::Relayed, "2.1.5", peer))),
+            ("250 ok", Relayed, Beyond::Nothing, Some((Action::Delivered, "2.0.0", peer))),
+            ("550 5.1.1 no", Failed, Beyond::Reports, Some((Action::Failed, "5.1.1", peer))),
+            ("550 no", Failed, Beyond::Silence, Some((Action::Failed, "5.0.0", peer))),
+            ("451 4.2.0 later", Delayed, Beyond::Silence, Some((Action::Delayed, "4.2.0", peer))),
+            ("451 later", Delayed, Beyond::Silence, Some((Action::Delayed, "4.0.0", peer))),
+            ("550 5.4.5 daily quota exceeded", Delayed, Beyond::Silence, Some((Action::Delayed, "4.0.0", peer))),
+            ("451 4.2.0 later", Failed, Beyond::Silence, Some((Action::Failed, "4.4.7", peer))),
+        ];
+        for (reply, state, beyond, want) in table {
+            let outcome = Reply::parse(format!("{reply}\r\n").as_bytes()).unwrap().outcome();
+            let transport = Some("mx.example.com:25 TLSv1.3 x".to_owned());
+            let job = Outcome { transport, beyond, ..Outcome::all(1, outcome.clone()) };
+            let got = told(&outcome, state, &job, until);
+            assert_eq!(got.as_ref().map(|t| (t.action, t.status.as_str(), t.remote.as_deref())), want, "{reply}");
+            if let Some(got) = got {
+                assert_eq!((got.said.as_str(), got.until), (reply, (state == Delayed).then_some(until)));
+            }
+        }
+        // What we say ourselves is nobody else's word.
+        let ours = RecipientOutcome::Failed(Reply::refusal("5.6.3", "8BITMIME is not offered"));
+        let job = Outcome { transport: Some("mx:25 in clear".into()), ..Outcome::all(1, ours.clone()) };
+        assert_eq!(told(&ours, Failed, &job, until).unwrap().remote, None);
+    }
+
+    #[test]
+    fn the_server_is_named_without_port_and_protection() {
+        for (transport, want) in [
+            ("mx.example.com:25 TLSv1.3 TLS13_AES", "mx.example.com"),
+            ("127.0.0.1:2525 in clear", "127.0.0.1"),
+            ("::1:25 in clear", "::1"),
+            ("localhost", "localhost"),
+        ] {
+            assert_eq!(host(transport), want);
+        }
+    }
+}
