@@ -24,6 +24,7 @@ pub mod notify;
 pub mod origin;
 mod quoted;
 pub mod reason;
+pub mod status;
 mod structure;
 mod text;
 mod words;
