@@ -379,6 +379,12 @@ impl House {
         self.store().events(0, 1000).unwrap().into_iter().map(|event| event.kind).collect()
     }
 
+    /// What the last event of a kind says.
+    fn said(&self, kind: &str) -> String {
+        let events = self.store().events(0, 1000).unwrap();
+        events.into_iter().rfind(|event| event.kind == kind).and_then(|event| event.said).unwrap_or_default()
+    }
+
     fn kept(&self, name: &str) -> usize {
         std::fs::read_dir(self.dir.path().join(name).join("new")).map_or(0, Iterator::count)
     }
@@ -559,12 +565,27 @@ async fn a_full_quota_waits_for_its_window_or_gives_way() {
     }
     assert_eq!((house.kept("gmail"), house.kept("other")), (2, 2));
     assert_eq!(house.kinds().iter().filter(|kind| *kind == "quota_near").count(), 1);
+    assert!(house.said("quota_near").contains("the default relay takes over"));
     house.pass(25 * 3600);
     let mail = house.send(&["u9@example.net"], |_| {}).await;
     house.until(&mail, &[DeliveryState::Relayed]).await;
     assert_eq!(house.kept("gmail"), 3, "the account takes over again");
     house.stop().await;
     house.sound();
+
+    // Nothing takes over where no default relay is named, and nobody is told otherwise.
+    let quota = QuotaConfig { mails_per_day: Some(1), give_way_percent: Some(90), ..QuotaConfig::default() };
+    let mut house = House::new(vec![RelayConfig { quota, ..sandbox("gmail") }]);
+    house.start(false);
+    let mail = house.send(&["u1@example.net"], |_| {}).await;
+    house.until(&mail, &[DeliveryState::Relayed]).await;
+    house.send(&["u2@example.net"], |_| {}).await;
+    while !house.kinds().iter().any(|kind| kind == "quota_near") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let said = house.said("quota_near");
+    assert!(said.ends_with("its mail waits then, as no other relay takes over"), "{said}");
+    house.stop().await;
 }
 
 /// Near the end of its quota an account gives way to the default relay only where the sender's domain lets that send.
