@@ -117,8 +117,9 @@ impl Connection {
         let handed = self.session.submitter().map(|submitter| {
             let via = Via {
                 helo: self.session.helo().unwrap_or_default().to_owned(),
-                peer: self.peer.to_string(),
+                peer: self.peer,
                 host: self.live.host.clone(),
+                utf8: self.session.reports().1,
                 tls: self.tls.is_some(),
                 logged_in: submitter.login().is_some(),
             };

@@ -2,6 +2,7 @@
 //! front of it. What the program wrote stays as it is, behind the trace.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -17,9 +18,11 @@ use crate::ticket::Directory;
 #[derive(Clone, Debug)]
 pub struct Via {
     pub helo: String,
-    pub peer: String,
+    pub peer: IpAddr,
     /// Our own name.
     pub host: String,
+    /// The transaction is one of SMTPUTF8.
+    pub utf8: bool,
     pub tls: bool,
     pub logged_in: bool,
 }
@@ -99,18 +102,25 @@ impl Handed {
 
     /// The trace (RFC 5321 section 4.4), and fields that every mail needs and this one has not (RFC 6409 section 8).
     fn trace(&self, section: &HeaderSection<'_>) -> String {
-        let Via { helo, peer, host, tls, logged_in } = &self.via;
+        let Via { helo, peer, host, utf8, tls, logged_in } = &self.via;
         let date = date::written(self.at);
-        let with = match (tls, logged_in) {
-            (true, true) => "ESMTPSA",
-            (true, false) => "ESMTPS",
-            (false, true) => "ESMTPA",
-            (false, false) => "ESMTP",
+        // RFC 3848, and RFC 6531 section 4.3.
+        let with = match (utf8, tls, logged_in) {
+            (true, true, true) => "UTF8SMTPSA",
+            (true, true, false) => "UTF8SMTPS",
+            (true, false, true) => "UTF8SMTPA",
+            (true, false, false) => "UTF8SMTP",
+            (false, true, true) => "ESMTPSA",
+            (false, true, false) => "ESMTPS",
+            (false, false, true) => "ESMTPA",
+            (false, false, false) => "ESMTP",
         };
+        // RFC 5321 section 4.1.3.
+        let literal = if peer.is_ipv6() { format!("IPv6:{peer}") } else { peer.to_string() };
         let helo: String = helo.chars().filter(|c| c.is_ascii_graphic() && !"()<>\\;".contains(*c)).take(255).collect();
         let helo = if helo.is_empty() { "unknown" } else { &helo };
         let mut trace =
-            format!("Received: from {helo} ([{peer}])\r\n\tby {host} with {with} id {};\r\n\t{date}\r\n", self.id);
+            format!("Received: from {helo} ([{literal}])\r\n\tby {host} with {with} id {};\r\n\t{date}\r\n", self.id);
         // Writing to a string cannot fail.
         if !section.has("Date") {
             let _ = write!(trace, "Date: {date}\r\n");
@@ -167,8 +177,9 @@ mod tests {
         let at = Timestamp::from_second(1_795_000_000).unwrap();
         let via = Via {
             helo: "crm".into(),
-            peer: "127.0.0.1".into(),
+            peer: "127.0.0.1".parse().unwrap(),
             host: "desk.example.com".into(),
+            utf8: false,
             tls: true,
             logged_in: false,
         };
@@ -203,6 +214,23 @@ mod tests {
             assert!(trace.starts_with("Received: from crm ([127.0.0.1])\r\n\tby desk.example.com with ESMTPS id "));
             assert_eq!(trace.matches("\r\n").count(), 3, "{trace}");
             assert_eq!((found.channel.to_string().as_str(), found.class), ("sales@example.com", Class::Automatic));
+        }
+    }
+
+    #[test]
+    fn the_trace_names_peer_and_protocol_as_the_registries_do() {
+        let at = Timestamp::from_second(1_795_000_000).unwrap();
+        let table = [
+            ("127.0.0.1", true, true, true, "([127.0.0.1])\r\n\tby h with UTF8SMTPSA id"),
+            ("::1", false, true, true, "([IPv6:::1])\r\n\tby h with ESMTPSA id"),
+            ("2001:db8::1", true, false, false, "([IPv6:2001:db8::1])\r\n\tby h with UTF8SMTP id"),
+        ];
+        for (peer, utf8, tls, logged_in, want) in table {
+            let (helo, host) = ("crm".into(), "h".into());
+            let via = Via { helo, peer: peer.parse().unwrap(), host, utf8, tls, logged_in };
+            let section = HeaderSection::read(b"A: 1\r\n", 1000).unwrap();
+            let trace = Handed::new(MailId::fresh(at), at, via, 1000).trace(&section);
+            assert!(trace.contains(want), "{trace}");
         }
     }
 
