@@ -726,6 +726,21 @@ async fn submissions_find_their_ticket_and_loops_end() {
         house.receive(Some("robot@example.net"), &text).await;
     }
     house.receive(None, "From: x@example.net\nMessage-ID: <n@x>\n\nnull sender\n").await;
+    // And no machine that hands in mail answers one of them; people, and machines that answer people, may write.
+    for (n, (answered, class, state)) in [
+        ("a0@x", Class::Automatic, DeliveryState::Filtered),
+        ("n@x", Class::Automatic, DeliveryState::Filtered),
+        ("q1@example.net", Class::Automatic, DeliveryState::Queued),
+        ("a0@x", Class::Person, DeliveryState::Queued),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let text = format!("From: {SUPPORT}\nMessage-ID: <r{n}@app>\nIn-Reply-To: <{answered}>\n\nReceived\n");
+        let kind = OriginKind::Submission;
+        let answer = house.send_text(&["dan@example.net"], kind, &text, |meta| meta.class = class).await;
+        assert_eq!(house.recipients(&answer)[0].state, state, "{answered} {class:?}: {:?}", answer.trace);
+    }
     assert_eq!(house.store().acknowledgements(9).unwrap().len(), 1, "only the person who wrote first is owed one");
     house.sound();
 }

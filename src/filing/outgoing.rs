@@ -34,7 +34,7 @@ pub fn file_outgoing(
     let recipients = if repeats.is_some() {
         Vec::new()
     } else {
-        let judge = Judge { step, context, spooled, meta, ticket };
+        let judge = Judge { step, context, read, meta, ticket };
         meta.recipients.iter().map(|to| judge.recipient(to, &mut trace)).collect::<Result<_, _>>()?
     };
     let row = step.file_outgoing(&NewOutgoing {
@@ -145,7 +145,7 @@ fn repeated(step: &Step<'_>, orders: &[String], trace: &mut Vec<TraceStep>) -> R
 struct Judge<'a, 'b> {
     step: &'a Step<'b>,
     context: &'a Context<'a>,
-    spooled: &'a Spooled,
+    read: &'a Read,
     meta: &'a OutgoingMeta,
     ticket: Option<u64>,
 }
@@ -182,7 +182,7 @@ impl Judge<'_, '_> {
 
     /// Why nothing is sent to an address, whoever sends it.
     fn refusal(&self, address: &Address) -> Result<Option<(DeliveryState, String)>, StoreError> {
-        if self.spooled.damaged {
+        if self.read.spooled.damaged {
             let said = "its bytes on disk are not those that were accepted";
             return Ok(Some((DeliveryState::Failed, said.into())));
         }
@@ -193,6 +193,10 @@ impl Judge<'_, '_> {
         if self.meta.class == Class::Automatic && answered.is_some_and(|row| row.backfill) {
             let said = "it would answer mail from before the mailbox was connected";
             return Ok(Some((DeliveryState::Filtered, said.into())));
+        }
+        if let Some(answered) = &self.read.look.answers_machine {
+            let said = format!("a machine wrote it, and it answers a machine's mail, {answered}");
+            return Ok(Some((DeliveryState::Filtered, said)));
         }
         let suppressed = self.step.suppressed(address)?;
         Ok(suppressed.map(|row| (DeliveryState::Suppressed, format!("the address is suppressed: {}", row.why))))

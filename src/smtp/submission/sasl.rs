@@ -178,15 +178,18 @@ mod tests {
 
     fn logins() -> Arc<Logins> {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("password");
-        std::fs::write(&file, "pencil").unwrap();
-        let account = AccountConfig {
-            name: "user".into(),
-            password_file: Some(file),
-            senders: vec!["*".into()],
-            ..AccountConfig::default()
+        let account = |(name, password): (&str, &str)| {
+            let file = dir.path().join(name);
+            std::fs::write(&file, password).unwrap();
+            AccountConfig {
+                name: name.into(),
+                password_file: Some(file),
+                senders: vec!["*".into()],
+                ..AccountConfig::default()
+            }
         };
-        Arc::new(Logins::load(&Config { accounts: vec![account], ..Config::default() }).unwrap())
+        let accounts = [("user", "pencil"), ("bleistift", "grün")].map(account).to_vec();
+        Arc::new(Logins::load(&Config { accounts, ..Config::default() }).unwrap())
     }
 
     /// Plays the messages; says what came in the end.
@@ -218,6 +221,13 @@ mod tests {
         assert_eq!(play(Method::Login, &[None, Some(b"user"), Some(b"pen")]), "failed");
         assert_eq!(play(Method::Login, &[None]), "challenge Username:");
         assert_eq!(play(Method::Login, &[None, Some(b"user")]), "challenge Password:");
+        // An accent comes composed, or behind its letter.
+        for password in ["grün", "gru\u{308}n"] {
+            let message = format!("\0bleistift\0{password}");
+            assert_eq!(play(Method::Plain, &[Some(message.as_bytes())]), "proven bleistift", "{password:?}");
+            let messages = [Some(&b"bleistift"[..]), Some(password.as_bytes())];
+            assert_eq!(play(Method::Login, &messages), "proven bleistift", "{password:?}");
+        }
         // The name may come along with AUTH.
         assert_eq!(play(Method::Login, &[Some(b"user")]), "challenge Password:");
         assert_eq!(play(Method::Login, &[Some(b"user"), Some(b"pencil")]), "proven user");
