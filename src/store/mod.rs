@@ -67,6 +67,7 @@ pub use accept::Appending;
 pub use body::{Body, BodyWriter, HEAD};
 pub use error::{BodyError, OpenError, SpoolError, StoreError};
 pub use fsck::{Depth, Finding, FsckReport};
+pub use lock::Claim;
 pub use outbox::Every;
 pub use outgoing::{
     Bounced, NewOutgoing, NewRecipient, OutboxFilter, OutboxOrder, Settled, SettledRecipient, Suppress, Told,
@@ -154,8 +155,7 @@ impl Store {
     /// Opens a data directory, makes it if need be, and completes what a crash has left unfinished. The numbers for
     /// `_metrics` are in `stats`, which the exposition asks for.
     pub fn open(dir: &Path, config: &Config, clock: Clock) -> Result<(Self, OpenReport), OpenError> {
-        let (inner, report) = recover::open(dir, config, clock)?;
-        Ok((Self(Arc::new(inner)), report))
+        Claim::take(dir, clock.now())?.open(config, clock)
     }
 
     /// Begins to take up the bytes of a mail.

@@ -191,3 +191,15 @@ fn a_refused_mail_leaves_its_header_section_and_cannot_be_retried() {
     let retried: Result<_, StoreError> = store.step(|step| step.retry(&row.id, "kim", now()));
     assert!(matches!(retried, Err(StoreError::NotPossible(_))));
 }
+
+#[test]
+fn a_check_of_something_else_makes_no_store_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("letter.txt"), "x").unwrap();
+    let refused = fsck::offline(dir.path(), &config(), Depth::Normal).unwrap_err();
+    assert!(matches!(refused, OpenError::NotAStore(_)), "{refused}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    let store = dir.path().join("store");
+    drop(open(&store));
+    assert_eq!(fsck::offline(&store, &config(), Depth::Normal).unwrap().1.findings, []);
+}
