@@ -104,7 +104,7 @@ class Gateways(Case):
         quiet(a, b)
         self.assertEqual((brakes(a), len(sent(a)), len(sent(a, "held"))), ([brake], 4, 1))
         done = a.command("loops", "release", brake["id"])
-        self.assertEqual((done.returncode, done.stdout.strip()), (0, f"brake {brake['id']} is released; 1 mails go out"), done)
+        self.assertEqual((done.returncode, done.stdout.strip()), (0, f"brake {brake['id']} is released; 1 mail goes out"), done)
         self.assertIn(brake["id"], told_of(a, "brake_released")[0]["said"])
         # A sends what was held, and counts anew. B has answered 4 times, so that 2 more are allowed: then B's brake ends it.
         until("the brake of B trips", lambda: brakes(b), 30)
