@@ -85,6 +85,8 @@ pub struct Task {
 pub struct Warnings {
     pub labels: Option<String>,
     pub lease: Option<String>,
+    /// The channel has another mailbox than before.
+    pub mailbox: Option<String>,
 }
 
 /// What a session works with.
@@ -171,9 +173,14 @@ impl Task {
             }
         });
         let mut mailbox = self.log_in().await?;
-        self.hold_lease(&mut mailbox).await?;
+        if let Err(trouble) = self.hold_lease(&mut mailbox).await {
+            if matches!(&trouble, Trouble::Problem(problem) if problem.cause == Cause::OtherConsumer) {
+                Box::pin(self.stand_by(&mut mailbox)).await?;
+            }
+            return Err(trouble);
+        }
         let folder = mailbox.select(&self.source.config.folder).await?;
-        let row = self.settle(&mut mailbox, folder).await?;
+        let row = Box::pin(self.settle(&mut mailbox, folder)).await?;
         let session = Session { tls: mailbox.tls_info(), labels: folder.labels, mailbox, row };
         self.show(State::Connected, None);
         self.show_warnings(&session);

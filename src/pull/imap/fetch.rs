@@ -1,5 +1,7 @@
 //! Listing and fetching. Nothing here marks a mail as read: bodies are asked for with BODY.PEEK.
 
+use std::collections::BTreeMap;
+
 use async_imap::imap_proto::{AttributeValue, Response};
 use jiff::Timestamp;
 use tokio::time::timeout;
@@ -18,24 +20,26 @@ pub struct Fetching {
 }
 
 impl Mailbox {
-    /// Mails with uids from `first` to `last`, in order. What a server sends twice or out of range is left out.
+    /// Mails with uids from `first` to `last`, in order. What is out of range is left out; what a server tells of one mail
+    /// in several responses is put together. A uid alone lists a mail, for none may be passed over.
     pub async fn list(&mut self, first: u32, last: Option<u32>) -> Result<Vec<Listed>, ImapError> {
         let labels = if self.labels == Labels::Gmail { " X-GM-LABELS" } else { "" };
         let end = last.map_or_else(|| "*".to_owned(), |uid| uid.to_string());
         let text = format!("UID FETCH {first}:{end} (UID FLAGS RFC822.SIZE INTERNALDATE{labels})");
-        let mut found = Vec::new();
+        // `n:*` names the last mail even where its uid is lower than n (RFC 3501 section 6.4.8).
+        let wanted = |uid: &u32| *uid >= first && last.is_none_or(|last| *uid <= last);
+        let mut found: BTreeMap<u32, Listed> = BTreeMap::new();
         self.wire
             .command("FETCH", &text, |response| {
-                if let Response::Fetch(_, attributes) = response {
-                    found.extend(listed(attributes));
+                if let Response::Fetch(_, attributes) = response
+                    && let Some(uid) = uid_of(response).filter(wanted)
+                {
+                    let new = Listed { uid, size: None, seen: false, labelled: false, arrived: None };
+                    told(found.entry(uid).or_insert(new), attributes);
                 }
             })
             .await?;
-        // `n:*` names the last mail even where its uid is lower than n (RFC 3501 section 6.4.8).
-        found.retain(|mail| mail.uid >= first && last.is_none_or(|last| mail.uid <= last));
-        found.sort_unstable_by_key(|mail| mail.uid);
-        found.dedup_by_key(|mail| mail.uid);
-        Ok(found)
+        Ok(found.into_values().collect())
     }
 
     /// Asks for whole mails, in one command; `fetched` then hands them over. The caller keeps their sizes together
@@ -137,26 +141,22 @@ pub(super) fn body_of(attributes: &[AttributeValue<'_>]) -> Option<(u32, Vec<u8>
     Some((uid?, bytes?))
 }
 
-/// A flag update that comes by itself has no size or no uid, and is no listing.
-fn listed(attributes: &[AttributeValue<'_>]) -> Option<Listed> {
-    let (mut uid, mut size, mut arrived) = (None, None, None);
-    let (mut seen, mut labelled) = (false, false);
+/// Notes what one response tells of a mail.
+fn told(mail: &mut Listed, attributes: &[AttributeValue<'_>]) {
     for attribute in attributes {
         match attribute {
-            AttributeValue::Uid(number) => uid = Some(*number),
-            AttributeValue::Rfc822Size(bytes) => size = Some(u64::from(*bytes)),
-            AttributeValue::InternalDate(text) => arrived = internal_date(text),
+            AttributeValue::Rfc822Size(bytes) => mail.size = Some(u64::from(*bytes)),
+            AttributeValue::InternalDate(text) => mail.arrived = internal_date(text),
             AttributeValue::Flags(flags) => {
-                seen = flags.iter().any(|flag| flag.eq_ignore_ascii_case("\\Seen"));
-                labelled |= flags.iter().any(|flag| flag.eq_ignore_ascii_case(LABEL));
+                mail.seen = flags.iter().any(|flag| flag.eq_ignore_ascii_case("\\Seen"));
+                mail.labelled |= flags.iter().any(|flag| flag.eq_ignore_ascii_case(LABEL));
             }
             AttributeValue::GmailLabels(labels) => {
-                labelled |= labels.iter().any(|label| label.trim_matches('"').eq_ignore_ascii_case(LABEL));
+                mail.labelled |= labels.iter().any(|label| label.trim_matches('"').eq_ignore_ascii_case(LABEL));
             }
             _ => {}
         }
     }
-    Some(Listed { uid: uid?, size: size?, seen, labelled, arrived: arrived.unwrap_or(Timestamp::UNIX_EPOCH) })
 }
 
 /// `17-Jul-1996 02:44:25 -0700` (RFC 3501, date-time).

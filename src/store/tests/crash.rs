@@ -144,6 +144,33 @@ fn an_attempt_counts_only_when_the_process_ended_in_it() {
 }
 
 #[test]
+fn a_mail_that_takes_the_process_down_is_found_behind_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let mail = || run(spool(&store, b"x", &["support@a.example"])).unwrap().position;
+    let (good, bad) = (mail(), mail());
+    drop(store);
+    for earlier in 0..3 {
+        let (store, _) = open(dir.path());
+        assert_eq!(store.suspects(), earlier > 0);
+        assert_eq!(store.attempt(good), 0);
+        store.attempt_ended(good);
+        assert_eq!(store.attempt(bad), earlier);
+        // The commit of what came before it leaves its note alone.
+        if earlier == 2 {
+            file(&store, &next(&store), "good@x", &QUARANTINE);
+        }
+    }
+    let (store, _) = open(dir.path());
+    assert_eq!(store.attempt(bad), 3);
+    file(&store, &next(&store), "bad@x", &QUARANTINE);
+    assert!(!store.suspects());
+    drop(store);
+    let (store, _) = open(dir.path());
+    assert!(!store.suspects());
+}
+
+#[test]
 fn large_bodies_have_files_and_leave_none_behind() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
