@@ -4,6 +4,7 @@
 //! not know: how a mail came in, who reads tickets, what lies on disk. A mail that cannot be read within its limits
 //! goes to quarantine and the next one goes on; trouble of the store stops the worker until the store is well again.
 
+mod answered;
 mod candidate;
 mod loops;
 mod outgoing;

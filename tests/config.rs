@@ -365,6 +365,14 @@ fn templates_are_checked_with_their_own_lines() {
     let faults = parse(&format!("[templates]\nacknowledgement = \"{long}\"")).unwrap_err();
     assert!(faults[0].contains(":1: it is longer than 65536 bytes; shorten it"), "{faults:?}");
 
+    for (name, text) in [("none.txt", " \n"), ("subject.txt", "Subject: Thanks\n\n"), ("line.txt", "Subject: Thanks")] {
+        let path = write(name, text);
+        let faults =
+            parse(&format!("[[channel]]\naddress = \"a@b.example\"\nacknowledgement = \"{path}\"")).unwrap_err();
+        let want = format!("t.toml:3: channel.acknowledgement: {path} has no text to send; write one");
+        assert!(faults.len() == 1 && faults[0].starts_with(&want), "{faults:?}");
+    }
+
     let good = write("good.txt", "{{author.name}}\n{{channel.name}}\n");
     let config = parse(&format!("[templates]\nsignature = \"{good}\"")).unwrap();
     let values = Values { author_name: "Eve".into(), channel_name: "Help".into(), ..Values::default() };

@@ -379,6 +379,12 @@ impl House {
         self.store().events(0, 1000).unwrap().into_iter().map(|event| event.kind).collect()
     }
 
+    /// What the last event of a kind says.
+    fn said(&self, kind: &str) -> String {
+        let events = self.store().events(0, 1000).unwrap();
+        events.into_iter().rfind(|event| event.kind == kind).and_then(|event| event.said).unwrap_or_default()
+    }
+
     fn kept(&self, name: &str) -> usize {
         std::fs::read_dir(self.dir.path().join(name).join("new")).map_or(0, Iterator::count)
     }
@@ -559,12 +565,27 @@ async fn a_full_quota_waits_for_its_window_or_gives_way() {
     }
     assert_eq!((house.kept("gmail"), house.kept("other")), (2, 2));
     assert_eq!(house.kinds().iter().filter(|kind| *kind == "quota_near").count(), 1);
+    assert!(house.said("quota_near").contains("the default relay takes over"));
     house.pass(25 * 3600);
     let mail = house.send(&["u9@example.net"], |_| {}).await;
     house.until(&mail, &[DeliveryState::Relayed]).await;
     assert_eq!(house.kept("gmail"), 3, "the account takes over again");
     house.stop().await;
     house.sound();
+
+    // Nothing takes over where no default relay is named, and nobody is told otherwise.
+    let quota = QuotaConfig { mails_per_day: Some(1), give_way_percent: Some(90), ..QuotaConfig::default() };
+    let mut house = House::new(vec![RelayConfig { quota, ..sandbox("gmail") }]);
+    house.start(false);
+    let mail = house.send(&["u1@example.net"], |_| {}).await;
+    house.until(&mail, &[DeliveryState::Relayed]).await;
+    house.send(&["u2@example.net"], |_| {}).await;
+    while !house.kinds().iter().any(|kind| kind == "quota_near") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let said = house.said("quota_near");
+    assert!(said.ends_with("its mail waits then, as no other relay takes over"), "{said}");
+    house.stop().await;
 }
 
 /// Near the end of its quota an account gives way to the default relay only where the sender's domain lets that send.
@@ -684,6 +705,9 @@ async fn submissions_find_their_ticket_and_loops_end() {
         assert_eq!(again.filing, "duplicate", "a program that did not hear our 250");
         let other = house.send_text(&["eve@example.net"], OriginKind::Submission, &text, |_| {}).await;
         assert_ne!(other.filing, "duplicate");
+        let changed = text.replace("Hello", "Another mail under the same Message-ID");
+        let changed = house.send_text(&["ann@example.net"], OriginKind::Submission, &changed, |_| {}).await;
+        assert_ne!(changed.filing, "duplicate", "scanners give all of their mails one Message-ID");
     }
     let ours = house.send(&["support+x@example.com", "ann@example.net"], |_| {}).await;
     let states: Vec<DeliveryState> = house.recipients(&ours).iter().map(|row| row.state).collect();
@@ -702,6 +726,21 @@ async fn submissions_find_their_ticket_and_loops_end() {
         house.receive(Some("robot@example.net"), &text).await;
     }
     house.receive(None, "From: x@example.net\nMessage-ID: <n@x>\n\nnull sender\n").await;
+    // And no machine that hands in mail answers one of them; people, and machines that answer people, may write.
+    for (n, (answered, class, state)) in [
+        ("a0@x", Class::Automatic, DeliveryState::Filtered),
+        ("n@x", Class::Automatic, DeliveryState::Filtered),
+        ("q1@example.net", Class::Automatic, DeliveryState::Queued),
+        ("a0@x", Class::Person, DeliveryState::Queued),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let text = format!("From: {SUPPORT}\nMessage-ID: <r{n}@app>\nIn-Reply-To: <{answered}>\n\nReceived\n");
+        let kind = OriginKind::Submission;
+        let answer = house.send_text(&["dan@example.net"], kind, &text, |meta| meta.class = class).await;
+        assert_eq!(house.recipients(&answer)[0].state, state, "{answered} {class:?}: {:?}", answer.trace);
+    }
     assert_eq!(house.store().acknowledgements(9).unwrap().len(), 1, "only the person who wrote first is owed one");
     house.sound();
 }

@@ -473,6 +473,38 @@ async fn people_are_acknowledged_once_and_machines_never() {
     worker.await.unwrap();
 }
 
+/// Of two requesters the first has a name that leaves an acknowledgement empty: the second one is acknowledged all the
+/// same.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acknowledgement_that_cannot_be_written_keeps_back_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let template = dir.path().join("ack.txt");
+    std::fs::write(&template, "Subject: x\n\n{{requester.name}}").unwrap();
+    let bed = Bed::new(|config| {
+        config.channels[0].acknowledge = true;
+        config.channels[0].acknowledgement = Some(template);
+    });
+    let mail = |id: &str, name: &str| {
+        format!("From: {name} <ada{id}@example.org>\r\nMessage-ID: <{id}@example.org>\r\n\r\nx\r\n")
+    };
+    bed.receive(&mail("0", "=?utf-8?q?=01?="), Some("ada0@example.org")).await;
+    let second = bed.receive(&mail("1", "Ada"), Some("ada1@example.org")).await;
+    assert_eq!(bed.store.acknowledgements(9).unwrap().len(), 2);
+    let (trigger, shutdown) = shutdown::channel();
+    let worker = tokio::spawn(bed.replies.clone().run_acknowledgements(shutdown));
+    let acks = || {
+        let rows = bed.store.entries(0, 100).unwrap().into_iter();
+        rows.filter(|row| row.kind == EntryKind::Outbound).collect::<Vec<_>>()
+    };
+    bed.until(|| bed.store.acknowledgements(9).unwrap().is_empty()).await;
+    bed.until(|| !acks().is_empty()).await;
+    let view = bed.desk.entry(&acks()[0].id).unwrap();
+    assert_eq!(view.mail.unwrap().meta.outgoing.unwrap().answers, Some(second));
+    assert_eq!(acks().len(), 1);
+    trigger.shut_down();
+    worker.await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_leaves_by_its_relay_as_it_was_written() {
     let bed = Bed::new(|_| {});

@@ -191,6 +191,7 @@ mod tests {
         let quota = QuotaState {
             relay: "gmail".into(),
             channel: "support@a.example".into(),
+            senders: ["support@a.example".to_owned()].into(),
             remaining: Remaining::default(),
             near: true,
             until: None,

@@ -11,8 +11,8 @@ use super::Config;
 use super::read::nearest;
 use crate::mail::Address;
 use crate::mail::compose::is_free_field;
-use crate::ticket::letter::{Letters, Texts};
-use crate::ticket::template::{MAX_TEMPLATE, Placeholder, Template, TemplateFault, Wrong};
+use crate::ticket::letter::{Acknowledgement, Letters, Texts};
+use crate::ticket::template::{MAX_TEMPLATE, Placeholder, Template, TemplateFault, Values, Wrong};
 
 /// The acknowledgement of those who write none of their own.
 const ACKNOWLEDGEMENT: &str = include_str!("../../config/templates/acknowledgement.txt");
@@ -57,6 +57,9 @@ impl Default for Brand {
     }
 }
 
+/// How a template file is read.
+type Reading = fn(&Path, &[&str], &mut Vec<LetterFault>) -> Option<Template>;
+
 /// Something that is wrong, at a path such as `["channel", "0", "signature"]`.
 pub(super) struct LetterFault {
     pub path: Vec<String>,
@@ -69,19 +72,23 @@ pub(super) fn letters(config: &Config) -> Result<Letters, Vec<LetterFault>> {
     let mut faults = Vec::new();
     let fields = fields("fields", &config.brand.fields, &mut faults);
     let automatic_fields = self::fields("automatic_fields", &config.brand.automatic_fields, &mut faults);
-    let mut file = |path: &Option<PathBuf>, at: &[&str]| path.as_ref().and_then(|path| read(path, at, &mut faults));
+    let mut file = |path: &Option<PathBuf>, at: &[&str], read: Reading| {
+        let path = path.as_ref()?;
+        read(path, at, &mut faults)
+    };
     let default = Texts {
-        signature: file(&config.templates.signature, &["templates", "signature"]),
+        signature: file(&config.templates.signature, &["templates", "signature"], read),
         acknowledgement: match &config.templates.acknowledgement {
             None => Template::parse(ACKNOWLEDGEMENT).ok(),
-            path => file(path, &["templates", "acknowledgement"]),
+            path => file(path, &["templates", "acknowledgement"], read_acknowledgement),
         },
     };
     let mut letters = Letters { fields, automatic_fields, default, ..Letters::default() };
     for (index, channel) in config.channels.iter().enumerate() {
         let at = index.to_string();
-        let signature = file(&channel.signature, &["channel", &at, "signature"]);
-        let acknowledgement = file(&channel.acknowledgement, &["channel", &at, "acknowledgement"]);
+        let signature = file(&channel.signature, &["channel", &at, "signature"], read);
+        let path = ["channel", &at, "acknowledgement"];
+        let acknowledgement = file(&channel.acknowledgement, &path, read_acknowledgement);
         if let Ok(address) = Address::parse(&channel.address) {
             letters.by_channel.insert(address.key(), Texts { signature, acknowledgement });
         }
@@ -147,6 +154,20 @@ fn read(path: &Path, at: &[&str], faults: &mut Vec<LetterFault>) -> Option<Templ
             None
         }
     }
+}
+
+/// Reads a template of acknowledgements, which must say something besides a subject.
+fn read_acknowledgement(path: &Path, at: &[&str], faults: &mut Vec<LetterFault>) -> Option<Template> {
+    let template = read(path, at, faults)?;
+    if !Acknowledgement::of(&template, &Values::sample()).text.trim().is_empty() {
+        return Some(template);
+    }
+    faults.push(LetterFault {
+        path: at.iter().map(|part| (*part).to_owned()).collect(),
+        wrong: format!("{} has no text to send", path.display()),
+        advice: "write one, below \"Subject: …\" and an empty line".into(),
+    });
+    None
 }
 
 /// The text of a file, but no more of it than a template may have.

@@ -4,6 +4,7 @@
 //! answered (RFC 3834 section 2) and takes the word back. Once the acknowledgement is filed the word is gone, and its
 //! key keeps a second one from leaving however often the process dies in between.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use jiff::SignedDuration;
@@ -32,7 +33,7 @@ const LATEST: SignedDuration = SignedDuration::from_hours(24);
 enum Due {
     Write(Box<Outgoing>),
     /// It is not owed after all, for this reason.
-    Waive(&'static str),
+    Waive(Cow<'static, str>),
 }
 
 impl Replies {
@@ -60,25 +61,32 @@ impl Replies {
                 continue;
             }
             let (me, seq, entry) = (self.clone(), row.seq, row.entry.clone());
-            match blocking(move || me.due(&row)).await? {
-                Due::Write(mail) => {
-                    self.accept(*mail).await?;
-                    accepted.insert(seq);
-                }
-                Due::Waive(why) => {
-                    tracing::info!(%entry, why, "a ticket is not acknowledged");
-                    let store = self.desk.store.clone();
-                    blocking(move || {
-                        store.step(|step| {
-                            step.waive_acknowledgement(seq);
-                            Ok::<_, DeskError>(())
-                        })
-                    })
-                    .await?;
+            let written = match blocking(move || me.due(&row)).await {
+                Ok(Due::Write(mail)) => self.accept(*mail).await.map(|_| None),
+                Ok(Due::Waive(why)) => Ok(Some(why)),
+                Err(trouble) => Err(trouble),
+            };
+            match written.or_else(hopeless)? {
+                None => drop(accepted.insert(seq)),
+                Some(why) => {
+                    tracing::info!(%entry, %why, "a ticket is not acknowledged");
+                    self.waive(seq).await?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Takes back the word that a ticket is owed an acknowledgement.
+    async fn waive(&self, seq: u64) -> Result<(), DeskError> {
+        let store = self.desk.store.clone();
+        let waive = move || {
+            store.step(|step| {
+                step.waive_acknowledgement(seq);
+                Ok::<_, DeskError>(())
+            })
+        };
+        blocking(waive).await
     }
 
     /// The acknowledgement of one ticket, or why there is none.
@@ -86,34 +94,34 @@ impl Replies {
         let now = self.desk.clock.now();
         let view = match self.desk.entry(&owed.entry) {
             Ok(view) => view,
-            Err(DeskError::NotFound(_)) => return Ok(Due::Waive("its entry is gone")),
+            Err(DeskError::NotFound(_)) => return Ok(Due::Waive("its entry is gone".into())),
             Err(trouble) => return Err(trouble),
         };
         let key = format!("ack-{}", owed.entry);
         if self.desk.store.ordered(&key)?.is_some() {
-            return Ok(Due::Waive("it was written before"));
+            return Ok(Due::Waive("it was written before".into()));
         }
         if let Some(why) = unanswerable(&view) {
-            return Ok(Due::Waive(why));
+            return Ok(Due::Waive(why.into()));
         }
         if now.duration_since(owed.at) > LATEST {
-            return Ok(Due::Waive("it is too late for one"));
+            return Ok(Due::Waive("it is too late for one".into()));
         }
         let directory = self.directory.load();
         let ticket = self.followed(owed.ticket)?;
         let Some(channel) = directory.by_address(&owed.channel).filter(|channel| channel.acknowledge) else {
-            return Ok(Due::Waive("its channel acknowledges nothing any more"));
+            return Ok(Due::Waive("its channel acknowledges nothing any more".into()));
         };
         let Ok(requester) = Correspondent::parse(&ticket.requester.address) else {
-            return Ok(Due::Waive("its requester has no address"));
+            return Ok(Due::Waive("its requester has no address".into()));
         };
         if directory.channel_for(&requester.address).is_some() {
-            return Ok(Due::Waive("its requester is a support address of ours"));
+            return Ok(Due::Waive("its requester is a support address of ours".into()));
         }
         let letters = self.letters.load();
         let values = self.values(&ticket, channel, &channel.name);
         let Some(text) = letters.acknowledgement(&channel.address, &values) else {
-            return Ok(Due::Waive("there is no template for it"));
+            return Ok(Due::Waive("there is no template for it".into()));
         };
         let id = MailId::fresh(now);
         let head = letters.letterhead(channel, ticket.number, &self.keys, id, Class::Automatic, now);
@@ -140,6 +148,16 @@ impl Replies {
         let (channel, return_path) = (channel.address.clone(), head.return_path);
         let peer = AUTHOR.to_owned();
         Ok(Due::Write(Box::new(Outgoing { id, ticket, channel, return_path, peer, composed, meta, close: false })))
+    }
+}
+
+/// Why one can never be written, so that it must not keep back those behind it; an error that is over in time stays one.
+fn hopeless(error: DeskError) -> Result<Option<Cow<'static, str>>, DeskError> {
+    match error {
+        DeskError::Full | DeskError::Trouble(_) => Err(error),
+        DeskError::NotFound(_) | DeskError::NotPossible(_) | DeskError::Unusable(_) | DeskError::Gone(_) => {
+            Ok(Some(format!("it cannot be written: {error}").into()))
+        }
     }
 }
 

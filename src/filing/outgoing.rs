@@ -34,7 +34,7 @@ pub fn file_outgoing(
     let recipients = if repeats.is_some() {
         Vec::new()
     } else {
-        let judge = Judge { step, context, spooled, meta, ticket };
+        let judge = Judge { step, context, read, meta, ticket };
         meta.recipients.iter().map(|to| judge.recipient(to, &mut trace)).collect::<Result<_, _>>()?
     };
     let row = step.file_outgoing(&NewOutgoing {
@@ -128,7 +128,8 @@ fn token_ticket(context: &Context<'_>, read: &Read, references: &[String]) -> Op
 }
 
 /// The keys under which this mail must not be taken twice: the one that it was ordered under; for an acknowledgement
-/// what it answers; for the submission of a program that did not hear our 250 the Message-ID with the recipients.
+/// what it answers; for the submission of a program that did not hear our 250 the Message-ID with the recipients and what was
+/// written: there are programs that give all of their mails one Message-ID.
 fn orders(spooled: &Spooled, summary: &Summary, meta: &OutgoingMeta) -> Vec<String> {
     let mut orders: Vec<String> = meta.key.iter().cloned().collect();
     if let Some(answered) = &meta.answers {
@@ -137,7 +138,8 @@ fn orders(spooled: &Spooled, summary: &Summary, meta: &OutgoingMeta) -> Vec<Stri
     if let (OriginKind::Submission, Some(id)) = (spooled.origin.kind, &summary.message_id) {
         let mut to: Vec<String> = meta.recipients.iter().map(|to| to.address.key()).collect();
         to.sort_unstable();
-        orders.push(format!("submission <{id}> {}", to.join(" ")));
+        let written = meta.fingerprint.as_ref().unwrap_or(&spooled.sha256);
+        orders.push(format!("submission <{id}> {written} {}", to.join(" ")));
     }
     orders
 }
@@ -157,7 +159,7 @@ fn repeated(step: &Step<'_>, orders: &[String], trace: &mut Vec<TraceStep>) -> R
 struct Judge<'a, 'b> {
     step: &'a Step<'b>,
     context: &'a Context<'a>,
-    spooled: &'a Spooled,
+    read: &'a Read,
     meta: &'a OutgoingMeta,
     ticket: Option<u64>,
 }
@@ -193,7 +195,7 @@ impl Judge<'_, '_> {
 
     /// Why nothing is sent to an address, whoever sends it.
     fn refusal(&self, address: &Address) -> Result<Option<(DeliveryState, String)>, StoreError> {
-        if self.spooled.damaged {
+        if self.read.spooled.damaged {
             let said = "its bytes on disk are not those that were accepted";
             return Ok(Some((DeliveryState::Failed, said.into())));
         }
@@ -204,6 +206,10 @@ impl Judge<'_, '_> {
         if self.meta.class == Class::Automatic && answered.is_some_and(|row| row.backfill) {
             let said = "it would answer mail from before the mailbox was connected";
             return Ok(Some((DeliveryState::Filtered, said.into())));
+        }
+        if let Some(answered) = &self.read.look.answers_machine {
+            let said = format!("a machine wrote it, and it answers a machine's mail, {answered}");
+            return Ok(Some((DeliveryState::Filtered, said)));
         }
         let suppressed = self.step.suppressed(address)?;
         Ok(suppressed.map(|row| (DeliveryState::Suppressed, format!("the address is suppressed: {}", row.why))))

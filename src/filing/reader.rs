@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::answered::answers_machine;
 use crate::mail::headers::HeaderSection;
 use crate::mail::message::{Limits, Mailbox, Parsed, Summary, parse};
 use crate::mail::{Fingerprint, Reason};
@@ -35,6 +36,8 @@ pub struct Look {
     pub attachments: bool,
     /// The field by which a program names the ticket.
     pub ticket_field: Option<String>,
+    /// The entry that it answers, where a machine wrote both.
+    pub answers_machine: Option<String>,
 }
 
 /// The field by which a program that hands in mail names the ticket that it belongs to.
@@ -159,12 +162,12 @@ fn read_one(store: &Store, limits: &Limits, spooled: &Spooled) -> Result<Told, R
         tracing::error!(mail = %spooled.id, "parsing this mail took the process down before; it goes to quarantine");
         return Err(Reason::ParserCrashed);
     }
-    let read = read_bytes(limits, spooled);
+    let read = read_bytes(store, limits, spooled);
     store.attempt_ended(spooled.position);
     read
 }
 
-fn read_bytes(limits: &Limits, spooled: &Spooled) -> Result<Told, Reason> {
+fn read_bytes(store: &Store, limits: &Limits, spooled: &Spooled) -> Result<Told, Reason> {
     let bytes = spooled.body.read().map_err(|trouble| {
         tracing::error!(mail = %spooled.id, %trouble, "the bytes of a mail cannot be read");
         Reason::Malformed
@@ -175,7 +178,9 @@ fn read_bytes(limits: &Limits, spooled: &Spooled) -> Result<Told, Reason> {
         parse(&bytes, limits).map(|parsed| {
             let summary = summary(&parsed, null);
             let print = spooled.outgoing.is_none().then(|| Fingerprint::of(&parsed, &summary));
-            (summary, print, look(&parsed, spooled))
+            let mut look = look(&parsed, spooled);
+            look.answers_machine = answers_machine(store, limits, spooled, &summary);
+            (summary, print, look)
         })
     };
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
@@ -197,7 +202,8 @@ fn look(parsed: &Parsed<'_>, spooled: &Spooled) -> Look {
     if spooled.outgoing.is_none() {
         return Look::default();
     }
-    Look { attachments: parsed.has_attachments(), ticket_field: parsed.headers().text(TICKET_FIELD) }
+    let ticket_field = parsed.headers().text(TICKET_FIELD);
+    Look { attachments: parsed.has_attachments(), ticket_field, answers_machine: None }
 }
 
 /// What finds a mail again that could not be read: Message-ID, subject and author, by a plain look at its header lines.

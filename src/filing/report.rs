@@ -4,6 +4,7 @@
 //! the signed token of its ticket. Whatever else it refers to, such as the customer's own mail, proves nothing.
 
 use crate::mail::message::{Bounce, BounceKind, BounceRecipient, SUCCESS, Summary};
+use crate::mail::status::blames_address;
 use crate::store::rows::EntryRow;
 use crate::store::{Bounced, Step, StoreError};
 use crate::ticket::decide::{Filing, MatchedBy};
@@ -88,7 +89,7 @@ fn reported(kind: BounceKind, recipient: &BounceRecipient) -> Bounced {
 fn is_hard(status: &str, diagnostic: &str) -> bool {
     match status {
         "" | "5.0.0" => ["550", "551", "553"].iter().any(|code| diagnostic.starts_with(code)),
-        _ => status.starts_with("5.1.") || status == "5.2.1",
+        _ => blames_address(status),
     }
 }
 
@@ -131,6 +132,8 @@ mod tests {
         let table = [
             (Failed, Some("failed"), "5.1.1", "550 5.1.1 no such user", "failed", true),
             (Failed, Some("failed"), "5.2.1", "", "failed", true),
+            (Failed, Some("failed"), "5.1.8", "550 5.1.8 bad outbound sender", "failed", false),
+            (Failed, Some("failed"), "5.1.90", "550 5.1.90 daily limit", "failed", false),
             (Failed, Some("failed"), "5.2.2", "552 5.2.2 mailbox full", "failed", false),
             (Failed, Some("failed"), "4.4.1", "no route", "failed", false),
             (Failed, Some("failed"), "5.0.0", "550 no such user", "failed", true),

@@ -101,6 +101,26 @@ impl<'a> HeaderSection<'a> {
     }
 }
 
+/// Whether every line of the header section at the start of `head` is what RFC 5322 section 2.2 asks for, so that
+/// nobody reads other fields in it than we do: fields and their continuations, nothing in front of them or between
+/// them, and no CR, LF or NUL by itself.
+pub fn check_strict(head: &[u8]) -> Result<(), Reason> {
+    let end = memchr::memmem::find(head, b"\r\n\r\n").map_or(head.len(), |end| end + 2);
+    let section = &head[..end];
+    let mut at = 0;
+    while at < section.len() {
+        let next = next_line(section, at);
+        let line = section[at..next].strip_suffix(b"\r\n").unwrap_or(&section[at..next]);
+        let continues = at > 0 && matches!(line.first(), Some(b' ' | b'\t'));
+        let begins = field_name(line).is_some_and(|(name, colon)| name.len() == colon);
+        if !(continues || begins) || line.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+            return Err(Reason::Malformed);
+        }
+        at = next;
+    }
+    if section.is_empty() { Err(Reason::Malformed) } else { Ok(()) }
+}
+
 /// Whether a mail can be taken at all: it has a header section, and says who wrote it (RFC 5322 section 3.6).
 ///
 /// An address without a domain will do, as in `From: MAILER-DAEMON` of old reports, and so will a Sender. A delivery
@@ -198,6 +218,31 @@ mod tests {
         let long = format!("A: {}\r\nB: 1\r\n", "x".repeat(300));
         assert_eq!(names(long.as_bytes()), "header_too_large");
         assert_eq!(names("A: 1\r\n".repeat(100).as_bytes()), "header_too_large");
+    }
+
+    #[test]
+    fn a_strict_section_has_nothing_that_others_could_read_otherwise() {
+        let table: &[(&[u8], bool)] = &[
+            (b"A: 1\r\nB:\r\n 2\r\n\t\r\n\r\nany\nbody", true),
+            (b"A: 1\r\nB: 2\r\n", true),
+            (b"A: 1", true),
+            (b"", false),
+            (b"\r\n\r\n", false),
+            (b"\r\nA: 1\r\n\r\n", false),
+            (b" \r\nA: 1\r\n\r\n", false),
+            (b"From x Mon Nov  2\r\nA: 1\r\n\r\n", false),
+            (b"A: 1\r\nstray\r\nB: 2\r\n\r\n", false),
+            (b"A : 1\r\n\r\n", false),
+            (b": 1\r\n\r\n", false),
+            (b"--A: 1\r\n\r\n", false),
+            (b"A: 1\nB: 2\r\n\r\n", false),
+            (b"A: 1\n\nB: 2\r\n\r\n", false),
+            (b"A: 1\rB: 2\r\n\r\n", false),
+            (b"A: 1\0\r\n\r\n", false),
+        ];
+        for (head, fine) in table {
+            assert_eq!(check_strict(head).is_ok(), *fine, "{}", head.escape_ascii());
+        }
     }
 
     #[test]

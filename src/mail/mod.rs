@@ -5,6 +5,7 @@
 pub mod address;
 mod attachment;
 pub mod auth;
+pub mod authors;
 mod automated;
 mod bounce;
 mod bounce_letter;
@@ -23,6 +24,7 @@ pub mod notify;
 pub mod origin;
 mod quoted;
 pub mod reason;
+pub mod status;
 mod structure;
 mod text;
 mod words;

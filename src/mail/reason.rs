@@ -17,7 +17,7 @@ pub enum Reason {
     NoChannel,
     /// The channel's policy refuses what fails SPF, DKIM or DMARC.
     AuthFailed,
-    /// Whoever handed it in may not write as its From field says.
+    /// Whoever handed it in may not write as its From or Sender field says.
     SenderNotAllowed,
     /// The mail is one of our own that came back.
     LoopOwnMail,
@@ -112,7 +112,7 @@ impl Reason {
             Self::HeaderTooLarge => (550, "5.6.0", "Header section is larger than the limit"),
             Self::NoChannel => (550, "5.1.1", "No support address found among the recipients"),
             Self::AuthFailed => (550, "5.7.1", "Message failed the sender authentication this address asks for"),
-            Self::SenderNotAllowed => (550, "5.7.1", "You may not write as the From field says"),
+            Self::SenderNotAllowed => (550, "5.7.1", "You may not write as the From or Sender field says"),
             Self::LoopOwnMail | Self::LoopHops => (554, "5.4.6", "Mail loop detected"),
             _ => (554, "5.6.0", "Message structure could not be read"),
         };

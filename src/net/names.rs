@@ -126,7 +126,8 @@ impl Names {
 
     /// The TLSA records of an SMTP server that DNSSEC vouches for; empty when there are none.
     pub async fn tlsa(&self, host: &str, port: u16) -> Result<Vec<Tlsa>, NoAnswer> {
-        if self.validating.is_none() {
+        let Some(server) = self.validating else { return Ok(Vec::new()) };
+        if !self.vouched(server, host).await? {
             return Ok(Vec::new());
         }
         let answer = self.ask(&format!("_{port}._tcp.{host}"), RecordType::TLSA).await?;
@@ -142,6 +143,21 @@ impl Names {
         Ok(answer.records.iter().filter(|_| answer.secure).filter_map(record).collect())
     }
 
+    /// Whether DNSSEC vouches for the addresses of a host, or for the alias that it is. Where it does not, nothing is
+    /// asked about TLSA: there is none that could count, and name servers of zones that are not signed are known not to
+    /// answer such questions (RFC 7672 sections 2.1.2 and 2.2.2).
+    async fn vouched(&self, server: SocketAddr, host: &str) -> Result<bool, NoAnswer> {
+        let none = |said: String| NoAnswer { name: host.to_owned(), said };
+        let name = full(host).map_err(none)?;
+        let addresses = ask_validated(server, name.clone(), RecordType::A, self.query_timeout).await.map_err(none)?;
+        let is_alias = addresses.records.iter().any(|record| record.record_type() == RecordType::CNAME);
+        if addresses.secure || !is_alias {
+            return Ok(addresses.secure);
+        }
+        let alias = ask_validated(server, name, RecordType::CNAME, self.query_timeout).await.map_err(none)?;
+        Ok(alias.secure)
+    }
+
     /// The texts of a name.
     pub async fn txt(&self, name: &str) -> Result<Vec<String>, NoAnswer> {
         let answer = self.ask(name, RecordType::TXT).await?;
@@ -154,9 +170,7 @@ impl Names {
 
     async fn ask(&self, name: &str, kind: RecordType) -> Result<Answer, NoAnswer> {
         let none = |said: String| NoAnswer { name: name.to_owned(), said };
-        // With a dot at its end, so that nothing is searched for below domains of our own.
-        let full =
-            Name::from_ascii(format!("{}.", name.trim_end_matches('.'))).map_err(|error| none(error.to_string()))?;
+        let full = full(name).map_err(none)?;
         if let Some(server) = self.validating
             && matches!(kind, RecordType::MX | RecordType::TLSA)
         {
@@ -170,6 +184,11 @@ impl Names {
             Err(error) => Err(none(error.to_string())),
         }
     }
+}
+
+/// A name with a dot at its end, so that nothing is searched for below domains of our own.
+fn full(name: &str) -> Result<Name, String> {
+    Name::from_ascii(format!("{}.", name.trim_end_matches('.'))).map_err(|error| error.to_string())
 }
 
 fn address(record: &Record) -> Option<IpAddr> {

@@ -39,11 +39,16 @@ const DOMAINS: usize = 32;
 #[derive(Debug)]
 struct Account {
     relay: String,
+    /// Whose it is: a channel, or the login of the relay's own.
     channel: String,
+    /// The channels whose mail is counted here.
+    senders: BTreeSet<String>,
     rules: QuotaRules,
     windows: Windows,
     until: Option<(Timestamp, String)>,
     told_near: bool,
+    /// Whether there was another relay for the mail that came last.
+    gives_way: GivesWay,
     /// While it is near the end of its quota: what was decided for each domain, and what of that is not told yet.
     takeovers: BTreeMap<String, Takeover>,
     untold: BTreeSet<String>,
@@ -95,6 +100,9 @@ impl Quotas {
     ) -> Result<Verdict, StoreError> {
         let Some(key) = self.account(store, relay, channel)? else { return Ok(Verdict::Go(None)) };
         let Some(account) = self.0.get_mut(&key) else { return Ok(Verdict::Go(None)) };
+        if gives_way != GivesWay::Stays {
+            account.gives_way = gives_way;
+        }
         if gives_way == GivesWay::Yes && account.rules.gives_way() && account.windows.is_near(&account.rules, now) {
             return Ok(Verdict::GiveWay);
         }
@@ -115,16 +123,24 @@ impl Quotas {
     fn account(&mut self, store: &Store, relay: &Relay, channel: &Address) -> Result<Option<String>, StoreError> {
         let Some(rules) = relay.quota() else { return Ok(None) };
         let (key, owner) = key(relay, channel);
-        match self.0.get_mut(&key) {
-            Some(account) => account.rules = rules,
-            None => {
-                let windows = Windows::restore(store.quota(&key)?);
-                let (relay, channel) = (relay.name().to_owned(), owner.to_string());
-                let (takeovers, untold) = (BTreeMap::new(), BTreeSet::new());
-                let account =
-                    Account { relay, channel, rules, windows, until: None, told_near: false, takeovers, untold };
-                self.0.insert(key.clone(), account);
-            }
+        if !self.0.contains_key(&key) {
+            let account = Account {
+                relay: relay.name().to_owned(),
+                channel: owner,
+                senders: BTreeSet::new(),
+                rules,
+                windows: Windows::restore(store.quota(&key)?),
+                until: None,
+                told_near: false,
+                gives_way: GivesWay::No,
+                takeovers: BTreeMap::new(),
+                untold: BTreeSet::new(),
+            };
+            self.0.insert(key.clone(), account);
+        }
+        if let Some(account) = self.0.get_mut(&key) {
+            account.rules = rules;
+            account.senders.insert(channel.key());
         }
         Ok(Some(key))
     }
@@ -183,6 +199,7 @@ impl Quotas {
             let near = account.windows.is_near(&account.rules, now);
             if near && !account.told_near {
                 let instead = match account.rules.give_way {
+                    _ if account.gives_way == GivesWay::No => "; its mail waits then, as no other relay takes over",
                     GiveWay::Aligned if account.rules.gives_way() => {
                         "; the default relay takes over until there is room again, where the sender's domain permits it"
                     }
@@ -211,6 +228,7 @@ impl Quotas {
         let state = |account: &Account| QuotaState {
             relay: account.relay.clone(),
             channel: account.channel.clone(),
+            senders: account.senders.clone(),
             remaining: account.windows.remaining(&account.rules, now),
             near: account.windows.is_near(&account.rules, now),
             until: account.until.clone().filter(|(until, _)| *until > now),
@@ -228,12 +246,14 @@ impl Quotas {
 pub enum GivesWay {
     Yes,
     No,
+    /// There is one, and it does not take this mail.
+    Stays,
 }
 
 /// The key of the account that a channel's mail is counted under at a relay, and whose account it is.
-fn key(relay: &Relay, channel: &Address) -> (String, Address) {
-    let owner = relay.account(channel).unwrap_or_else(|| channel.clone());
-    (format!("{} {}", relay.name(), owner.key()), owner)
+fn key(relay: &Relay, channel: &Address) -> (String, String) {
+    let owner = relay.mailbox(channel);
+    (format!("{} {}", relay.name(), owner.to_lowercase()), owner)
 }
 
 /// The domains for which the default relay does not take over; that of an address comes first.
@@ -246,7 +266,7 @@ pub fn refused<'a>(takeovers: &'a BTreeMap<String, Takeover>, address: &str) -> 
 /// What a channel's mail waits for that has not had its turn, and why no other relay takes it.
 pub fn waits(quotas: &Mutex<Quotas>, channel: &str) -> String {
     let quotas = quotas.lock().unwrap_or_else(PoisonError::into_inner);
-    let accounts = quotas.0.values().filter(|account| account.channel.eq_ignore_ascii_case(channel));
+    let accounts = quotas.0.values().filter(|account| account.senders.contains(&channel.to_lowercase()));
     let why = accounts.filter_map(|account| refused(&account.takeovers, channel)).map(|it| format!("; {}", it.said));
     format!("it waits for its quota or its relay{}", why.collect::<String>())
 }

@@ -1,6 +1,6 @@
 //! What the outbox shows of itself: its depth, its lanes, what waits and why, what is left of quotas.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,8 +25,10 @@ pub struct LaneState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuotaState {
     pub relay: String,
-    /// The channel whose account it is.
+    /// Whose it is: a channel, or the login of the relay's own.
     pub channel: String,
+    /// The channels whose mail is counted here, in lower case.
+    pub senders: BTreeSet<String>,
     pub remaining: Remaining,
     /// A day's window is nearly full.
     pub near: bool,
@@ -92,7 +94,8 @@ impl Snapshot {
         if row.due > now {
             return None;
         }
-        let quota = self.quotas.iter().filter(|quota| quota.channel.eq_ignore_ascii_case(&row.channel));
+        let sender = row.channel.to_lowercase();
+        let quota = self.quotas.iter().filter(|quota| quota.senders.contains(&sender));
         let quota = quota.filter_map(|quota| quota.until.as_ref().map(|until| (quota, until)));
         if let Some((quota, (until, window))) = quota.max_by_key(|(_, (until, _))| *until) {
             let why = refused(&quota.takeovers, &row.channel).map(|it| format!("; {}", it.said)).unwrap_or_default();

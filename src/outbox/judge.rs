@@ -4,7 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::schedule::{Next, Schedule};
 use super::told::{given_up, still_tried, told};
-use crate::relay::{Outcome, RecipientOutcome, Reply};
+use crate::mail::status::blames_address;
+use crate::relay::{About, Outcome, RecipientOutcome, Reply};
 use crate::store::rows::{DeliveryState, OutboxRow};
 use crate::store::{Settled, SettledRecipient};
 
@@ -112,11 +113,14 @@ fn one(outcome: &RecipientOutcome, next: Next, row: &OutboxRow, now: Timestamp) 
     }
 }
 
-/// Whether an address is at fault by itself, so that other mail to it will fail as well (RFC 3463 section 3.2).
+/// Whether an address is at fault by itself, so that other mail to it will fail as well. What answers MAIL speaks of our
+/// own address, and a bare 550 elsewhere may speak of anything.
 fn is_hard(reply: &Reply) -> bool {
-    match &reply.enhanced {
-        Some(enhanced) => enhanced.starts_with("5.1.") || enhanced == "5.2.1",
-        None => matches!(reply.code, 550 | 551 | 553),
+    match (reply.about, &reply.enhanced) {
+        (About::Sender, _) => false,
+        (_, Some(enhanced)) => blames_address(enhanced),
+        (About::Recipient, None) => matches!(reply.code, 550 | 551 | 553),
+        (About::Mail, None) => false,
     }
 }
 
@@ -264,8 +268,15 @@ pub(crate) mod tests {
         // A table of replies and whether they speak of the address.
         let table = [
             (reply(550, Some("5.1.1")), true),
-            (reply(550, None), true),
-            (reply(553, None), true),
+            (reply(550, None), false),
+            (reply(550, None).about(About::Recipient), true),
+            (reply(553, None).about(About::Recipient), true),
+            (reply(550, None).about(About::Sender), false),
+            (reply(550, Some("5.1.0")).about(About::Sender), false),
+            (reply(550, Some("5.1.7")), false),
+            (reply(550, Some("5.1.8")).about(About::Recipient), false),
+            (reply(550, Some("5.1.10")).about(About::Recipient), true),
+            (reply(550, Some("5.1.90")).about(About::Recipient), false),
             (reply(552, Some("5.2.2")), false),
             (reply(554, Some("5.7.1")), false),
             (reply(554, None), false),

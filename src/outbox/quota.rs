@@ -186,7 +186,7 @@ impl Windows {
 
     /// The provider says that we send too much, whatever we have counted. Returns until when nothing is sent.
     pub fn refused(&mut self, now: Timestamp, said: &str, retry_after: Option<Duration>) -> Timestamp {
-        let first = if said.contains("5.4.5") { LONG_WAIT } else { SHORT_WAIT };
+        let first = if is_of_a_day(said) { LONG_WAIT } else { SHORT_WAIT };
         let grown = first.saturating_mul(1 << self.refusals.min(6)).min(LONG_WAIT);
         self.refusals = self.refusals.saturating_add(1);
         let until = later(now, retry_after.unwrap_or(grown).min(Duration::from_secs(24 * 3600)));
@@ -211,7 +211,7 @@ impl Windows {
         };
         near(self.day.sums(now, DAY).count, rules.mails_per_day)
             || near(self.recipients_now(now), rules.recipients_per_day)
-            || self.full(now).is_some_and(|(_, said)| said.contains("5.4.5"))
+            || self.full(now).is_some_and(|(_, said)| is_of_a_day(said))
     }
 
     /// What is left.
@@ -296,6 +296,11 @@ fn recipient_page(hash: u64) -> Vec<u8> {
 
 fn eight(bytes: &[u8]) -> Option<[u8; 8]> {
     bytes.try_into().ok()
+}
+
+/// Whether a provider speaks of a day's limit: Gmail, and Exchange.
+fn is_of_a_day(said: &str) -> bool {
+    ["5.4.5", "5.1.90"].iter().any(|status| said.contains(status))
 }
 
 #[cfg(test)]
@@ -391,6 +396,7 @@ mod tests {
             ("421 4.7.0 try again later", Some(Duration::from_secs(7)), [7, 7]),
             ("429 Retry-After", Some(Duration::from_secs(90)), [90, 90]),
             ("550 5.4.5 Daily user sending quota exceeded", None, [3600, 3600]),
+            ("550 5.1.90 you've reached your daily limit", None, [3600, 3600]),
         ];
         for (said, asked, [first, second]) in table {
             let (mut windows, mut kept) = (Windows::default(), BTreeMap::new());
@@ -399,7 +405,7 @@ mod tests {
             let load = Load { bytes: 1, recipients: &[] };
             let rules = of(Preset::Workspace);
             assert_eq!(windows.may(&rules, at(1), load), May::Until(at(first), "what the provider said"));
-            assert_eq!(windows.is_near(&rules, at(1)), said.contains("5.4.5"));
+            assert_eq!(windows.is_near(&rules, at(1)), said.starts_with("550"));
             assert_eq!(windows.remaining(&rules, at(1)).messages_per_day, Some(0));
             assert_eq!(windows.may(&rules, at(first), load), May::Yes);
             assert_eq!(windows.refused(at(first), said, asked), at(first + second), "{said}");

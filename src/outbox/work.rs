@@ -222,7 +222,7 @@ impl Worker {
                 Answer::Takes => relay = other,
                 Answer::Stays(until) => again = Some(until),
             }
-            verdict = ask(&relay, GivesWay::No)?;
+            verdict = ask(&relay, GivesWay::Stays)?;
         }
         let quota = match verdict {
             Verdict::Go(quota) => quota,

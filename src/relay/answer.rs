@@ -1,6 +1,6 @@
 //! What a reply means for a recipient. Pure.
 
-use super::job::{RecipientOutcome, Reply, Throttled};
+use super::job::{About, RecipientOutcome, Reply, Throttled};
 
 /// Words by which servers say that too much was sent, in lower case.
 const THROTTLING_WORDS: &[&str] = &[
@@ -8,7 +8,6 @@ const THROTTLING_WORDS: &[&str] = &[
     "sending quota",
     "sending limit",
     "rate limit",
-    "rate that prevents",
     "too many messages",
     "too many concurrent",
     "concurrent connections",
@@ -43,15 +42,22 @@ impl Reply {
         Some(Self { heard: true, ..Self::new(code, enhanced.as_deref(), &words.join(" ")) })
     }
 
-    /// Whether the peer says that we send too much: of Exchange 432 4.3.2, of Gmail 421 4.7.28 and 550 5.4.5, of
-    /// others 421, 450 and 451 with words to that effect.
+    /// Whether the peer says that we send too much: of Exchange 432 4.3.2, 451 4.7.500 and 550 5.1.90, of Gmail 421 4.7.28 and 550 5.4.5, of
+    /// others 421, 450 and 451 with words to that effect. What one recipient's mailbox takes is another matter: of Gmail
+    /// 450 4.2.1, of others 452 4.2.2 when it is full.
     pub fn throttles(&self) -> bool {
         let lower = self.text.to_lowercase();
-        let says_so = THROTTLING_WORDS.iter().any(|word| lower.contains(word));
+        let of_mailbox = match &self.enhanced {
+            Some(enhanced) => enhanced.starts_with("4.2.") || enhanced.starts_with("5.2."),
+            None => self.about == About::Recipient && lower.contains("mailbox"),
+        };
+        let says_so = !of_mailbox && THROTTLING_WORDS.iter().any(|word| lower.contains(word));
         match (self.code, self.enhanced.as_deref()) {
-            (432, _) | (_, Some("4.3.2" | "4.7.28")) => self.code < 500,
+            (432, _) | (400..=499, Some("4.7.28" | "4.7.500")) => true,
             (421 | 450 | 451 | 452 | 454, _) => says_so,
-            (550 | 552 | 554, Some("5.4.5")) => true,
+            (550 | 552 | 554, Some("5.4.5" | "5.1.90")) => true,
+            // Exchange's limit of a submitting mailbox, under the status of a full one.
+            (550 | 554, _) => lower.contains("submissionquotaexceeded"),
             _ => false,
         }
     }
@@ -122,12 +128,23 @@ mod tests {
             ("421 4.7.28 unusual rate of mail", "delayed", true),
             ("432 4.3.2 Concurrent connections limit exceeded", "delayed", true),
             ("550 5.4.5 Daily user sending quota exceeded", "delayed", true),
-            ("450 4.2.1 receiving mail at a rate that prevents additional messages", "delayed", true),
+            ("450 4.2.1 receiving mail at a rate that prevents additional messages", "delayed", false),
+            ("452 4.2.2 mailbox quota exceeded", "delayed", false),
+            ("421 4.3.2 Service shutting down", "delayed", false),
+            ("421 4.3.2 too many concurrent connections", "delayed", true),
+            ("451 4.7.500 Server busy. Please try again later", "delayed", true),
+            ("550 5.1.90 Your message can't be sent because you've reached your daily limit", "delayed", true),
+            ("554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException", "delayed", true),
+            ("554 5.2.2 mailbox full", "failed", false),
+            ("550 5.1.8 Access denied, bad outbound sender", "failed", false),
+            ("452 quota exceeded", "delayed", true),
             ("354 go", "delayed", false),
         ];
         for (raw, word, throttles) in table {
             let reply = Reply::parse(format!("{raw}\r\n").as_bytes()).unwrap();
             assert_eq!((reply.clone().outcome().as_str(), reply.throttles()), (*word, *throttles), "{raw}");
         }
+        let full = Reply::parse(b"452 mailbox quota exceeded\r\n").unwrap().about(About::Recipient);
+        assert!(!full.throttles());
     }
 }

@@ -27,7 +27,7 @@ use tokio::time::{Instant, timeout};
 use super::body::Stuffer;
 use super::command::{Extensions, Plan, Way};
 use super::config::Security;
-use super::job::{RecipientOutcome, Reply};
+use super::job::{About, RecipientOutcome, Reply};
 use super::lines::Lines;
 use crate::net::connect::{Connector, Stream};
 
@@ -269,11 +269,11 @@ impl Client {
                 self.closed_before = at == 0 && !self.usable;
                 let said = reply.clone();
                 match at {
-                    0 if !reply.is_positive() => refused = Some(reply),
+                    0 if !reply.is_positive() => refused = Some(reply.about(About::Sender)),
                     0 => {}
                     at if at <= open.len() => {
                         if refused.is_none() && !reply.is_positive() {
-                            settled[open[at - 1]] = Some(reply.outcome());
+                            settled[open[at - 1]] = Some(reply.about(About::Recipient).outcome());
                         }
                     }
                     _ if reply.code == 354 => ready = true,

@@ -135,17 +135,16 @@ fn is_xtext(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'=')
 }
 
-/// An address between the angle brackets, in ASCII for a peer without SMTPUTF8: the domain can be written as A-labels
-/// (RFC 5891), the local part cannot be written otherwise.
+/// An address between the angle brackets: in ASCII wherever that can be, since only a transaction that says SMTPUTF8 may
+/// hold anything else (RFC 6531 section 3.4). The domain can be written as A-labels (RFC 5891), the local part cannot.
 fn path(address: &Address, peer: &Extensions) -> Result<String, Reply> {
     if !is_safe(address.local()) || address.domain().contains(|c: char| c.is_control() || c.is_whitespace()) {
         return Err(Reply::new(553, Some("5.1.3"), "an address that cannot stand in an SMTP command"));
     }
-    let whole = address.to_string();
-    if whole.is_ascii() || peer.smtp_utf8 {
-        return Ok(whole);
-    }
     if !address.local().is_ascii() {
+        if peer.smtp_utf8 {
+            return Ok(address.to_string());
+        }
         let said = "the address needs SMTPUTF8, which the server does not offer";
         return Err(Reply::new(553, Some("5.6.7"), said));
     }
@@ -233,12 +232,16 @@ mod tests {
             ("", "c@d.example", "x: y\r\n", &all, "MAIL FROM:<> SIZE=6\r\n"),
             ("a@b", "c@d", "x: y\r\n\r\nü\r\n", &all, "MAIL FROM:<a@b> SIZE=12 BODY=8BITMIME\r\n"),
             ("a@b", "ü@d", "x: y\r\n", &all, "MAIL FROM:<a@b> SIZE=6 SMTPUTF8\r\n"),
+            ("a@ü.example", "c@ü.example", "x: y\r\n", &all, "MAIL FROM:<a@xn--tda.example> SIZE=6\r\n"),
+            ("ü@ü.example", "c@d", "x: y\r\n", &all, "MAIL FROM:<ü@ü.example> SIZE=6 SMTPUTF8\r\n"),
             ("a@b", "c@d", "x: y\n", &all, "MAIL FROM:<a@b> SIZE=5 BODY=BINARYMIME\r\n"),
             ("a@ü.example", "c@d", "x: y\r\n", &Extensions::default(), "MAIL FROM:<a@xn--tda.example>\r\n"),
         ];
         for (sender, recipient, mail, peer, want) in table {
             let plan = planned(&job(sender, &[recipient], mail), peer).unwrap();
             assert_eq!(plan.mail, *want);
+            let ascii = plan.recipients.iter().flatten().all(|line| line.is_ascii());
+            assert!(ascii || plan.mail.ends_with(" SMTPUTF8\r\n"), "{:?}", plan.recipients);
         }
         let mut with_reports = job("a@b", &["c@d"], "x: y\r\n");
         (with_reports.ret, with_reports.envid) = (Some("hdrs".into()), Some("QQ+3D".into()));

@@ -211,6 +211,14 @@ impl RelayConfig {
         self.uses_account() && self.account.is_none()
     }
 
+    /// The mailbox that a provider counts a channel's mail under: one login is one mailbox, whichever channel sends.
+    pub fn mailbox(&self, channel: &Address) -> String {
+        match &self.user {
+            Some(user) if self.kind == Kind::Smtp => user.clone(),
+            _ => self.account().filter(|_| self.uses_account()).as_ref().unwrap_or(channel).to_string(),
+        }
+    }
+
     /// Whether it logs in at all.
     pub fn logs_in(&self) -> bool {
         self.user.is_some() || self.uses_account()
@@ -268,6 +276,23 @@ impl Default for DkimConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_provider_counts_under_the_login() {
+        let channel = Address::parse("support@a.example").unwrap();
+        let exchange = RelayConfig { preset: Preset::Exchange, ..RelayConfig::default() };
+        let own = RelayConfig { user: Some("out@b.example".into()), ..exchange.clone() };
+        let named = RelayConfig { account: Some("sales@a.example".into()), ..exchange.clone() };
+        let table = [
+            (exchange, "support@a.example"),
+            (own, "out@b.example"),
+            (named, "sales@a.example"),
+            (RelayConfig::default(), "support@a.example"),
+        ];
+        for (relay, want) in table {
+            assert_eq!(relay.mailbox(&channel), want, "{relay:?}");
+        }
+    }
 
     #[test]
     fn presets_fill_in() {

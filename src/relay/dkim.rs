@@ -16,6 +16,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::RelayError;
+use super::command::ascii_domain;
 use super::config::{Algorithm, DkimConfig};
 use crate::mail::headers::HeaderSection;
 
@@ -73,7 +74,7 @@ impl Signers {
                 Loaded::Rsa(key) => Key::Rsa(signer(DkimSigner::from_key(key), config)),
                 Loaded::Ed25519(key) => Key::Ed25519(signer(DkimSigner::from_key(key), config)),
             };
-            Ok(Signer { domain: config.domain.to_lowercase(), key })
+            Ok(Signer { domain: signing_domain(config), key })
         };
         Ok(Self(Arc::new(configs.iter().map(signer).collect::<Result<_, _>>()?)))
     }
@@ -116,7 +117,13 @@ impl Signers {
 fn from_domain(mail: &[u8]) -> Option<String> {
     let section = HeaderSection::read(mail, mail.len()).ok()?;
     let author = section.addresses("From").into_iter().next()?;
-    Some(author.domain().to_owned())
+    ascii_domain(author.domain())
+}
+
+/// The domain of a key as signatures and DNS have it: in lower case and in A-labels (RFC 6376 section 3.5).
+pub fn signing_domain(config: &DkimConfig) -> String {
+    let lower = config.domain.to_lowercase();
+    ascii_domain(&lower).unwrap_or(lower)
 }
 
 fn signer<T: mail_auth::common::crypto::SigningKey>(
@@ -124,7 +131,7 @@ fn signer<T: mail_auth::common::crypto::SigningKey>(
     config: &DkimConfig,
 ) -> DkimSigner<T, Done> {
     signer
-        .domain(config.domain.to_lowercase())
+        .domain(signing_domain(config))
         .selector(config.selector.clone())
         .headers(SIGNED.iter().copied())
         .header_canonicalization(Canonicalization::Relaxed)
@@ -161,7 +168,7 @@ pub fn dns_record(config: &DkimConfig) -> Result<(String, String), String> {
         Loaded::Rsa(key) => ("rsa", subject_public_key_info(&key.public_key())),
         Loaded::Ed25519(key) => ("ed25519", key.public_key()),
     };
-    let name = format!("{}._domainkey.{}", config.selector, config.domain.to_lowercase());
+    let name = format!("{}._domainkey.{}", config.selector, signing_domain(config));
     Ok((name, format!("v=DKIM1; k={kind}; p={}", STANDARD.encode(public))))
 }
 

@@ -110,6 +110,19 @@ pub struct Reply {
     pub text: String,
     /// The peer said it; otherwise it is of our own making.
     pub heard: bool,
+    pub about: About,
+}
+
+/// Whom a reply speaks of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum About {
+    /// The whole mail, or the connection.
+    #[default]
+    Mail,
+    /// The sender: it answers MAIL.
+    Sender,
+    /// One recipient: it answers RCPT.
+    Recipient,
 }
 
 impl Reply {
@@ -130,7 +143,12 @@ impl Reply {
             clean.truncate(cut);
             clean.push('…');
         }
-        Self { code, enhanced: enhanced.map(str::to_owned), text: clean, heard: false }
+        Self { code, enhanced: enhanced.map(str::to_owned), text: clean, heard: false, about: About::Mail }
+    }
+
+    /// The same, as it answers a command about somebody.
+    pub fn about(self, about: About) -> Self {
+        Self { about, ..self }
     }
 
     /// Trouble on our side or on the way, in the shape of a temporary refusal.

@@ -32,7 +32,7 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 pub use config::{Algorithm, DkimConfig, Kind, Mechanism, Preset, RelayConfig, Security};
-pub use job::{Beyond, Job, JobRecipient, Outcome, RecipientOutcome, Reply, Throttled};
+pub use job::{About, Beyond, Job, JobRecipient, Outcome, RecipientOutcome, Reply, Throttled};
 pub use permit::{Permit, Standing};
 pub use quota::{GiveWay, QuotaConfig, QuotaRules};
 
@@ -208,6 +208,11 @@ impl Relay {
     /// one, or the sending channel's. The outbox asks whether it is connected before it gives a job (R8).
     pub fn account(&self, channel: &Address) -> Option<Address> {
         self.config.uses_account().then(|| self.config.account().unwrap_or_else(|| channel.clone()))
+    }
+
+    /// What the provider counts a channel's mail under.
+    pub fn mailbox(&self, channel: &Address) -> String {
+        self.config.mailbox(channel)
     }
 
     /// Makes one attempt. Takes as long as the time-outs of the relay allow, and never fails: trouble of our own is a

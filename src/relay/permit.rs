@@ -8,7 +8,7 @@ mod look;
 
 use super::RelayConfig;
 use super::config::{DkimConfig, Kind, Preset};
-use super::dkim::dns_record;
+use super::dkim::{dns_record, signing_domain};
 
 pub(super) use known::Settings;
 pub use known::{Permit, Permits};
@@ -128,7 +128,7 @@ pub struct OwnKey {
 impl OwnKey {
     /// Reads the key's file. Blocks on the disk.
     pub fn of(config: &DkimConfig) -> Self {
-        let domain = config.domain.to_lowercase();
+        let domain = signing_domain(config);
         match dns_record(config) {
             Ok((name, record)) => Self { domain, name, record: Ok(record) },
             Err(said) => Self { name: format!("{}._domainkey.{domain}", config.selector), domain, record: Err(said) },

@@ -18,6 +18,9 @@ const KEPT: usize = 2_000;
 /// A policy that could not be fetched is not asked for again so soon (RFC 8461 section 3.3).
 const FETCH_AGAIN: Duration = Duration::from_secs(300);
 
+/// A policy is fetched anew when it has less time left than this, or than a quarter of its age.
+const REFRESH: Duration = Duration::from_secs(24 * 3600);
+
 /// The record is not asked for again so soon.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
@@ -92,6 +95,17 @@ pub(super) fn record_id(texts: &[String]) -> Option<String> {
 pub(super) type Fetch =
     Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send>> + Send + Sync>;
 
+/// What is kept of a domain at one moment.
+struct Known {
+    id: String,
+    policy: Option<Policy>,
+    /// Nothing is asked about it yet.
+    quiet: bool,
+    /// It is not fetched again yet.
+    rests: bool,
+    ends_soon: bool,
+}
+
 struct Kept {
     /// What the record said when the policy was fetched, and when it was last read.
     id: String,
@@ -117,18 +131,18 @@ impl Policies {
     pub async fn of(&self, domain: &str, names: &Names) -> Option<Policy> {
         let now = Instant::now();
         let known = self.known(domain, now);
-        if let Some((_, policy, true)) = &known {
+        if let Some(Known { policy, quiet: true, .. }) = &known {
             return policy.clone();
         }
         // What was fetched holds until its end, even if the record is gone or cannot be read (RFC 8461 section 3.3).
-        let held = known.as_ref().and_then(|(_, policy, _)| policy.clone());
+        let held = known.as_ref().and_then(|known| known.policy.clone());
         let texts = names.txt(&format!("_mta-sts.{domain}")).await.ok();
         let Some(id) = texts.and_then(|texts| record_id(&texts)) else { return held };
-        if let Some((old, policy, _)) = &known
-            && *old == id
+        if let Some(known) = &known
+            && (known.rests || (known.id == id && !known.ends_soon))
         {
             self.asked(domain, now);
-            return policy.clone();
+            return held;
         }
         let fetched = (self.fetch)(domain.to_owned()).await;
         let read = fetched.and_then(|text| Policy::parse(&text).ok_or_else(|| "it is no policy".to_owned()));
@@ -139,20 +153,37 @@ impl Policies {
             }
             Err(said) => {
                 tracing::info!(domain, said, "the MTA-STS policy could not be fetched");
-                self.keep(domain, id, held.clone(), now);
+                self.failed(domain, id, now);
                 held
             }
         }
     }
 
-    /// The id and policy that are kept, and whether nothing is asked about them yet.
-    fn known(&self, domain: &str, now: Instant) -> Option<(String, Option<Policy>, bool)> {
+    /// What is kept of a domain, as it is now.
+    fn known(&self, domain: &str, now: Instant) -> Option<Known> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let found = kept.get(domain)?;
-        if found.until > now {
-            return Some((found.id.clone(), found.policy.clone(), found.asked + ASK_AGAIN > now));
+        let (id, rests) = (found.id.clone(), found.rest > now);
+        if found.until <= now {
+            return rests.then_some(Known { id, policy: None, quiet: true, rests, ends_soon: true });
         }
-        (found.rest > now).then(|| (found.id.clone(), None, true))
+        // Fetched anew in time, so that nobody gets rid of a policy by blocking one fetch (RFC 8461 section 10.2).
+        let age = found.policy.as_ref().map_or(Duration::ZERO, |policy| policy.max_age);
+        let ends_soon = found.until.duration_since(now) < (age / 4).min(REFRESH);
+        let quiet = found.asked + ASK_AGAIN > now;
+        Some(Known { id, policy: found.policy.clone(), quiet, rests, ends_soon })
+    }
+
+    /// A fetch has failed: what is held stays what it was, for as long as it was to last.
+    fn failed(&self, domain: &str, id: String, now: Instant) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        match kept.get_mut(domain).filter(|found| found.until > now) {
+            Some(found) => (found.asked, found.rest) = (now, now + FETCH_AGAIN),
+            None => {
+                drop(kept);
+                self.keep(domain, id, None, now);
+            }
+        }
     }
 
     fn asked(&self, domain: &str, now: Instant) {
@@ -237,6 +268,41 @@ mod tests {
             assert_eq!(policies.of("a.example", &names).await.map(|policy| policy.mode), Some(Mode::Enforce));
         }
         assert_eq!(fetched.load(Ordering::Relaxed), 1);
+        // The domain moves its MX, and the first fetch of the new policy fails: the old one holds no longer than it was
+        // to, and the new one is fetched once the rest is over.
+        let moved = DnsServer::start(&[("_mta-sts.a.example", Answer::Txt("v=STSv1; id=2".into()))]).await;
+        let config = dns::Config { name_servers: vec![moved.address], ..dns::Config::default() };
+        let moved_names = Names::new(&config, false).unwrap();
+        let texts = Arc::new(Mutex::new(Err("503".to_owned())));
+        let answers = texts.clone();
+        let mut policies = policies;
+        policies.fetch = Arc::new(move |_| {
+            let text = answers.lock().unwrap().clone();
+            Box::pin(async { text })
+        });
+        let ago = |seconds: u64| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+        let age = |asked: u64, rest: u64| {
+            let mut kept = policies.kept.lock().unwrap();
+            let found = kept.get_mut("a.example").unwrap();
+            (found.asked, found.rest) = (ago(asked), ago(rest));
+            found.until
+        };
+        let until = age(61, 1);
+        assert_eq!(policies.of("a.example", &moved_names).await.map(|policy| policy.mode), Some(Mode::Enforce));
+        {
+            let kept = policies.kept.lock().unwrap();
+            assert_eq!((kept["a.example"].id.as_str(), kept["a.example"].until), ("1", until));
+        }
+        *texts.lock().unwrap() = Ok(POLICY.replace("enforce", "testing"));
+        policies.kept.lock().unwrap().get_mut("a.example").unwrap().asked = ago(61);
+        assert_eq!(policies.of("a.example", &moved_names).await.map(|policy| policy.mode), Some(Mode::Enforce), "rest");
+        age(61, 1);
+        assert_eq!(policies.of("a.example", &moved_names).await.map(|policy| policy.mode), Some(Mode::Testing));
+        // One that ends soon is fetched anew, though its id is the same.
+        *texts.lock().unwrap() = Ok(POLICY.to_owned());
+        age(61, 1);
+        policies.kept.lock().unwrap().get_mut("a.example").unwrap().until = Instant::now() + Duration::from_secs(3600);
+        assert_eq!(policies.of("a.example", &moved_names).await.map(|policy| policy.mode), Some(Mode::Enforce));
         let failing = Policies::new(Arc::new(|_| Box::pin(async { Err("404".to_owned()) })));
         assert_eq!(failing.of("a.example", &names).await, None);
     }

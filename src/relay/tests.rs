@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::body::nature;
 use super::config::{Mechanism, Security};
-use super::job::{Job, JobRecipient};
+use super::job::{Job, JobRecipient, RecipientOutcome};
 use super::pool::{Limits, Pool};
 use super::server::{Parcel, Server, Slots};
 use crate::accounts::Login;
@@ -210,7 +210,11 @@ async fn transcripts() {
             if head.answered.is_some_and(|answered| sent.transport.is_some() != answered) {
                 faults.push(format!("{name}: {:?} answered", sent.transport));
             }
-            told.extend(sent.recipients.iter().map(|outcome| format!("{} {}", outcome.as_str(), outcome.reply())));
+            let tell = |outcome: &RecipientOutcome| {
+                let reply = outcome.reply();
+                format!("{} {reply} ({:?})", outcome.as_str(), reply.about)
+            };
+            told.extend(sent.recipients.iter().map(tell));
         }
         drop(server);
         let fits = told.len() == head.wanted.len()

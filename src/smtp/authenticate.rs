@@ -36,12 +36,8 @@ impl Connection {
             Ended::Proven(login) => {
                 info!(peer = %self.peer, account = login.name, method = method.as_str(), "logged in")
             }
-            Ended::Failed => {
-                self.door.peers.login_failed(self.peer, Instant::now());
-                warn!(peer = %self.peer, method = method.as_str(), "a login failed");
-            }
             Ended::TooMany => warn!(peer = %self.peer, "too many logins have failed: the peer has to wait"),
-            Ended::Cancelled | Ended::Unreadable | Ended::Trouble => {}
+            Ended::Failed | Ended::Cancelled | Ended::Unreadable | Ended::Trouble => {}
         }
         let step = self.session.authenticated(ended, &mut self.out);
         self.note(step);
@@ -86,10 +82,17 @@ impl Connection {
                     Answer::Cancelled => return Ok(Ended::Cancelled),
                     Answer::Unreadable => return Ok(Ended::Unreadable),
                 },
-                Progress::Bearer { .. } | Progress::Failed => return Ok(Ended::Failed),
+                Progress::Bearer { .. } | Progress::Failed => return Ok(self.failed(method)),
             }
         }
-        Ok(Ended::Failed)
+        Ok(self.failed(method))
+    }
+
+    /// Counts a login that has failed.
+    fn failed(&self, method: Method) -> Ended {
+        self.door.peers.login_failed(self.peer, Instant::now());
+        warn!(peer = %self.peer, method = method.as_str(), "a login failed");
+        Ended::Failed
     }
 
     async fn bearer(&mut self, initial: Option<Vec<u8>>, submission: &Arc<Submission>) -> Result<Ended, End> {
@@ -101,7 +104,9 @@ impl Connection {
                 Answer::Unreadable => return Ok(Ended::Unreadable),
             },
         };
-        let Progress::Bearer { name, token } = sasl::bearer(&message) else { return Ok(Ended::Failed) };
+        let Progress::Bearer { name, token } = sasl::bearer(&message) else {
+            return Ok(self.failed(Method::OauthBearer));
+        };
         match submission.look_up(&name, token).await {
             Ok(Some(login)) => return Ok(Ended::Proven(login)),
             Ok(None) => {}
@@ -110,10 +115,12 @@ impl Connection {
                 return Ok(Ended::Trouble);
             }
         }
+        // Counted before it is told: whoever hangs up or gives up now has had the provider asked all the same.
+        let failed = self.failed(Method::OauthBearer);
         // RFC 7628 section 3.2.2: the failure is told as a challenge, which the client answers with one octet.
         match self.ask(br#"{"status":"invalid_token"}"#).await? {
             Answer::Cancelled => Ok(Ended::Cancelled),
-            Answer::Message(_) | Answer::Unreadable => Ok(Ended::Failed),
+            Answer::Message(_) | Answer::Unreadable => Ok(failed),
         }
     }
 

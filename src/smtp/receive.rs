@@ -5,7 +5,7 @@ use tracing::{info, warn};
 
 use crate::intake::{Arrival, Leaving, Refusal, TurnedAway};
 use crate::mail::auth::AuthResults;
-use crate::mail::{Envelope, MailId, Origin, Reason};
+use crate::mail::{Class, Envelope, MailId, Origin, Reason};
 use crate::metrics::Deferral;
 use crate::net::tls::ClientCertificate;
 use crate::store::{Body, BodyError, BodyWriter, OutgoingMeta, OutgoingRecipient, Receipt};
@@ -117,8 +117,9 @@ impl Connection {
         let handed = self.session.submitter().map(|submitter| {
             let via = Via {
                 helo: self.session.helo().unwrap_or_default().to_owned(),
-                peer: self.peer.to_string(),
+                peer: self.peer,
                 host: self.live.host.clone(),
+                utf8: self.session.reports().1,
                 tls: self.tls.is_some(),
                 logged_in: submitter.login().is_some(),
             };
@@ -130,6 +131,9 @@ impl Connection {
     /// Takes the next octets of a message. Of one that is handed in, nothing is kept before its header section is
     /// complete and in order.
     async fn push(&self, mail: &mut Receiving, octets: &[u8]) {
+        if let Some(handed) = mail.handed.as_mut().filter(|_| mail.failed.is_none()) {
+            handed.note(octets);
+        }
         let Some(handed) = mail.handed.as_mut().filter(|handed| handed.found().is_none() && mail.failed.is_none())
         else {
             return mail.push(octets).await;
@@ -191,10 +195,10 @@ impl Connection {
             return failed;
         }
         let Some(writer) = mail.body.take() else { return Outcome::Trouble };
-        let found = mail.handed.and_then(|handed| handed.found().cloned());
+        let found = mail.handed.and_then(|handed| handed.ended());
         match (writer.finish().await, found) {
             (Ok(body), None) => self.hand_over(mail.id, envelope, body).await,
-            (Ok(body), Some(found)) => self.hand_out(mail.id, envelope, found, body).await,
+            (Ok(body), Some((found, written))) => self.hand_out(mail.id, envelope, found, written, body).await,
             (Err(error), _) => trouble(mail.id, error),
         }
     }
@@ -213,15 +217,17 @@ impl Connection {
     }
 
     /// A mail that was handed in: from here on it is ours to deliver.
-    async fn hand_out(&self, id: MailId, envelope: Envelope, found: Found, body: Body) -> Outcome {
+    async fn hand_out(&self, id: MailId, envelope: Envelope, found: Found, written: String, body: Body) -> Outcome {
         let (reports, smtputf8) = self.session.reports();
         let login = self.session.submitter().and_then(Submitter::login);
         let asked = reports.recipients.into_iter().chain(std::iter::repeat((None, None)));
         let recipients = envelope.rcpt_to.iter().cloned().zip(asked);
         let outgoing = OutgoingMeta {
-            class: found.class,
+            // Nobody who is to be answered has no return path (RFC 3834 section 3.3).
+            class: if envelope.mail_from.is_none() { Class::Automatic } else { found.class },
             author: login.map_or_else(|| self.peer.to_string(), |login| login.name.clone()),
             relay: login.and_then(|login| login.relay.clone()),
+            fingerprint: Some(written),
             recipients: recipients
                 .map(|(address, (notify, orcpt))| OutgoingRecipient { address, notify, orcpt })
                 .collect(),

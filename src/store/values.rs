@@ -31,7 +31,8 @@ pub struct OutgoingMeta {
     pub author: String,
     /// The idempotency key: a second mail with it is the first one.
     pub key: Option<String>,
-    /// Stands for what was asked for under that key, so that other content under the same key is told apart.
+    /// Stands for what was asked for under that key, so that other content under the same key is told apart; of a mail
+    /// that a program wrote, for its bytes without our trace.
     pub fingerprint: Option<String>,
     /// The relay that was asked for by name.
     pub relay: Option<String>,

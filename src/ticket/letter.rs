@@ -105,15 +105,22 @@ impl Letters {
     /// The acknowledgement of a channel; `None` where there is no template at all.
     pub fn acknowledgement(&self, channel: &Address, values: &Values) -> Option<Acknowledgement> {
         let own = self.by_channel.get(&channel.key()).and_then(|texts| texts.acknowledgement.as_ref());
-        let text = own.or(self.default.acknowledgement.as_ref())?.render(values).replace("\r\n", "\n");
-        let parts = text.strip_prefix("Subject:").and_then(|rest| rest.split_once('\n'));
-        Some(match parts {
-            Some((subject, text)) => Acknowledgement {
+        let template = own.or(self.default.acknowledgement.as_ref())?;
+        Some(Acknowledgement::of(template, values))
+    }
+}
+
+impl Acknowledgement {
+    /// What a template says: `Subject: …`, an empty line, and the text; or the text alone.
+    pub fn of(template: &Template, values: &Values) -> Self {
+        let text = template.render(values).replace("\r\n", "\n");
+        match text.strip_prefix("Subject:").map(|rest| rest.split_once('\n').unwrap_or((rest, ""))) {
+            Some((subject, text)) => Self {
                 subject: Some(subject.trim().to_owned()).filter(|subject| !subject.is_empty()),
                 text: text.trim_start_matches('\n').to_owned(),
             },
-            None => Acknowledgement { subject: None, text },
-        })
+            None => Self { subject: None, text },
+        }
     }
 }
 

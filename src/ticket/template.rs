@@ -55,6 +55,22 @@ pub struct Values {
 }
 
 impl Values {
+    /// Something for every placeholder, to see what a template says.
+    pub fn sample() -> Self {
+        let text = || "x".to_owned();
+        Self {
+            ticket_number: 1,
+            ticket_title: text(),
+            ticket_reply_address: text(),
+            channel_name: text(),
+            channel_address: text(),
+            queue_name: text(),
+            requester_name: text(),
+            requester_address: text(),
+            author_name: text(),
+        }
+    }
+
     fn of(&self, placeholder: Placeholder) -> String {
         let text = match placeholder {
             Placeholder::TicketNumber => return self.ticket_number.to_string(),

@@ -48,6 +48,8 @@ pub struct Setup {
     pub accounts: Vec<Account>,
     /// Peers that need no login there.
     pub trusted: Option<ipnet::IpNet>,
+    /// Logins that a peer may have failed.
+    pub failed_logins: u32,
     /// A domain and its SPF record: verification is on, and the DNS knows nothing else.
     pub spf: Option<(String, String)>,
     directory: TempDir,
@@ -164,7 +166,7 @@ impl Setup {
             }
             config.accounts.push(account);
         }
-        config.max_failed_logins = 4;
+        config.max_failed_logins = self.failed_logins;
         Submission::load(&config, providers).unwrap()
     }
 }
@@ -183,6 +185,7 @@ impl Bed {
             spf: None,
             accounts: Vec::new(),
             trusted: None,
+            failed_logins: 4,
             directory,
             tls: None,
             client: None,

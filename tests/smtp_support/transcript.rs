@@ -29,6 +29,9 @@ pub async fn run(name: &str, text: &str) {
             let proof = if kind == "token" { Proof::Token(secret) } else { Proof::Password(secret) };
             setup.accounts.push(Account { name: name.into(), sender: sender.into(), proof });
         }
+        for logins in of(header, "failed_logins") {
+            setup.failed_logins = logins.parse().unwrap();
+        }
         for network in of(header, "trusted") {
             setup.trusted = Some(network.parse().unwrap());
         }

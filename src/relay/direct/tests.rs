@@ -200,13 +200,16 @@ async fn dane_decides_where_it_is_published() {
         ("no TLS", dns(secure(right.clone()), secure(mx.clone())), Tls::No, "delayed 451 4.7.4 mx.d.example does not"),
         ("no answer", dns(Answer::ServFail, secure(mx.clone())), yes(), "delayed 451 4.4.3 the question for _"),
         ("nobody vouches", dns(wrong.clone(), secure(mx.clone())), yes(), "relayed 250 one tls"),
+        // A name server that knows nothing of TLSA is not asked.
+        ("nobody vouches for the address", dns(Answer::ServFail, secure(mx.clone())), yes(), "relayed 250 one tls"),
         ("nobody vouches for the host", dns(secure(wrong), mx), yes(), "relayed 250 one tls"),
     ];
     for (what, records, tls, wanted) in table {
         // The port stands in the name of the record, so the name server comes last.
         let mut world = world(&[], tls, Tls::No, None, None).await;
         let mut records = records(world.direct.port);
-        records.push(("mx.d.example".to_owned(), a(1)));
+        let unsigned = what == "nobody vouches for the address";
+        records.push(("mx.d.example".to_owned(), if unsigned { a(1) } else { secure(a(1)) }));
         let records: Vec<(&str, Answer)> =
             records.iter().map(|(name, answer)| (name.as_str(), answer.clone())).collect();
         let dns = DnsServer::start(&records).await;

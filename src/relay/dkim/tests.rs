@@ -61,6 +61,20 @@ async fn signatures_verify_and_leave_the_mail_alone() {
 }
 
 #[tokio::test]
+async fn international_domains_are_signed_however_they_are_written() {
+    for ours in ["müller.example", "XN--MLLER-KVA.example"] {
+        let configs = [config(ours, "e", Algorithm::Ed25519Sha256)];
+        assert_eq!(dns_record(&configs[0]).unwrap().0, "e._domainkey.xn--mller-kva.example");
+        for theirs in ["müller.example", "help.xn--mller-kva.example"] {
+            let mail = signed(&configs, &MAIL.replace("help.example.com>\r\nTo", &format!("{theirs}>\r\nTo"))).await;
+            let text = String::from_utf8(mail.clone()).unwrap();
+            assert!(text.contains("d=xn--mller-kva.example;"), "{ours} {theirs}: {text}");
+            assert_eq!(verdict(&mail, &configs).await, Verdict::Pass, "{text}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_large_mail_is_signed_as_well() {
     let configs = [config("help.example.com", "e", Algorithm::Ed25519Sha256)];
     let mail = format!("{MAIL}{}", "0123456789\r\n".repeat(40_000));

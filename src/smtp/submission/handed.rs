@@ -2,11 +2,14 @@
 //! front of it. What the program wrote stays as it is, behind the trace.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 
-use crate::mail::headers::{HeaderSection, check_acceptable};
+use crate::mail::authors::authors;
+use crate::mail::headers::{HeaderSection, check_strict};
 use crate::mail::{Address, Class, MailId, Reason, date};
 use crate::smtp::session::Submitter;
 use crate::ticket::Directory;
@@ -15,9 +18,11 @@ use crate::ticket::Directory;
 #[derive(Clone, Debug)]
 pub struct Via {
     pub helo: String,
-    pub peer: String,
+    pub peer: IpAddr,
     /// Our own name.
     pub host: String,
+    /// The transaction is one of SMTPUTF8.
+    pub utf8: bool,
     pub tls: bool,
     pub logged_in: bool,
 }
@@ -40,17 +45,31 @@ pub struct Handed {
     head: Vec<u8>,
     /// Set once the header section is complete.
     found: Option<Found>,
+    /// Of all octets that the program has sent.
+    hash: Sha256,
 }
 
 impl Handed {
     /// Begins; the header section may have at most `limit` octets.
     pub fn new(id: MailId, at: Timestamp, via: Via, limit: usize) -> Self {
-        Self { id, at, via, limit, head: Vec::new(), found: None }
+        Self { id, at, via, limit, head: Vec::new(), found: None, hash: Sha256::new() }
     }
 
     /// What the header section has told, once it is complete.
     pub fn found(&self) -> Option<&Found> {
         self.found.as_ref()
+    }
+
+    /// Notes octets of the mail, those behind its header section too.
+    pub fn note(&mut self, octets: &[u8]) {
+        self.hash.update(octets);
+    }
+
+    /// What the header section has told, and what stands for the mail as the program wrote it, without our trace: a
+    /// program that did not hear our 250 sends the same once more.
+    pub fn ended(self) -> Option<(Found, String)> {
+        let written = self.hash.finalize();
+        self.found.map(|found| (found, written.iter().map(|byte| format!("{byte:02x}")).collect()))
     }
 
     /// Takes octets; returns those that are to be kept now.
@@ -73,8 +92,8 @@ impl Handed {
     /// The header section has ended, or the whole mail: returns what is to be kept of it.
     pub fn finish(&mut self, submitter: &Submitter, directory: &Arc<Directory>) -> Result<Vec<u8>, Reason> {
         let head = std::mem::take(&mut self.head);
+        check_strict(&head)?;
         let section = HeaderSection::read(&head, self.limit)?;
-        check_acceptable(&section)?;
         self.found = Some(examine(&section, submitter, directory)?);
         let mut kept = self.trace(&section).into_bytes();
         kept.extend_from_slice(&head);
@@ -83,18 +102,25 @@ impl Handed {
 
     /// The trace (RFC 5321 section 4.4), and fields that every mail needs and this one has not (RFC 6409 section 8).
     fn trace(&self, section: &HeaderSection<'_>) -> String {
-        let Via { helo, peer, host, tls, logged_in } = &self.via;
+        let Via { helo, peer, host, utf8, tls, logged_in } = &self.via;
         let date = date::written(self.at);
-        let with = match (tls, logged_in) {
-            (true, true) => "ESMTPSA",
-            (true, false) => "ESMTPS",
-            (false, true) => "ESMTPA",
-            (false, false) => "ESMTP",
+        // RFC 3848, and RFC 6531 section 4.3.
+        let with = match (utf8, tls, logged_in) {
+            (true, true, true) => "UTF8SMTPSA",
+            (true, true, false) => "UTF8SMTPS",
+            (true, false, true) => "UTF8SMTPA",
+            (true, false, false) => "UTF8SMTP",
+            (false, true, true) => "ESMTPSA",
+            (false, true, false) => "ESMTPS",
+            (false, false, true) => "ESMTPA",
+            (false, false, false) => "ESMTP",
         };
+        // RFC 5321 section 4.1.3.
+        let literal = if peer.is_ipv6() { format!("IPv6:{peer}") } else { peer.to_string() };
         let helo: String = helo.chars().filter(|c| c.is_ascii_graphic() && !"()<>\\;".contains(*c)).take(255).collect();
         let helo = if helo.is_empty() { "unknown" } else { &helo };
         let mut trace =
-            format!("Received: from {helo} ([{peer}])\r\n\tby {host} with {with} id {};\r\n\t{date}\r\n", self.id);
+            format!("Received: from {helo} ([{literal}])\r\n\tby {host} with {with} id {};\r\n\t{date}\r\n", self.id);
         // Writing to a string cannot fail.
         if !section.has("Date") {
             let _ = write!(trace, "Date: {date}\r\n");
@@ -108,8 +134,10 @@ impl Handed {
 
 /// Whose mail it is, and whether its writer may write as the From field says.
 fn examine(section: &HeaderSection<'_>, submitter: &Submitter, directory: &Directory) -> Result<Found, Reason> {
-    let authors = section.addresses("From");
-    if authors.iter().any(|author| !submitter.may_send_as(author, directory)) {
+    let authors = only(section, "From")?.ok_or(Reason::MissingFrom)?;
+    // Many readers show the Sender, some instead of the From (RFC 5322 section 3.6.2).
+    let sender = only(section, "Sender")?.unwrap_or_default();
+    if authors.iter().chain(&sender).any(|author| !submitter.may_send_as(author, directory)) {
         return Err(Reason::SenderNotAllowed);
     }
     let own = authors.iter().find_map(|author| directory.channel_for(author));
@@ -118,6 +146,17 @@ fn examine(section: &HeaderSection<'_>, submitter: &Submitter, directory: &Direc
     let automatic = !said.trim().is_empty() && !said.trim().eq_ignore_ascii_case("no");
     let class = if automatic { Class::Automatic } else { Class::Person };
     Ok(Found { channel: channel.address.clone(), class })
+}
+
+/// The addresses of a field that may stand there once. Whatever could be read otherwise than we read it is refused,
+/// since the account's senders would mean nothing to somebody who reads it so.
+fn only(section: &HeaderSection<'_>, name: &str) -> Result<Option<Vec<Address>>, Reason> {
+    let mut fields = section.raw(name);
+    let Some(field) = fields.next() else { return Ok(None) };
+    if fields.next().is_some() {
+        return Err(Reason::Malformed);
+    }
+    authors(field).map(Some).ok_or(Reason::MissingFrom)
 }
 
 #[cfg(test)]
@@ -138,8 +177,9 @@ mod tests {
         let at = Timestamp::from_second(1_795_000_000).unwrap();
         let via = Via {
             helo: "crm".into(),
-            peer: "127.0.0.1".into(),
+            peer: "127.0.0.1".parse().unwrap(),
             host: "desk.example.com".into(),
+            utf8: false,
             tls: true,
             logged_in: false,
         };
@@ -147,6 +187,7 @@ mod tests {
         let (submitter, directory) = (Submitter::new(vec![], true, true), directory());
         let mut kept = Vec::new();
         for piece in pieces {
+            handed.note(piece.as_bytes());
             if handed.found().is_some() {
                 kept.extend_from_slice(piece.as_bytes());
             } else if let Some(bytes) = handed.take(piece.as_bytes(), &submitter, &directory)? {
@@ -156,7 +197,10 @@ mod tests {
         if handed.found().is_none() {
             kept.extend(handed.finish(&submitter, &directory)?);
         }
-        Ok((String::from_utf8(kept).unwrap(), handed.found().unwrap().clone()))
+        let (found, written) = handed.ended().unwrap();
+        let whole = pieces.concat();
+        assert_eq!(written, Sha256::digest(&whole).iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        Ok((String::from_utf8(kept).unwrap(), found))
     }
 
     #[test]
@@ -174,6 +218,23 @@ mod tests {
     }
 
     #[test]
+    fn the_trace_names_peer_and_protocol_as_the_registries_do() {
+        let at = Timestamp::from_second(1_795_000_000).unwrap();
+        let table = [
+            ("127.0.0.1", true, true, true, "([127.0.0.1])\r\n\tby h with UTF8SMTPSA id"),
+            ("::1", false, true, true, "([IPv6:::1])\r\n\tby h with ESMTPSA id"),
+            ("2001:db8::1", true, false, false, "([IPv6:2001:db8::1])\r\n\tby h with UTF8SMTP id"),
+        ];
+        for (peer, utf8, tls, logged_in, want) in table {
+            let (helo, host) = ("crm".into(), "h".into());
+            let via = Via { helo, peer: peer.parse().unwrap(), host, utf8, tls, logged_in };
+            let section = HeaderSection::read(b"A: 1\r\n", 1000).unwrap();
+            let trace = Handed::new(MailId::fresh(at), at, via, 1000).trace(&section);
+            assert!(trace.contains(want), "{trace}");
+        }
+    }
+
+    #[test]
     fn what_every_mail_needs_is_added_and_what_may_not_be_is_refused() {
         let (kept, found) = hand(&["From: support@example.com\r\n\r\n"]).unwrap();
         assert!(kept.contains("\r\nMessage-ID: <") && kept.contains("\r\nDate: Wed, 18 Nov 2026"), "{kept}");
@@ -182,6 +243,17 @@ mod tests {
             ("From: boss@example.com\r\n\r\n", Reason::SenderNotAllowed),
             ("From: support@example.com, boss@example.com\r\n\r\n", Reason::SenderNotAllowed),
             ("Subject: x\r\n\r\n", Reason::MissingFrom),
+            ("From: The Boss\r\n\r\n", Reason::MissingFrom),
+            ("From: The Boss\r\nSender: boss@example.com\r\n\r\n", Reason::MissingFrom),
+            ("Sender: support@example.com\r\n\r\n", Reason::MissingFrom),
+            ("Return-Path: <>\r\n\r\n", Reason::MissingFrom),
+            ("From: boss@example.com:support@example.com;\r\n\r\n", Reason::MissingFrom),
+            ("From: boss@example.com <support@example.com>\r\n\r\n", Reason::SenderNotAllowed),
+            ("From: support@example.com\r\nSender: boss@example.com\r\n\r\n", Reason::SenderNotAllowed),
+            ("From: support@example.com\r\nFROM: support@example.com\r\n\r\n", Reason::Malformed),
+            ("\r\nFrom: support@example.com\r\n\r\n", Reason::Malformed),
+            ("From: support@example.com\r\nstray\r\nFrom: boss@example.com\r\n\r\n", Reason::Malformed),
+            ("From: support@example.com\nstray\n\nFrom: boss@example.com\r\n\r\n", Reason::Malformed),
         ];
         for (mail, want) in table {
             assert_eq!(hand(&[mail]), Err(want), "{mail}");

@@ -153,6 +153,10 @@ impl Logins {
     /// The account that name and password prove. Takes a few milliseconds of a processor, whether there is one or not.
     pub fn check(&self, name: &str, password: &[u8]) -> Option<Arc<Login>> {
         let keys = self.keys(name);
+        // As when its keys were made (RFC 4013): accents come composed or not, and LOGIN leaves them as they come.
+        let prepared = std::str::from_utf8(password).ok().and_then(|text| stringprep::saslprep(text).ok());
+        let prepared = prepared.map(|text| Zeroizing::new(text.into_owned()));
+        let password = prepared.as_ref().map_or(password, |text| text.as_bytes());
         let (stored_key, _) = derive(password, &keys.salt, keys.iterations)?;
         let same = bool::from(stored_key.ct_eq(&keys.stored_key));
         self.find(name).filter(|login| same && login.keys.is_some())
