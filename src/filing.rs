@@ -7,6 +7,7 @@
 mod candidate;
 mod loops;
 mod outgoing;
+mod probe;
 mod reader;
 mod report;
 

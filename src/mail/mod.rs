@@ -24,6 +24,7 @@ pub mod origin;
 mod quoted;
 pub mod reason;
 mod structure;
+pub mod survival;
 mod text;
 mod words;
 

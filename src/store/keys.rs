@@ -39,6 +39,7 @@ pub const SUPPRESSED: u8 = b'h';
 pub const BRAKES: u8 = b'b';
 pub const QUOTAS: u8 = b'w';
 pub const WHOLES: u8 = b'p';
+pub const PROBES: u8 = b'f';
 pub const REPORTS: u8 = b'f';
 
 /// `e seq`: the row of an entry.
@@ -177,6 +178,11 @@ pub fn quota(account: &str, page: &[u8]) -> Vec<u8> {
 /// `y key`: what was handed in under an idempotency key.
 pub fn order(key: &str) -> Vec<u8> {
     [&[ORDERS][..], &hash("o:", key)].concat()
+}
+
+/// `f relay`: what probes have shown of a relay.
+pub fn probe(relay: &str) -> Vec<u8> {
+    [&[PROBES][..], &hash("f:", relay)].concat()
 }
 
 /// A key's prefix with one number.
