@@ -9,6 +9,7 @@
 pub mod accounts;
 pub mod board;
 pub mod config;
+mod fields;
 pub mod judge;
 pub mod lanes;
 pub mod quota;
@@ -35,6 +36,7 @@ use crate::relay::Relays;
 use crate::shutdown::Shutdown;
 use crate::store::{Store, StoreError, Suppress};
 use crate::ticket::Directory;
+use crate::ticket::letter::Letters;
 use state::State;
 use work::{Ended, Loaded, Look, Picked, Written};
 
@@ -61,6 +63,8 @@ pub struct Worker {
     pub directory: Arc<ArcSwap<Directory>>,
     pub config: Arc<ArcSwap<Config>>,
     pub suppress: Arc<ArcSwap<Suppress>>,
+    /// Names the fields that mail must not lose.
+    pub letters: Arc<ArcSwap<Letters>>,
     pub board: Board,
     pub clock: Clock,
     pub metrics: Metrics,

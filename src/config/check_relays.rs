@@ -181,7 +181,8 @@ fn probes(relay: &RelayConfig, config: &Config) -> Found {
         wrong("probe_every", "no mail of a Maildir comes home".into(), "take it out".into());
     }
     let channels = || config.channels.iter().map(|channel| channel.address.as_str());
-    if let Some(name) = relay.probe_channel.as_ref().filter(|name| !channels().any(|it| it.eq_ignore_ascii_case(name))) {
+    if let Some(name) = relay.probe_channel.as_ref().filter(|name| !channels().any(|it| it.eq_ignore_ascii_case(name)))
+    {
         let advice = match nearest(name, channels()) {
             Some(near) => format!("did you mean \"{near}\"?"),
             None => "name the address of a [[channel]]".into(),

@@ -91,7 +91,8 @@ pub(super) fn recognise(
 
 /// Finds the token. An answer may quote that of the probe in many places, so what makes it one is looked at first.
 fn mark(keys: &TokenKeys, summary: &Summary, rcpt_to: &[Address]) -> Option<Mark> {
-    let in_detail = |address: &Address, verify: &dyn Fn(&str) -> Option<MailId>| address.split_detail().1.and_then(verify);
+    let in_detail =
+        |address: &Address, verify: &dyn Fn(&str) -> Option<MailId>| address.split_detail().1.and_then(verify);
     let probe = |text: &str| keys.verify_probe(text);
     let answer = |text: &str| keys.verify_probe_answer(text);
     let fields = || summary.to.iter().chain(&summary.cc).filter_map(|who| Address::parse(&who.address).ok());
@@ -100,10 +101,13 @@ fn mark(keys: &TokenKeys, summary: &Summary, rcpt_to: &[Address]) -> Option<Mark
     if let Some(id) = rcpt_to.iter().find_map(|to| in_detail(to, &answer)).or_else(|| referred().find_map(probe)) {
         return Some(Mark::Answer(id));
     }
-    let named = || summary.subject.split_once(PROBE_SUBJECT).and_then(|(_, rest)| probe(rest));
     let id = summary.message_id.as_deref().and_then(probe);
     let id = id.or_else(|| rcpt_to.iter().find_map(|to| in_detail(to, &probe)));
-    let id = id.or_else(|| fields().find_map(|to| in_detail(&to, &probe))).or_else(named)?;
+    if let Some(id) = id.or_else(|| fields().find_map(|to| in_detail(&to, &probe))) {
+        return Some(if bounced.is_some() { Mark::Answer(id) } else { Mark::Itself(id) });
+    }
+    // Robots quote a subject as well.
+    let id = summary.subject.split_once(PROBE_SUBJECT).and_then(|(_, rest)| probe(rest))?;
     let is_answer = summary.bounce.is_some() || summary.automatic == Automatic::AutoReplied;
     Some(if is_answer { Mark::Answer(id) } else { Mark::Itself(id) })
 }
@@ -214,6 +218,7 @@ mod tests {
         let named = Summary { to: vec![to(format!("s+{p}@a.example"))], ..Summary::default() };
         let reply = Summary { in_reply_to: vec![format!("{p}.x@a.example")], ..subject.clone() };
         let robot = Summary { automatic: Automatic::AutoReplied, ..subject.clone() };
+        let null = Summary { automatic: Automatic::AutoReplied, ..with_id.clone() };
         let report = Bounce {
             kind: BounceKind::Failed,
             recipients: Vec::new(),
@@ -234,6 +239,7 @@ mod tests {
             (&named, "s@a.example".into(), itself),
             (&reply, format!("s+{p}@a.example"), answer),
             (&robot, "s@a.example".into(), answer),
+            (&null, "s@a.example".into(), itself),
             (&report, "s@a.example".into(), answer),
             (&forged, "s@a.example".into(), None),
             (&plain, format!("s+p{}@a.example", &q[1..]), None),

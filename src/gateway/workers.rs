@@ -21,6 +21,7 @@ impl Rooms {
             directory: Arc::clone(&self.shared.directory),
             config: Arc::clone(&self.shared.outbox),
             suppress: Arc::clone(&self.shared.suppress),
+            letters: Arc::clone(&self.shared.letters),
             board: self.board.clone(),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),

@@ -111,7 +111,10 @@ mod tests {
         let sent = "Subject: x\r\nX-Mailer: Ticketgate Mailer\r\nReferences: <a@x>\r\n <b@x>\r\nX-Twice: 1\r\nX-Twice: 2\r\n\r\n";
         // What arrived, and the fates of X-Mailer, References and X-Twice.
         let table = [
-            ("Received: y\r\nX-Mailer: Ticketgate Mailer\r\nReferences: <a@x>\r\n <b@x>\r\nX-Twice: 2\r\nx-twice: 1", [Kept; 3]),
+            (
+                "Received: y\r\nX-Mailer: Ticketgate Mailer\r\nReferences: <a@x>\r\n <b@x>\r\nX-Twice: 2\r\nx-twice: 1",
+                [Kept; 3],
+            ),
             ("X-Mailer: Ticketgate Mailer\r\nReferences: <a@x> <b@x>\r\nX-Twice: 1", [Kept, Folded, Changed]),
             ("X-MAILER:  Ticketgate Mailer\nReferences: <a@x>\n <b@x>\nX-Twice: 1\nX-Twice: 2", [Folded, Folded, Kept]),
             ("X-Mailer: Ticketgate  Mailer\r\nReferences: <b@x>", [Changed, Changed, Dropped]),
@@ -138,7 +141,8 @@ mod tests {
         let wanted: Vec<String> = ["X-A", "Auto-Submitted"].map(str::to_owned).into();
         assert_eq!(carried(b"auto-submitted: no\r\nX-B: 1\r\n\r\nX-A: 2\r\n", &wanted), ["Auto-Submitted"]);
         assert!(carried(b"", &wanted).is_empty());
-        let signed = "DKIM-Signature: v=1; a=rsa-sha256; d=Example.COM;\r\n\ts=x; b=d=\r\nDKIM-Signature: nonsense\r\n\r\n";
+        let signed =
+            "DKIM-Signature: v=1; a=rsa-sha256; d=Example.COM;\r\n\ts=x; b=d=\r\nDKIM-Signature: nonsense\r\n\r\n";
         assert_eq!(signers(&section(signed)), ["example.com"]);
     }
 }

@@ -95,11 +95,8 @@ mod tests {
 
     #[test]
     fn a_row_fits_whatever_the_fields_are_called() {
-        let field = |n: usize| FieldRow {
-            name: format!("X-{n:068}"),
-            fate: "changed".into(),
-            got: Some("\u{1}".repeat(120)),
-        };
+        let field =
+            |n: usize| FieldRow { name: format!("X-{n:068}"), fate: "changed".into(), got: Some("\u{1}".repeat(120)) };
         for (count, whole) in [(3, true), (70, false)] {
             let home = ProbeHome { fields: (0..count).map(field).collect(), ..ProbeHome::default() };
             let mut row = ProbeRow { relay: "r".repeat(40), home: Some(home), ..ProbeRow::default() };
@@ -115,11 +112,13 @@ mod tests {
     #[test]
     fn what_a_probe_did_not_carry_is_neither_lost_nor_kept() {
         let field = |name: &str, fate: &str| FieldRow { name: name.into(), fate: fate.into(), got: None };
-        let fields = vec![field("X-A", "kept"), field("x-b", "folded"), field("X-C", "changed"), field("X-D", "dropped")];
+        let fields =
+            vec![field("X-A", "kept"), field("x-b", "folded"), field("X-C", "changed"), field("X-D", "dropped")];
         let home = ProbeHome { fields, ..ProbeHome::default() };
         let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         assert_eq!(home.lost(&names(&["X-a", "X-B", "X-c", "X-D", "X-E"])), ["X-c", "X-D"]);
-        let table: [(&[&str], bool); 4] = [(&["x-a", "X-B"], true), (&["X-A", "X-C"], false), (&["X-E"], false), (&[], true)];
+        let table: [(&[&str], bool); 4] =
+            [(&["x-a", "X-B"], true), (&["X-A", "X-C"], false), (&["X-E"], false), (&[], true)];
         for (list, want) in table {
             assert_eq!(home.keeps(&names(list)), want, "{list:?}");
         }

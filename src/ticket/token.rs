@@ -184,7 +184,11 @@ mod tests {
             (keys().sign(12).unwrap(), None, None),
         ];
         for (text, is_probe, is_answer) in table {
-            assert_eq!((keys().verify_probe(&text), keys().verify_probe_answer(&text)), (is_probe, is_answer), "{text}");
+            assert_eq!(
+                (keys().verify_probe(&text), keys().verify_probe_answer(&text)),
+                (is_probe, is_answer),
+                "{text}"
+            );
             assert!(text.starts_with('t') || keys().verify(&text).is_none());
         }
         assert_eq!(TokenKeys::new(vec![[3; 32]]).verify_probe(&probe), None);
