@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use sending::{LoopCommand, OutboxCommand, OutboxFilter, SuppressionCommand, Which};
+pub use sending::{LoopCommand, OutboxCommand, OutboxFilter, RelayCommand, SuppressionCommand, Which};
 
 /// The e-mail half of a help desk: mail for support addresses becomes tickets, exactly once.
 #[derive(Debug, Parser)]
@@ -90,6 +90,9 @@ pub enum Command {
     /// Mail that waits to leave, and what became of mail that left
     #[command(subcommand)]
     Outbox(OutboxCommand),
+    /// The ways out, and what each does to header fields
+    #[command(subcommand)]
+    Relays(RelayCommand),
     /// Loop brakes that have tripped
     #[command(subcommand)]
     Loops(LoopCommand),

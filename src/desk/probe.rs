@@ -110,6 +110,11 @@ fn judge(
 }
 
 impl Replies {
+    /// The names of all fields that a mail which has them must not lose on its way.
+    pub fn required_fields(&self) -> Vec<String> {
+        self.letters.load().required()
+    }
+
     /// Sends a probe by a relay; it stands synced on disk when this returns.
     pub async fn probe(&self, relay: &RelayConfig, order: ProbeOrder) -> Result<Replied, DeskError> {
         checked_author(&order.author)?;
