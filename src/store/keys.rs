@@ -39,7 +39,7 @@ pub const SUPPRESSED: u8 = b'h';
 pub const BRAKES: u8 = b'b';
 pub const QUOTAS: u8 = b'w';
 pub const WHOLES: u8 = b'p';
-pub const PROBES: u8 = b'f';
+pub const PROBES: u8 = b'j';
 pub const REPORTS: u8 = b'f';
 
 /// `e seq`: the row of an entry.
@@ -180,9 +180,9 @@ pub fn order(key: &str) -> Vec<u8> {
     [&[ORDERS][..], &hash("o:", key)].concat()
 }
 
-/// `f relay`: what probes have shown of a relay.
+/// `j relay`: what probes have shown of a relay.
 pub fn probe(relay: &str) -> Vec<u8> {
-    [&[PROBES][..], &hash("f:", relay)].concat()
+    [&[PROBES][..], &hash("j:", relay)].concat()
 }
 
 /// A key's prefix with one number.
