@@ -216,3 +216,17 @@ fn hash(kind: &str, text: &str) -> [u8; 16] {
 fn pair(prefix: u8, first: u64, second: u64) -> Vec<u8> {
     [&[prefix][..], &first.to_be_bytes(), &second.to_be_bytes()].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn no_two_kinds_of_keys_begin_alike() {
+        let source = include_str!("keys.rs");
+        let mut prefixes: Vec<&str> =
+            source.lines().filter_map(|line| line.split_once(": u8 = ")).map(|it| it.1).collect();
+        let count = prefixes.len();
+        prefixes.sort_unstable();
+        prefixes.dedup();
+        assert!(count > 20 && prefixes.len() == count, "{prefixes:?}");
+    }
+}
