@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use ticketgate::accounts::Accounts;
+use ticketgate::accounts::{Account, Accounts, Setup, State};
 use ticketgate::clock::Clock;
 use ticketgate::config::Config;
 use ticketgate::desk::{Desk, ProbeOrder, ProbeState, Replies};
@@ -19,7 +19,7 @@ use ticketgate::net::dns;
 use ticketgate::outbox::{self, Board};
 use ticketgate::relay::{self, Kind, LostHeaders, RelayConfig, Relays, Security};
 use ticketgate::shutdown;
-use ticketgate::store::rows::{DeliveryState, EntryRow};
+use ticketgate::store::rows::{DeliveryState, EntryRow, FieldRow, ProbeHome, ProbeRow};
 use ticketgate::store::vault::Vault;
 use ticketgate::store::{Delivery, Incoming, OutgoingMeta, OutgoingRecipient, Store, Suppress};
 use ticketgate::ticket::token::TokenKeys;
@@ -147,6 +147,7 @@ struct Bed {
     desk: Desk,
     replies: Replies,
     relays: Relays,
+    accounts: Accounts,
     metrics: Metrics,
     keys: TokenKeys,
     triggers: Vec<shutdown::Trigger>,
@@ -203,7 +204,7 @@ impl Bed {
         let outbox = outbox::Worker {
             store: store.clone(),
             relays: relays.clone(),
-            accounts,
+            accounts: accounts.clone(),
             directory,
             config: Arc::new(ArcSwap::from_pointee(config.outbox)),
             suppress: Arc::new(ArcSwap::from_pointee(Suppress { after: 0, within: jiff::SignedDuration::ZERO })),
@@ -215,7 +216,7 @@ impl Bed {
         let (sending, until) = shutdown::channel();
         tokio::spawn(outbox.run(until));
         let triggers = vec![sending, trigger];
-        Self { store, desk, replies, relays, metrics, keys, triggers, filing: Some(filing), _dir: dir }
+        Self { store, desk, replies, relays, accounts, metrics, keys, triggers, filing: Some(filing), _dir: dir }
     }
 
     fn config(&self, relay: &str) -> RelayConfig {
@@ -450,4 +451,45 @@ async fn mail_avoids_a_relay_that_loses_what_it_carries() {
             assert!(!bed.metrics.render().contains("ticketgate_relay_header_losses_total{"), "{fields}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_moves_to_another_relay_while_an_account_is_disconnected() {
+    let names = DnsServer::start(&[]).await;
+    let (lossy, good) = (Spoiler::start(LOSSY).await, Spoiler::start(&[]).await);
+    let owner = "hub@example.com";
+    // It logs in with the account of another channel than the one that sends.
+    let of_hub = RelayConfig { account: Some(owner.into()), ..lossy.relay("lossy") };
+    let bed = Bed::new(vec![of_hub, good.relay("good")], &names);
+    let accounts = vec![Account::with_password(address(owner), "hub", "imap.example.com")];
+    bed.accounts.configure(Setup { accounts, ..Setup::default() });
+    bed.probed("good", &good).await;
+    let entry = bed.store.entry(&bed.store.probe("good").unwrap().unwrap().sent.entry).unwrap().unwrap();
+    let fields = vec![FieldRow { name: "Auto-Submitted".into(), fate: "dropped".into(), got: None }];
+    let home = Some(ProbeHome { entry: entry.id.clone(), fields, ..ProbeHome::default() });
+    let row = ProbeRow { relay: "lossy".into(), home, ..ProbeRow::default() };
+    bed.store.step(|step| step.probed(row, &entry, "it came home", Clock::system().now())).unwrap();
+    let machine = "Auto-Submitted: auto-generated\r\n";
+    let moves = bed.submit("ann@example.net", machine, None).await;
+    assert_eq!(bed.left(&moves).await.0, "good");
+    bed.accounts.show(&address(owner), |connection| connection.state = State::Disconnected);
+    let waits = bed.submit("ann@example.net", machine, None).await;
+    let goes = bed.submit("bob@example.net", machine, Some("good")).await;
+    assert_eq!(bed.left(&goes).await.0, "good");
+    let to = bed.store.recipients(waits.seq, 0, 1).unwrap().remove(0);
+    assert_eq!((to.state, to.attempts), (DeliveryState::Queued, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_is_probed_as_often_as_it_wants() {
+    let (names, spoiler) = (DnsServer::start(&[]).await, Spoiler::start(&[]).await);
+    let every = RelayConfig { probe_every: Duration::from_secs(3600), ..spoiler.relay("often") };
+    let bed = Bed::new(vec![every, spoiler.relay("never")], &names);
+    for _ in 0..3 {
+        bed.replies.probe_due(&bed.relays).await;
+    }
+    let taken = spoiler.next().await;
+    assert!(taken.1.contains("\r\n\"often\". ticketgate sent it"), "{}", taken.1);
+    assert!(bed.store.probe("often").unwrap().is_some() && bed.store.probe("never").unwrap().is_none());
+    assert_eq!(bed.store.entries(0, 100).unwrap().len(), 1, "one of three looks found it due");
 }

@@ -137,20 +137,24 @@ impl Replies {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
                 () = shutdown.wait() => return,
             }
-            for relay in relays.names().iter().filter_map(|name| relays.get(name)) {
-                let (me, config) = (self.clone(), relay.config().clone());
-                let due = blocking(move || me.is_due(&config)).await;
-                let probed = match due {
-                    Ok(false) => continue,
-                    Ok(true) => {
-                        let order = ProbeOrder { channel: None, author: AUTHOR.into(), peer: AUTHOR.into() };
-                        self.probe(relay.config(), order).await.map(drop)
-                    }
-                    Err(trouble) => Err(trouble),
-                };
-                if let Err(trouble) = probed {
-                    tracing::warn!(relay = relay.name(), %trouble, "a relay is not probed");
+            self.probe_due(&relays).await;
+        }
+    }
+
+    /// Probes the relays whose next probe is due now.
+    pub async fn probe_due(&self, relays: &Relays) {
+        for relay in relays.names().iter().filter_map(|name| relays.get(name)) {
+            let (me, config) = (self.clone(), relay.config().clone());
+            let probed = match blocking(move || me.is_due(&config)).await {
+                Ok(false) => continue,
+                Ok(true) => {
+                    let order = ProbeOrder { channel: None, author: AUTHOR.into(), peer: AUTHOR.into() };
+                    self.probe(relay.config(), order).await.map(drop)
                 }
+                Err(trouble) => Err(trouble),
+            };
+            if let Err(trouble) = probed {
+                tracing::warn!(relay = relay.name(), %trouble, "a relay is not probed");
             }
         }
     }

@@ -84,15 +84,16 @@ impl Worker {
     }
 
     /// What it costs a mail to leave by a relay: a probe pays nothing, since it goes to find out.
-    pub(super) fn toll(&self, row: &OutboxRow, relay: &Relay, chosen: Option<String>) -> Result<Toll, StoreError> {
+    pub(super) fn toll(&self, row: &OutboxRow, relay: &Relay, chosen: Chosen) -> Result<Toll, StoreError> {
         let lost = match self.store.probe(relay.name())? {
             Some(probe) if probe.sent.entry != row.id => self.losses(row, relay.name())?,
             _ => Vec::new(),
         };
         if lost.is_empty() {
-            return Ok(Toll { lost, said: chosen });
+            return Ok(Toll { lost, said: chosen.said });
         }
         let why = match (row.relay.is_some(), relay.config().lost_headers) {
+            _ if chosen.relay.as_deref() != Some(relay.name()) => "it took over near the end of a quota",
             (true, _) => "somebody asked for that relay",
             (_, LostHeaders::Count) => "its lost_headers is \"count\"",
             (_, LostHeaders::Avoid) => "no other relay that it may leave by is known to keep it",

@@ -71,7 +71,9 @@ mod tests {
         help.relay = Some("help".into());
         let directory = Directory::new(vec![sales, help], vec![], vec![], None);
         // Channel, attachments, asked for, the default relay, its own, the others.
-        let table: [(&str, bool, Option<&str>, Option<&str>, &str, &[&str]); 8] = [
+        type Case =
+            (&'static str, bool, Option<&'static str>, Option<&'static str>, &'static str, &'static [&'static str]);
+        let table: [Case; 8] = [
             ("sales@a.example", false, None, Some("main"), "sales", &["large", "main"]),
             ("sales@a.example", false, None, None, "sales", &["large"]),
             ("sales@a.example", false, None, Some("large"), "sales", &["large"]),

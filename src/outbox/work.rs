@@ -172,7 +172,7 @@ impl Worker {
         if let Some(again) = chosen.again {
             return Ok(Loaded::Wait(task, again));
         }
-        let Some(mut relay) = chosen.relay.and_then(|name| self.relays.get(&name)) else {
+        let Some(mut relay) = chosen.relay.as_deref().and_then(|name| self.relays.get(name)) else {
             return Ok(Loaded::Stale(task));
         };
         let Ok(channel) = Address::parse(&row.channel) else { return Ok(Loaded::Stale(task)) };
@@ -224,7 +224,7 @@ impl Worker {
             Ok(bytes) => bytes,
             Err(said) => return self.lost(&row, &recipients, &said, now).map(|()| Loaded::Stale(task)),
         };
-        let toll = self.toll(&row, &relay, chosen.said)?;
+        let toll = self.toll(&row, &relay, chosen)?;
         Ok(Loaded::Ready(Box::new(ready(task, row, relay, recipients, bytes, Counted { quota, hashes, now, toll }))))
     }
 
