@@ -4,6 +4,7 @@
 //! JSON, who is allowed to do what. Everything here may block on the disk.
 
 mod acknowledge;
+mod order;
 mod outbox;
 mod outgoing;
 mod owed;
@@ -196,7 +197,7 @@ impl Desk {
         // People copy what they see: the id of an entry is as good a name.
         match self.store.entry(bare)? {
             Some(row) => Ok(vec![row]),
-            None => Err(DeskError::NotFound(format!("mail with the Message-ID <{bare}>"))),
+            None => Err(DeskError::NotFound(format!("mail with the Message-ID or the entry id \"{bare}\""))),
         }
     }
 

@@ -182,7 +182,8 @@ impl Worker {
     /// this one is committed.
     pub fn file_batch(&self, reader: &mut Reader) -> Result<usize, StoreError> {
         if !reader.has_begun() {
-            reader.begin(self.store.spooled(self.config.batch, BATCH_BYTES)?);
+            let most = if self.store.suspects() { 1 } else { self.config.batch };
+            reader.begin(self.store.spooled(most, BATCH_BYTES)?);
         }
         let read = reader.finish();
         let Some(last) = read.last() else { return Ok(0) };

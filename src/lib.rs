@@ -65,6 +65,9 @@
 //! filing: spool → which ticket, which recipients may get it (pure) → one commit with entry, outbox row, recipients
 //! ```
 //!
+//! The first mail of a ticket that we open goes the same way. The number is set aside before, since the mail names it;
+//! the commit that files the mail opens the ticket.
+//!
 //! An acknowledgement goes the same way: filing leaves word of the ticket that is owed one, the desk writes it, and
 //! the commit that files it takes the word back. So does a report to whoever submitted a mail: the commit that settles
 //! the mail leaves word of it.
@@ -88,6 +91,7 @@
 //! | note of an attempt, mail not filed | parsing it took the process down | after the second time: quarantine |
 //! | mail in the outbox that waits | it was not sent, or the peer's answer was not settled | sent, perhaps again |
 //! | quota page newer than what was sent | it was counted before it was sent | counted too much, never too little |
+//! | ticket number set aside, no such ticket | the mail that was to open it was never accepted | stays a gap |
 //! | acknowledgement that is owed | a ticket was opened, nothing was written | written now, once |
 //! | report that is owed | what became of a mail is settled, its sender was not told | written now, once |
 //!

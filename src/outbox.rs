@@ -112,8 +112,11 @@ impl Worker {
                 state.lanes.hurry(now);
             }
             self.start(&mut state, &mut pieces, now);
-            self.show(&mut state, now);
-            let pause = state.pause(now);
+            let pause = match self.show(&mut state, now) {
+                Shown::Now => state.pause(now),
+                // What has changed since is shown soon, although nothing else may happen for long.
+                Shown::Before => state.pause(now).min(ASK_EVERY),
+            };
             let step = tokio::select! {
                 biased;
                 () = shutdown.wait() => break,
@@ -256,9 +259,9 @@ impl Worker {
     }
 
     /// Shows how things are, at most once a second.
-    fn show(&self, state: &mut State, now: Timestamp) {
+    fn show(&self, state: &mut State, now: Timestamp) -> Shown {
         if state.shown_at.is_some_and(|at| !later_than(now, at, ASK_EVERY)) {
-            return;
+            return Shown::Before;
         }
         state.shown_at = Some(now);
         let snapshot = state.snapshot(self.config.load().default_relay.clone(), now);
@@ -276,6 +279,7 @@ impl Worker {
             }
         }
         self.board.show(snapshot);
+        Shown::Now
     }
 
     /// Lets attempts that are under way end, and writes their ends down; the rest stays in the outbox.
@@ -302,6 +306,12 @@ impl Worker {
             }
         }
     }
+}
+
+/// Whether the board is of this moment, or was left as it was.
+enum Shown {
+    Now,
+    Before,
 }
 
 /// Waits for a piece of work; for ever where there is none.

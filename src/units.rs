@@ -1,8 +1,9 @@
-//! Sizes and durations as people write them in configuration: `50MiB`, `64kB`, `30s`, `1h30m`.
+//! Sizes and durations as people write them in configuration: `50MiB`, `64kB`, `30s`, `1h30m`; and counts in messages.
 //!
 //! Rooms use `#[serde(with = "crate::units::bytes")]` on `u64` and `#[serde(with = "crate::units::duration")]` on
 //! `Duration` fields. Must not know: which fields there are.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use serde::de::{Error, Visitor};
@@ -93,6 +94,12 @@ pub fn show_duration(duration: Duration) -> String {
     if text.is_empty() { "0s".into() } else { text }
 }
 
+/// Writes a number with what it counts, for messages: `count(1, "mail waits", "mails wait")` is "1 mail waits".
+pub fn count<N: Display + PartialEq + From<u8>>(number: N, one: &str, many: &str) -> String {
+    let what = if number == N::from(1) { one } else { many };
+    format!("{number} {what}")
+}
+
 /// For `#[serde(with = "crate::units::bytes")]`: text with a unit, or a plain number of bytes.
 pub mod bytes {
     use serde::Deserializer;
@@ -174,6 +181,14 @@ mod tests {
         {
             assert_eq!(show_bytes(bytes), want);
         }
+    }
+
+    #[test]
+    fn what_is_counted_stands_in_the_right_number() {
+        for (number, want) in [(0u64, "0 entries"), (1, "1 entry"), (2, "2 entries"), (11, "11 entries")] {
+            assert_eq!(count(number, "entry", "entries"), want);
+        }
+        assert_eq!(count(1usize, "mail waits", "mails wait"), "1 mail waits");
     }
 
     #[test]

@@ -30,7 +30,8 @@ use ticketgate::shutdown;
 use ticketgate::store::rows::{DeliveryState, LedgerRow, LedgerState, PersonRow, SourceRow};
 use ticketgate::store::vault::Vault;
 use ticketgate::store::{
-    Bounced, Delivery, Incoming, NewEntry, NewOutgoing, NewRecipient, OutgoingMeta, Store, StoreError, Suppress,
+    Bounced, Delivery, Incoming, NewEntry, NewOutgoing, NewRecipient, OutgoingMeta, Spooled, Store, StoreError,
+    Suppress,
 };
 use ticketgate::ticket::loops::{Limit, Scope};
 use ticketgate::ticket::token::TokenKeys;
@@ -259,6 +260,15 @@ async fn refusals_are_problems_that_say_what_to_do() {
     }
 }
 
+/// A mail that opens a ticket, with changes.
+fn first(changes: Value) -> Value {
+    let mut body = json!({
+        "channel": "support@localhost", "to": ["Ada <ada@example.org>"], "subject": "Your printer", "text": "It is ready.",
+    });
+    body.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    body
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_accepted_or_told_what_is_wrong_with_them() {
     let bed = Bed::new();
@@ -288,6 +298,19 @@ async fn answers_are_accepted_or_told_what_is_wrong_with_them() {
             "content_base64 of the attachment \"f\" is not base64",
         ),
         ("/v1/tickets/1/replies", json!({"text": "x".repeat(2 << 20)}), 413, "replies.max_request_bytes, 1MiB"),
+        ("/v1/tickets", json!({"to": ["a@b.example"], "subject": "s", "text": "x"}), 400, "missing field `channel`"),
+        ("/v1/tickets", first(json!({"chanel": "x"})), 400, "unknown field `chanel`"),
+        (
+            "/v1/tickets",
+            first(json!({"channel": "x@y.example"})),
+            400,
+            "channel: \"x@y.example\" is no support address",
+        ),
+        ("/v1/tickets", first(json!({"to": []})), 400, "to: nobody is named"),
+        ("/v1/tickets", first(json!({"markdown": "y"})), 400, "exclude each other"),
+        ("/v1/tickets", first(json!({"to": ["support@localhost"]})), 400, "mail to it would loop"),
+        ("/v1/tickets", first(json!({"text": "x".repeat(2 << 20)})), 413, "replies.max_request_bytes, 1MiB"),
+        ("/v1/tickets", first(json!({"cc": ["b@example.org"], "idempotency_key": "k"})), 202, "it stands on disk"),
         // More than other routes take.
         ("/v1/tickets/1/replies", json!({"text": "x ".repeat(100_000)}), 202, ""),
     ];
@@ -296,6 +319,13 @@ async fn answers_are_accepted_or_told_what_is_wrong_with_them() {
         assert_eq!(got, status, "{wanted}: {said:#}");
         assert!(said.to_string().replace("\\\"", "\"").contains(wanted), "{said:#}\n  should have {wanted}");
     }
+    let opens = |mail: &Spooled| mail.outgoing.as_ref().is_some_and(|meta| meta.opens);
+    let opened = bed.store.spooled(9, 1 << 20).unwrap().into_iter().find(opens).unwrap();
+    let meta = opened.outgoing.unwrap();
+    assert_eq!((meta.ticket, meta.recipients.len(), meta.key.as_deref()), (Some(2), 2, Some("api k")));
+    // Nobody was named, so the trace names the user at the other end of the socket.
+    let uid = rustix::process::geteuid().as_raw();
+    assert!(meta.author.contains(&format!("uid {uid}")), "{}", meta.author);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -346,10 +376,16 @@ async fn command(bed: &Bed, line: &str) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&said).into_owned())
 }
 
+/// The command that opens a ticket, but for its text.
+const NEW: &str = "tickets new --channel support@localhost --to ada@example.org --subject Printer";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_say_what_they_did_and_fail_with_one_line() {
     let bed = Bed::new();
     let id = bed.file(MAIL, Filing::Open { related: None, needs_review: false }).await;
+    let large = bed.dir.path().join("large");
+    std::fs::write(&large, vec![b'x'; 20 << 20]).unwrap();
+    let large = large.display();
     let table = [
         ("status", 0, "accepts mail"),
         ("channels list", 0, "support@localhost *"),
@@ -372,8 +408,19 @@ async fn commands_say_what_they_did_and_fail_with_one_line() {
         ("tickets reply 1 --text Soon --json", 0, "\"said\": \"it stands on disk"),
         ("tickets reply 1 --text x --to nobody", 1, "ticketgate: to: \"nobody\" is not an address: no \"@\" between"),
         ("tickets reply 1 --text x --attach /none/at/all", 1, "ticketgate: /none/at/all cannot be read ("),
+        (&format!("{NEW} --text x --attach {large}"), 1, "replies.max_request_bytes, 1MiB; send a link"),
+        (&format!("{NEW} --file {large}"), 1, "is larger than 1MiB; attach it with --attach"),
         ("tickets reply 1 --text x --file y", 2, "cannot be used with"),
         ("tickets reply 9 --text x", 1, "ticketgate: there is no ticket 9; "),
+        (&format!("{NEW} --text x"), 0, "follow it with: ticketgate outbox show "),
+        (&format!("{NEW} --text x --json"), 0, "\"said\": \"it stands on disk"),
+        (&format!("{NEW} --text x --cc nobody"), 1, "ticketgate: cc: \"nobody\" is not an address: no \"@\" between"),
+        (
+            "tickets new --channel a@b.example --to a@b.example --subject s --text x",
+            1,
+            "ticketgate: channel: \"a@b.example\"",
+        ),
+        ("tickets new --channel support@localhost --text x", 2, "--to <ADDRESS>"),
         ("tickets close 1", 0, "ticket 1 is closed now"),
         ("tickets reopen 1", 0, "ticket 1 is open now"),
         ("tickets show 9", 1, "ticketgate: there is no ticket 9; look for it with the list commands"),
@@ -578,6 +625,7 @@ async fn send(bed: &Bed, recipients: &[To<'_>]) -> String {
         from: PersonRow { name: String::new(), address: "support@localhost".into() },
         ticket: None,
         matched_by: None,
+        opens: None,
         recipients: recipients.iter().map(recipient).collect(),
         attachments: false,
         orders: Vec::new(),

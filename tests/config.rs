@@ -151,7 +151,7 @@ fn single_faults() {
         ),
         (
             "[smtp]\nmax_recipients = \"ten\"",
-            "t.toml:2: smtp.max_recipients: the wrong kind of value: string \"ten\"; write a whole number, without quotes",
+            "t.toml:2: smtp.max_recipients: the wrong kind of value: string \"ten\"; write a whole number that is not negative",
         ),
         ("[store]\ncache_bytes = \"1kB\"", "t.toml:2: store.cache_bytes: 1kB is out of range; write 1MiB to 16GiB"),
         ("[log]\nlevel = \"loud\"", "t.toml:2: log.level: \"loud\" is not a level;"),
@@ -187,6 +187,31 @@ fn single_faults() {
         (
             "[[relay]]\nname = \"r\"\nhost = \"h\"\naccount = \"support@localhost\"",
             "t.toml:4: relay.account: \"support@localhost\" is not a channel with a mailbox;",
+        ),
+        (
+            "[[relay]]\nname = \"r\"\nhost = \"h\"\nuser = \"u\"\npassword_file = \"/dev/null\"",
+            "t.toml:5: relay.password_file: /dev/null: the file is empty; it should hold the password; check",
+        ),
+        (
+            "[[relay]]\nname = \"r\"\nhost = \"h\"\n[relay.quota]\ngive_way_percent = 120",
+            "t.toml:4: relay.quota: give_way_percent = 120 is out of range; write 0 to 100",
+        ),
+        (
+            "[[relay]]\nname = \"r\"\nhost = \"smtp.b.example:587\"",
+            "t.toml:3: relay.host: \"smtp.b.example:587\" is not a host name or an IP address; write host = \"smtp.b.example\" and port = 587",
+        ),
+        (
+            "[[relay]]\nname = \"r\"\nhost = \"a b\"",
+            "t.toml:3: relay.host: \"a b\" is not a host name or an IP address;",
+        ),
+        (
+            "[[relay]]\nname = \"r\"\nhost = \"h\"\nport = 70000",
+            "t.toml:4: relay.port: 70000 is out of range; write a whole number, 0 to 65535",
+        ),
+        ("[loops]\noverall = [10, 5]", "t.toml:2: loops.overall: the wrong kind of value: integer `10`; write a pair"),
+        (
+            "[[dkim]]\ndomain = \"example.com\"\nselector = \"s\"",
+            "t.toml:1: dkim.key_file: no file is named; add key_file",
         ),
         ("[[relay]]\nname = \"r\"\nhost = \"h\"\nproxy = \"x\"", "t.toml:4: relay.proxy: "),
         ("[[relay]]\nname = \"r\"\nhost = \"h\"\nca_file = \"/nowhere\"", "t.toml:4: relay.ca_file: "),
@@ -257,7 +282,11 @@ fn single_faults() {
             "[outbox]\ndefault_relay = \"sandbx\"",
             "t.toml:2: outbox.default_relay: there is no relay \"sandbx\"; did you",
         ),
-        ("[outbox]\nretry_waits = []", "t.toml:2: outbox.retry_waits: 0 waits, each has to be 1s to 1d; write 1 to 50"),
+        ("[outbox]\nretry_waits = []", "t.toml:2: outbox.retry_waits: it has 0 waits; write 1 to 50"),
+        (
+            "[outbox]\nretry_waits = [\"1m\", \"2d\"]",
+            "t.toml:2: outbox.retry_waits: 2d is out of range; write 1 to 50 durations of 1s to 1d each",
+        ),
         ("[outbox]\ngive_up = \"1s\"", "t.toml:2: outbox.give_up: 1s is out of range; write 1m to 4w"),
         ("[outbox]\nconcurrency = 0", "t.toml:2: outbox.concurrency: 0 is out of range; write 1 to 10000"),
         ("[outbox]\nmemory_bytes = \"1kB\"", "t.toml:2: outbox.memory_bytes: 1kB is out of range; write 1MiB to 4GiB"),
@@ -265,7 +294,7 @@ fn single_faults() {
             "[loops]\nnever_send_to = [\"*@*\"]",
             "t.toml:2: loops.never_send_to: \"*@*\" is not a pattern: \"*@*\" would stop all mail;",
         ),
-        ("[loops]\noverall = [[601, 5]]", "t.toml:2: loops.overall: a limit is out of range; write pairs of minutes"),
+        ("[loops]\noverall = [[601, 5]]", "t.toml:2: loops.overall: [601, 5] is out of range; write pairs of minutes"),
         (
             "[[channel]]\naddress = \"a@b.example\"\nrelay = \"nowhere\"",
             "t.toml:3: channel.relay: there is no relay \"nowhere\";",

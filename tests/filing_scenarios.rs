@@ -116,7 +116,16 @@ impl House {
 
     /// Files what is spooled and tells what became of it.
     fn file(&mut self) -> Vec<String> {
-        let worker = Worker {
+        let worker = self.worker();
+        let mut reader = worker.reader().unwrap();
+        while worker.file_batch(&mut reader).unwrap() > 0 {}
+        let rows = self.store().entries(self.seen, 100).unwrap();
+        self.seen = rows.last().map_or(self.seen, |row| row.seq);
+        rows.iter().map(|row| self.told(row)).collect()
+    }
+
+    fn worker(&self) -> Worker {
+        Worker {
             store: self.store().clone(),
             directory: self.directory.clone(),
             keys: self.keys.clone(),
@@ -125,12 +134,7 @@ impl House {
             header_limit: 1 << 18,
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
-        };
-        let mut reader = worker.reader().unwrap();
-        while worker.file_batch(&mut reader).unwrap() > 0 {}
-        let rows = self.store().entries(self.seen, 100).unwrap();
-        self.seen = rows.last().map_or(self.seen, |row| row.seq);
-        rows.iter().map(|row| self.told(row)).collect()
+        }
     }
 
     /// One entry in the words of the scenarios.
@@ -273,4 +277,39 @@ async fn quarantine_holds_one_mail_and_a_retry_frees_it() {
     retry(&house);
     assert_eq!(house.file(), ["opened ticket=2"]);
     assert!(house.store().fsck(store::Depth::Deep).unwrap().findings.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_read_ahead_is_filed_in_turn_and_what_is_tried_again_goes_first() {
+    let channel = channel("support@localhost");
+    let to = [channel.address.to_string()];
+    let mut house = House::new(vec![channel], Vec::new());
+    house.filing.max_parts = 1;
+    let nested = "From: ann@example.org\r\nSubject: q\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n";
+    let filed = house.mail("ann@example.org", &to, nested).await;
+    assert!(filed[0].starts_with("quarantined"), "{filed:?}");
+    // With room for nothing in a batch, mail only waits.
+    (house.filing.max_parts, house.filing.batch) = (10, 0);
+    for name in ["1", "2", "3", "4", "5"] {
+        house
+            .mail("ann@example.org", &to, &format!("From: ann@example.org\r\nSubject: {name}\r\n\r\n{name}\r\n"))
+            .await;
+    }
+    house.filing.batch = 2;
+    let worker = house.worker();
+    let mut reader = worker.reader().unwrap();
+    assert_eq!((worker.file_batch(&mut reader).unwrap(), reader.has_begun()), (2, true));
+    let quarantined = house.store().entries(0, 1).unwrap().remove(0).id;
+    let again: Result<_, StoreError> = house.store().step(|step| step.retry(&quarantined, "eve", house.clock.now()));
+    again.unwrap();
+    assert_eq!((worker.file_batch(&mut reader).unwrap(), reader.has_begun()), (2, false), "read before the order");
+    assert_eq!(
+        (worker.file_batch(&mut reader).unwrap(), reader.has_begun()),
+        (2, false),
+        "the order is carried out first"
+    );
+    assert_eq!((worker.file_batch(&mut reader).unwrap(), worker.file_batch(&mut reader).unwrap()), (0, 0));
+    let rows = house.store().entries(0, 100).unwrap();
+    let subjects: Vec<&str> = rows.iter().map(|row| row.subject.as_str()).collect();
+    assert_eq!(subjects, ["q", "1", "2", "3", "4", "q", "5"]);
 }

@@ -98,7 +98,7 @@ async fn one_mail_that_does_not_come_holds_up_no_other() {
         let row = gate.row(1);
         assert_eq!((row.cursor, row.unfetchable), (uids[4], 1), "{fault:?}");
         server.until("a warning", |_| !gate.connection(1).unwrap().warnings.is_empty()).await;
-        assert!(gate.connection(1).unwrap().warnings[0].contains("1 mails are not handed out"), "{fault:?}");
+        assert!(gate.connection(1).unwrap().warnings[0].contains("1 mail is not handed out"), "{fault:?}");
         assert!(gate.metrics.render().contains("state=\"unfetchable\"} 1"));
         // A sweep asks again: in vain, and then with success.
         let sweeps = || server.state().commands.iter().filter(|c| c.starts_with("UID FETCH 3 ")).count();

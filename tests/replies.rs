@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use ticketgate::accounts::Accounts;
 use ticketgate::clock::Clock;
 use ticketgate::config::Config;
-use ticketgate::desk::reply::{Order, Replied};
+use ticketgate::desk::reply::{About, Order, Replied};
 use ticketgate::desk::{Desk, DeskError, EntryView, Replies};
 use ticketgate::filing::Worker;
 use ticketgate::mail::auth::AuthResults;
@@ -22,7 +22,7 @@ use ticketgate::shutdown;
 use ticketgate::store::Suppress;
 use ticketgate::store::rows::EntryKind;
 use ticketgate::store::vault::Vault;
-use ticketgate::store::{Delivery, Incoming, Store};
+use ticketgate::store::{Delivery, Depth, Incoming, OutgoingMeta, Store, StoreError};
 use ticketgate::ticket::Directory;
 use ticketgate::ticket::token::TokenKeys;
 
@@ -185,7 +185,18 @@ impl Drop for Bed {
 
 fn order(text: &str) -> Order {
     let words = Words { body: Body::Text(text.into()), html: None };
-    Order { ticket: 1, author: "eve".into(), peer: "uid 1".into(), words, ..Order::default() }
+    let about = About::Ticket(1);
+    Order { about, author: "eve".into(), peer: "uid 1".into(), words, ..Order::default() }
+}
+
+/// A mail that opens a ticket.
+fn first(text: &str) -> Order {
+    Order {
+        about: About::New("Support@localhost".into()),
+        to: vec!["Ada <ada@example.org>".into(), "bob@example.org".into()],
+        subject: Some(" Your printer ".into()),
+        ..order(text)
+    }
 }
 
 /// The value of a header field, unfolded.
@@ -266,7 +277,16 @@ async fn orders_that_cannot_be_carried_out_say_why() {
     };
     let list = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     let table = [
-        (Order { ticket: 9, ..order("x") }, "there is no ticket 9"),
+        (Order { about: About::Ticket(9), ..order("x") }, "there is no ticket 9"),
+        (
+            Order { about: About::New("x@y.example".into()), ..first("x") },
+            "channel: \"x@y.example\" is no support address",
+        ),
+        (Order { to: Vec::new(), ..first("x") }, "to: nobody is named"),
+        (Order { to: list(&["a@b.example, c@d.example"]), ..first("x") }, "; give each address by itself"),
+        (Order { subject: Some(" ".into()), ..first("x") }, "subject: there is none"),
+        (Order { close: true, ..first("x") }, "close: a ticket is not closed by the mail that opens it"),
+        (first(" "), "there is nothing to send"),
         (order(" \n"), "there is nothing to send"),
         (Order { author: " ".into(), ..order("x") }, "an author is a name"),
         (Order { to: list(&["nonsense"]), ..order("x") }, "to: \"nonsense\" is not an address"),
@@ -287,6 +307,7 @@ async fn orders_that_cannot_be_carried_out_say_why() {
         assert!(said.contains(want), "{said}\n  should have\n{want}");
     }
     assert_eq!(bed.desk.ticket(1).unwrap().1.len(), 1, "nothing was sent");
+    assert_eq!(bed.store.stats().tickets, 1, "no number was used up");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -301,8 +322,86 @@ async fn merged_and_closed_tickets_are_answered() {
     let state = |number| bed.store.ticket(number).unwrap().unwrap().state;
     assert_eq!(format!("{:?}", state(2)), "Closed");
     // A word after the end does not begin the case anew; only the customer's does.
-    bed.reply(Order { ticket: 2, ..order("One more thing.") }).await.unwrap();
+    bed.reply(Order { about: About::Ticket(2), ..order("One more thing.") }).await.unwrap();
     assert_eq!(format!("{:?}", state(2)), "Closed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_is_opened_by_a_mail_of_ours_and_its_answer_joins_it() {
+    let bed = Bed::new(|_| {});
+    let view = bed.reply(first("It is ready.")).await.unwrap();
+    let row = &view.row;
+    assert_eq!((row.filing.as_str(), row.ticket, row.author.as_deref()), ("opened", Some(1), Some("eve")));
+    assert_eq!((row.kind, row.queue.as_str()), (EntryKind::Outbound, "Support"));
+    let ticket = bed.store.ticket(1).unwrap().unwrap();
+    assert_eq!((ticket.title.as_str(), ticket.entries, ticket.changed), ("Your printer", 1, row.seq));
+    assert_eq!((ticket.requester.name.as_str(), ticket.requester.address.as_str()), ("Ada", "ada@example.org"));
+    assert_eq!(ticket.participants, ["ada@example.org", "bob@example.org"]);
+    let to = bed.store.recipients(row.seq, 0, 9).unwrap();
+    assert_eq!(to.iter().map(|to| to.state.as_str()).collect::<Vec<_>>(), ["queued", "queued"]);
+    let mail = view.mail.as_ref().unwrap();
+    let back = Address::parse(&mail.summary.reply_to[0].address).unwrap();
+    let id = mail.summary.message_id.clone().unwrap();
+    assert_eq!(bed.keys.verify(&id), Some(1));
+    assert_eq!(bed.keys.verify_address(&back), Some(1));
+    assert_eq!(bed.keys.verify_address(mail.meta.envelope.mail_from.as_ref().unwrap()), Some(1));
+    let raw = bed.raw(&row.id);
+    let want = [("Subject", Some("Your printer")), ("In-Reply-To", None), ("References", None)];
+    for (name, want) in want {
+        assert_eq!(field(&raw, name).as_deref(), want, "{name} of\n{raw}");
+    }
+    // One answers by the Reply-To address alone, the other by what his mail program refers to.
+    let answers = [
+        format!("From: ada@example.org\r\nTo: {back}\r\nSubject: x\r\nMessage-ID: <a@x>\r\n\r\nFine.\r\n"),
+        format!("From: bob@example.org\r\nSubject: x\r\nMessage-ID: <b@x>\r\nIn-Reply-To: <{id}>\r\n\r\nOk.\r\n"),
+    ];
+    for answer in answers {
+        let answer = bed.receive(&answer, Some("ada@example.org")).await;
+        let answer = bed.store.entry(&answer).unwrap().unwrap();
+        assert_eq!((answer.ticket, answer.filing.as_str(), answer.needs_review), (Some(1), "appended", false));
+    }
+    // What comes in later has the next number.
+    let other = bed.receive(QUESTION, Some("ada@example.org")).await;
+    assert_eq!(bed.store.entry(&other).unwrap().unwrap().ticket, Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_is_opened_once_under_one_key() {
+    let bed = Bed::new(|_| {});
+    let keyed = || Order { key: Some("k1".into()), ..first("It is ready.") };
+    let opened = bed.reply(keyed()).await.unwrap();
+    let again = bed.reply(keyed()).await.unwrap();
+    assert_eq!((&opened.row.id, again.row.ticket), (&again.row.id, Some(1)));
+    let refused = bed.reply(Order { subject: Some("Other".into()), ..keyed() }).await.unwrap_err();
+    assert!(refused.to_string().contains("was used for another mail"), "{refused}");
+    let refused = bed.reply(Order { key: Some("k1".into()), ..order("It is ready.") }).await.unwrap_err();
+    assert!(matches!(refused, DeskError::NotPossible(_)), "{refused}");
+    assert_eq!((bed.store.stats().tickets, bed.store.entries(0, 9).unwrap().len()), (1, 1));
+    // A second record under the key, as after a crash between the log and filing, opens nothing.
+    let stored = bed.store.mail(opened.row.mail.unwrap()).unwrap();
+    let now = Clock::system().now();
+    let id = MailId::fresh(now);
+    let mut body = bed.store.body(id, 1 << 20);
+    body.push(&stored.body.read().unwrap()).await.unwrap();
+    let number = bed.store.step::<_, StoreError>(|step| step.set_ticket_number_aside()).unwrap();
+    let meta = stored.meta;
+    let outgoing = meta.outgoing.map(|meta| OutgoingMeta { ticket: Some(number), ..meta });
+    let incoming = Incoming {
+        id,
+        received_at: now,
+        envelope: meta.envelope,
+        origin: meta.origin,
+        deliveries: meta.deliveries,
+        review: false,
+        outgoing,
+        body: body.finish().await.unwrap(),
+    };
+    bed.store.spool(incoming).await.unwrap();
+    bed.until(|| bed.store.entry(&id.to_string()).unwrap().is_some()).await;
+    let repeated = bed.store.entry(&id.to_string()).unwrap().unwrap();
+    assert_eq!((repeated.filing.as_str(), repeated.ticket), ("duplicate", Some(1)));
+    assert!(bed.store.ticket(number).unwrap().is_none());
+    assert_eq!(bed.store.fsck(Depth::Deep).unwrap().findings, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -160,7 +160,7 @@ async fn the_work_for_one_mail_is_bounded() {
     config.max_signatures = 0;
     let results = verify(&config, PEER, None, &good).await;
     assert_eq!((results.dkim, results.dmarc), (Verdict::None, Verdict::Fail));
-    assert_eq!(results.note.as_deref(), Some("1 DKIM signatures, the first 0 count"));
+    assert_eq!(results.note.as_deref(), Some("1 DKIM signature, the first 0 count"));
 
     config.max_signatures = 5;
     config.max_body_bytes = 100;

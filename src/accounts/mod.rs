@@ -11,6 +11,7 @@ pub mod connection;
 mod consent;
 mod credential;
 mod forecast;
+mod password;
 pub mod problem;
 mod redirect;
 mod secrets;
@@ -33,6 +34,7 @@ pub use config::Config;
 pub use connection::{Connection, State};
 pub use credential::Flow;
 pub use forecast::End;
+pub use password::read_password;
 pub use problem::{Cause, Problem, Remedy};
 pub use redirect::is_loopback;
 pub use watch::Shown;
@@ -47,9 +49,6 @@ use crate::store::{Store, StoreError};
 use authorise::Authorisations;
 use credential::Credential;
 use tokens::{Need, Slot};
-
-/// The longest password that is read from a file.
-const LONGEST_PASSWORD: usize = 4096;
 
 /// What a mailbox is logged in to with.
 #[derive(Clone, Debug)]
@@ -269,14 +268,8 @@ fn password_of_file(account: &Account) -> Result<Login, Problem> {
     let Some(file) = &account.password_file else {
         return Err(Problem::new(Cause::CredentialMissing, "no password is known"));
     };
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Problem::new(Cause::CredentialMissing, format!("{}: {error}", file.display())))?;
-    let password = text.trim_end_matches(['\r', '\n']);
-    if password.is_empty() || password.len() > LONGEST_PASSWORD {
-        let said = format!("{}: it is empty or over {LONGEST_PASSWORD} bytes long", file.display());
-        return Err(Problem::new(Cause::CredentialMissing, said));
-    }
-    Ok(Login::Password { user: account.user.clone(), password: password.to_owned().into() })
+    let password = read_password(file).map_err(|said| Problem::new(Cause::CredentialMissing, said))?;
+    Ok(Login::Password { user: account.user.clone(), password })
 }
 
 #[cfg(test)]

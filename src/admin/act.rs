@@ -9,7 +9,7 @@ use super::entry::EntryJson;
 use super::problem::Problem;
 use super::read::{Part, part};
 use super::types::{Act, Done, Merge, NewNote, RowJson, TicketJson};
-use super::{Admin, Peer, blocking};
+use super::{Admin, Peer, blocking, user};
 
 #[utoipa::path(post, path = "/v1/tickets/{number}/notes", params(("number" = u64, Path)), request_body = NewNote,
     responses((status = 200, body = EntryJson), (status = 404, body = Problem)))]
@@ -96,6 +96,7 @@ pub(super) fn parse_or_none<T: DeserializeOwned + Default>(body: &[u8]) -> Resul
     if body.is_empty() { Ok(T::default()) } else { parse(body) }
 }
 
+/// Who does something: whom the request names, or the user at the other end of the socket.
 pub(super) fn author(given: Option<String>, peer: Peer) -> String {
-    given.filter(|name| !name.trim().is_empty()).unwrap_or_else(|| format!("uid {}", peer.uid))
+    given.filter(|name| !name.trim().is_empty()).unwrap_or_else(|| user::shown(peer.uid))
 }

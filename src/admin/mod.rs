@@ -21,6 +21,7 @@ mod routes;
 pub mod secrets;
 mod status;
 pub mod types;
+mod user;
 
 use std::future::Future;
 use std::io;

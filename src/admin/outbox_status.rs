@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::types::ProblemJson;
 use crate::outbox::Snapshot;
 use crate::store::rows::BrakeRow;
-use crate::units::show_duration;
+use crate::units::{count, show_duration};
 
 /// Mail that waits longer than this while its attempts are due is a problem.
 const LATE: std::time::Duration = std::time::Duration::from_secs(4 * 3600);
@@ -101,13 +101,19 @@ pub fn problems(board: &Snapshot, brakes: &[BrakeRow], now: Timestamp) -> Vec<Pr
         add("outbox_account", format!("mail of {channel} waits: {why}"), action);
     }
     for lane in board.lanes.iter().filter(|lane| lane.name.starts_with("(no relay)") && lane.waiting > 0) {
-        let said = format!("{} mails wait for relay \"{}\", which is not configured", lane.waiting, lane.relay);
+        let waiting = count(lane.waiting, "mail waits", "mails wait");
+        let said = format!("{waiting} for relay \"{}\", which is not configured", lane.relay);
         add("outbox_no_relay", said, "add the [[relay]] and reload, or use \"ticketgate outbox reroute\"");
     }
     for lane in &board.lanes {
         if let Some((until, why)) = &lane.rests {
-            let said = format!("\"{}\" rests until {until} with {} mails: {why}", lane.name, lane.waiting);
-            add("outbox_lane_rests", said, "look at that server; mail is tried again by itself");
+            let (waiting, until) = (count(lane.waiting, "mail", "mails"), until.strftime("%Y-%m-%dT%H:%M:%SZ"));
+            let said = format!("\"{}\" rests until {until} with {waiting}: {why}", lane.name);
+            add(
+                "outbox_lane_rests",
+                said,
+                "look at that server, or at the relay's login where that is refused; mail is tried again by itself",
+            );
         }
     }
     for quota in board.quotas.iter().filter(|quota| quota.near) {
@@ -121,7 +127,8 @@ pub fn problems(board: &Snapshot, brakes: &[BrakeRow], now: Timestamp) -> Vec<Pr
     }
     if !brakes.is_empty() {
         let held: u64 = brakes.iter().map(|brake| brake.held).sum();
-        let said = format!("{} loop brakes have tripped and hold {held} mails", brakes.len());
+        let tripped = count(brakes.len(), "loop brake has tripped", "loop brakes have tripped");
+        let said = format!("{tripped}; held: {}", count(held, "mail", "mails"));
         add("loop_brakes", said, "see \"ticketgate loops list\"; stop the loop, then release them");
     }
     let waited = board.oldest.and_then(|oldest| std::time::Duration::try_from(now.duration_since(oldest)).ok());

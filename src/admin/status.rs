@@ -12,7 +12,7 @@ use crate::accounts::{Connection, State as Condition};
 use crate::mail::Address;
 use crate::store::Stats;
 use crate::ticket::Directory;
-use crate::units::show_duration;
+use crate::units::{count, rough_bytes, show_duration};
 
 /// A mail that waits longer than this for filing is a problem.
 const LATE: std::time::Duration = std::time::Duration::from_secs(300);
@@ -82,8 +82,8 @@ pub(super) fn not_ready(admin: &Admin, free_bytes: u64) -> Option<String> {
         return Some("the daemon is stopping".into());
     }
     let low = admin.about.low_water_bytes;
-    let advice = format!("mail is accepted again well above {low} bytes");
-    (!admin.store.has_room(0)).then(|| format!("the disk is low: {free_bytes} bytes are free, {advice}"))
+    let advice = format!("mail is accepted again well above {}", rough_bytes(low));
+    (!admin.store.has_room(0)).then(|| format!("the disk is low: {} free, {advice}", rough_bytes(free_bytes)))
 }
 
 /// Whether mail finds room on the disk.
@@ -144,11 +144,12 @@ fn problems(stats: &Stats, room: Room, low_water: u64, now: Timestamp) -> Vec<Pr
         add("store_broken", format!("the store has stopped: {error}"), action);
     }
     if room == Room::Low {
-        let said = format!("{} bytes are free, and mail is accepted well above {low_water}", stats.free_bytes);
+        let (free, low) = (rough_bytes(stats.free_bytes), rough_bytes(low_water));
+        let said = format!("{free} free, and mail is accepted well above {low} (store.low_water_bytes)");
         add("disk_low", said, "free some space on the data directory's file system");
     }
     if stats.damaged > 0 {
-        let said = format!("{} records of the log cannot be read", stats.damaged);
+        let said = format!("{} of the log cannot be read", count(stats.damaged, "record", "records"));
         add("records_damaged", said, "run \"ticketgate fsck\" and check the disk");
     }
     let waited = stats.spool.oldest.and_then(|oldest| now.duration_since(oldest).try_into().ok());

@@ -255,7 +255,7 @@ pub struct ProblemJson {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Act {
-    /// Who does it; the user id of the caller unless it is given.
+    /// Who does it; the user of the caller unless it is given.
     pub author: Option<String>,
 }
 

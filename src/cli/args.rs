@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use sending::{LoopCommand, OutboxCommand, OutboxFilter, RelayCommand, SuppressionCommand, Which};
+pub use sending::{
+    LoopCommand, NewTicket, OutboxCommand, OutboxFilter, RelayCommand, Reply, SuppressionCommand, Which, Writing,
+};
 
 /// The e-mail half of a help desk: mail for support addresses becomes tickets, exactly once.
 #[derive(Debug, Parser)]
@@ -81,7 +83,7 @@ pub enum Command {
         /// The support address
         address: String,
     },
-    /// Tickets: list, show, reply, note, close, reopen, merge
+    /// Tickets: list, show, new, reply, note, close, reopen, merge
     #[command(subcommand)]
     Tickets(TicketCommand),
     /// Mail that was rejected, quarantined or dropped, and why
@@ -197,6 +199,10 @@ pub enum TicketCommand {
     List(TicketFilter),
     /// One ticket with its entries
     Show { number: u64 },
+    /// Open a ticket by writing to somebody, from a support address
+    #[command(after_help = "Without --text and --file the text is read from standard input. Whoever answers the mail \
+        finds the ticket.")]
+    New(NewTicket),
     /// Answer by mail, from the ticket's support address
     #[command(after_help = "Without --text and --file the text is read from standard input. The answer goes to the \
         requester unless --to says otherwise.")]
@@ -217,47 +223,6 @@ pub enum TicketCommand {
         /// The ticket that goes on
         into: u64,
     },
-}
-
-#[derive(Debug, Args)]
-pub struct Reply {
-    pub number: u64,
-    /// The text
-    #[arg(long, value_name = "TEXT")]
-    pub text: Option<String>,
-    /// A file that holds the text; "-" is standard input
-    #[arg(long, value_name = "FILE", conflicts_with = "text")]
-    pub file: Option<PathBuf>,
-    /// The text is Markdown, and is sent as HTML as well
-    #[arg(long)]
-    pub markdown: bool,
-    /// A file to attach; may be given several times
-    #[arg(long, value_name = "FILE")]
-    pub attach: Vec<PathBuf>,
-    /// Send it to this address instead of the requester; may be given several times
-    #[arg(long, value_name = "ADDRESS")]
-    pub to: Vec<String>,
-    /// Send a copy to this address; may be given several times
-    #[arg(long, value_name = "ADDRESS")]
-    pub cc: Vec<String>,
-    /// Send a copy to everybody who takes part in the ticket
-    #[arg(long)]
-    pub everybody: bool,
-    /// The subject, if not "Re:" and the ticket's title
-    #[arg(long, value_name = "TEXT")]
-    pub subject: Option<String>,
-    /// The sender's name as recipients see it, if not that of the support address
-    #[arg(long, value_name = "NAME")]
-    pub from_name: Option<String>,
-    /// Quote the customer's last mail below
-    #[arg(long)]
-    pub quote: bool,
-    /// Close the ticket with it
-    #[arg(long)]
-    pub close: bool,
-    /// An idempotency key: the same answer under the same key is sent once
-    #[arg(long, value_name = "KEY")]
-    pub key: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -22,6 +22,7 @@ use super::tickets::show_ticket;
 use crate::admin::entry::EntryJson;
 use crate::admin::types::{EntryPage, TicketDetail};
 use crate::gateway::{self, Gateway};
+use crate::units;
 
 /// How long the demo waits for its mails to be filed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -190,7 +191,10 @@ fn wait_for(client: &Client, count: usize) -> Result<Vec<EntryJson>, CliError> {
             return Ok(page.entries);
         }
         if Instant::now() > deadline {
-            let said = format!("only {} of {count} mails were filed in {PATIENCE:?}", page.entries.len());
+            let said = format!(
+                "of {count} mails only {} filed in {PATIENCE:?}",
+                units::count(page.entries.len(), "was", "were")
+            );
             return Err(CliError::new(said, "look at the log above"));
         }
         std::thread::park_timeout(Duration::from_millis(20));

@@ -20,7 +20,7 @@ use crate::mail::Address;
 use crate::net::names::Mx;
 use crate::relay::permit::{Looker, OwnKey};
 use crate::relay::{GiveWay, Kind, RelayConfig};
-use crate::units::{rough_bytes, show_bytes};
+use crate::units::{self, rough_bytes, show_bytes};
 use judge::{Finding, Home, Level, judge, takeover};
 
 pub(super) fn doctor(reach: &Reach, out: &mut Output) -> Result<(), CliError> {
@@ -66,7 +66,8 @@ fn print(findings: &[Finding], out: &mut Output) -> Result<(), CliError> {
             out.line(&line)?;
         }
     }
-    out.line(&format!("{wrong} wrong, {warnings} warnings, {} not known", count(Level::NotKnown)))
+    let warnings = units::count(warnings, "warning", "warnings");
+    out.line(&format!("{wrong} wrong, {warnings}, {} not known", count(Level::NotKnown)))
 }
 
 fn good(about: &str, check: &'static str, said: String) -> Finding {

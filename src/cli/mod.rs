@@ -108,6 +108,7 @@ fn execute_tickets(command: TicketCommand, client: &Client, out: &mut Output) ->
     match command {
         TicketCommand::List(filter) => tickets::list(client, out, &filter),
         TicketCommand::Show { number } => tickets::show(client, out, number),
+        TicketCommand::New(order) => reply::open(client, out, order),
         TicketCommand::Reply(order) => reply::reply(client, out, order),
         TicketCommand::Note { number, text } => tickets::note(client, out, number, &text),
         TicketCommand::Close { number } => tickets::change(client, out, number, "close"),

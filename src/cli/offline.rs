@@ -10,6 +10,7 @@ use super::output::Output;
 use crate::config::{Config, DEFAULT_FILE};
 use crate::store::Depth;
 use crate::store::fsck::offline;
+use crate::units::count;
 
 pub(super) fn check(file: Option<&Path>, out: &mut Output) -> Result<(), CliError> {
     let file = file.map(Path::to_owned).or_else(usual_file);
@@ -20,7 +21,8 @@ pub(super) fn check(file: Option<&Path>, out: &mut Output) -> Result<(), CliErro
             if out.wants_json() {
                 return out.json(&json!({ "file": name, "faults": [], "channels": channels, "queues": queues }));
             }
-            out.line(&format!("{name}: no fault found; {channels} channels, {queues} queues"))
+            let (channels, queues) = (count(channels, "channel", "channels"), count(queues, "queue", "queues"));
+            out.line(&format!("{name}: no fault found; {channels}, {queues}"))
         }
         Err(faults) => {
             if out.wants_json() {
@@ -44,13 +46,9 @@ pub(super) fn fsck(args: &Fsck, out: &mut Output) -> Result<(), CliError> {
         return Err(CliError::new(format!("{} is no directory", data_dir.display()), "name the data directory"));
     }
     let depth = if args.deep { Depth::Deep } else { Depth::Normal };
-    let (opened, report) = offline(&data_dir, &config.store, depth).map_err(|error| {
-        let action = match error {
-            crate::store::OpenError::Held { .. } => "stop the daemon first",
-            _ => "check that it is a data directory and that you may read and write it",
-        };
-        CliError::new(error, action)
-    })?;
+    let opened = offline(&data_dir, &config.store, depth);
+    // Each of its errors says what to do itself.
+    let (opened, report) = opened.map_err(|error| CliError::Failed(error.to_string()))?;
     let findings = report.findings.iter();
     if out.wants_json() {
         let findings: Vec<_> = findings
@@ -64,19 +62,20 @@ pub(super) fn fsck(args: &Fsck, out: &mut Output) -> Result<(), CliError> {
         }
         if opened.cut_bytes > 0 {
             out.line(&format!(
-                "{} bytes of a half-written record were cut off; nobody was told of it",
-                opened.cut_bytes
+                "{} of a half-written record cut off; nobody was told of it",
+                count(opened.cut_bytes, "byte", "bytes")
             ))?;
         }
         for finding in findings {
             out.line(&format!("{}: {}; {}", finding.code, finding.said, finding.advice))?;
         }
-        let (records, mails) = (report.records, report.mails);
-        let faults = report.findings.len();
-        out.line(&format!(
-            "{records} records, {mails} mails, {} entries, {} tickets: {faults} faults",
-            report.entries, report.tickets
-        ))?;
+        let counts = [
+            count(report.records, "record", "records"),
+            count(report.mails, "mail", "mails"),
+            count(report.entries, "entry", "entries"),
+            count(report.tickets, "ticket", "tickets"),
+        ];
+        out.line(&format!("{}: {}", counts.join(", "), count(report.findings.len(), "fault", "faults")))?;
     }
     if report.findings.is_empty() { Ok(()) } else { Err(CliError::Told) }
 }

@@ -7,10 +7,10 @@ use super::args::{LoopCommand, OutboxCommand, OutboxFilter, SuppressionCommand, 
 use super::client::{Client, author, escape};
 use super::output::{Output, harmless};
 use super::table::{Table, wrap};
-use super::tickets::{print, short_time};
+use super::tickets::{print, short_time, whole_seconds};
 use crate::admin::outbox::{BrakeJson, BrakeList, OutboxDone, OutboxJson, OutboxPage, SuppressionList};
 use crate::admin::types::Done;
-use crate::units::show_bytes;
+use crate::units::{count, show_bytes};
 
 pub(super) fn outbox(command: OutboxCommand, client: &Client, out: &mut Output) -> Result<(), CliError> {
     match command {
@@ -76,6 +76,9 @@ fn day_time(stamp: &str) -> String {
 
 /// What keeps a mail: where the daemon has no reason of its own, what the first recipient's server said.
 fn waits_for(mail: &OutboxJson) -> &str {
+    if mail.state == "done" {
+        return "";
+    }
     let ours = mail.waits_for.as_deref().or(mail.why.as_deref());
     let said = || mail.delivery.iter().find(|to| to.next_try.is_some()).and_then(|to| to.reply.as_deref());
     ours.or_else(said).unwrap_or_default()
@@ -95,11 +98,11 @@ fn order_which(client: &Client, out: &mut Output, which: &Which, order_word: &st
         return out.json(&done);
     }
     let what = match order_word {
-        "hold" => "are held",
-        "release" => "are released",
-        _ => "are tried now",
+        "hold" => "held",
+        "release" => "released",
+        _ => "tried now",
     };
-    out.line(&format!("{} mails {what}", done.changed))
+    out.line(&format!("{} {what}", count(done.changed, "mail is", "mails are")))
 }
 
 fn order(client: &Client, out: &mut Output, mail: &str, order: &str, relay: Option<&str>) -> Result<(), CliError> {
@@ -112,7 +115,10 @@ fn order(client: &Client, out: &mut Output, mail: &str, order: &str, relay: Opti
     if out.wants_json() {
         return out.json(&mail);
     }
-    out.line(&format!("mail {} is {}", mail.id, mail.state))
+    match relay {
+        Some(relay) => out.line(&format!("mail {} is {} and leaves by {relay}", mail.id, mail.state)),
+        None => out.line(&format!("mail {} is {}", mail.id, mail.state)),
+    }
 }
 
 fn tell(out: &mut Output, mail: &OutboxJson) -> Result<(), CliError> {
@@ -125,11 +131,11 @@ fn tell(out: &mut Output, mail: &OutboxJson) -> Result<(), CliError> {
         ("Channel", mail.channel.clone()),
         ("Class", mail.class.clone()),
         ("Return path", sender),
-        ("Created", mail.created_at.clone()),
+        ("Created", whole_seconds(&mail.created_at)),
         ("Attempts", mail.attempts.to_string()),
     ];
-    let optional =
-        [("Relay", &mail.relay), ("Next try", &mail.due), ("Why", &mail.why), ("Waits for", &mail.waits_for)];
+    let next = mail.due.as_deref().map(whole_seconds);
+    let optional = [("Relay", &mail.relay), ("Next try", &next), ("Why", &mail.why), ("Waits for", &mail.waits_for)];
     head.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
     for (name, value) in head {
         out.line(&harmless(&format!("{name:<11} {value}"), false))?;
@@ -177,7 +183,7 @@ pub(super) fn loops(command: LoopCommand, client: &Client, out: &mut Output) -> 
             if out.wants_json() {
                 return out.json(&brake);
             }
-            out.line(&format!("brake {} is released; {} mails go out", brake.id, brake.held))
+            out.line(&format!("brake {} is released; {} out", brake.id, count(brake.held, "mail goes", "mails go")))
         }
     }
 }

@@ -9,6 +9,7 @@ use super::output::Output;
 use super::table::Table;
 use super::tickets::print;
 use crate::admin::secrets::{RotatedJson, SecretsJson};
+use crate::units::count;
 
 pub(super) fn execute(command: SecretCommand, client: &Client, out: &mut Output) -> Result<(), CliError> {
     match command {
@@ -23,7 +24,7 @@ fn show(client: &Client, out: &mut Output) -> Result<(), CliError> {
         return out.json(&secrets);
     }
     let whose = if secrets.writable { "" } else { ", which the daemon does not write" };
-    out.line(&format!("{} keys in {}{whose}", secrets.keys.len(), secrets.key_file))?;
+    out.line(&format!("{} in {}{whose}", count(secrets.keys.len(), "key", "keys"), secrets.key_file))?;
     let mut table = Table::new(&["KEY", "SECRETS", "USE"]);
     for (index, key) in secrets.keys.iter().enumerate() {
         let used = match (index, key.secrets) {
@@ -35,8 +36,8 @@ fn show(client: &Client, out: &mut Output) -> Result<(), CliError> {
     }
     print(out, &table)?;
     if secrets.unreadable > 0 {
-        let what = "secrets are under a key that is not there: put it back, or reconnect their accounts";
-        out.line(&format!("{} {what}", secrets.unreadable))?;
+        let what = count(secrets.unreadable, "secret is", "secrets are");
+        out.line(&format!("{what} under a key that is not there: put it back, or reconnect their accounts"))?;
     }
     Ok(())
 }
@@ -47,12 +48,20 @@ fn rotate(client: &Client, out: &mut Output, prune: bool) -> Result<(), CliError
         return out.json(&done);
     }
     let key = if done.added { "a fresh key" } else { "the first key" };
-    out.line(&format!("{} secrets are encrypted with {key} of {} now", done.secrets, done.key_file))?;
+    out.line(&format!(
+        "{} encrypted with {key} of {} now",
+        count(done.secrets, "secret is", "secrets are"),
+        done.key_file
+    ))?;
     if done.dropped > 0 {
-        out.line(&format!("{} old keys were taken out; backups from before need them", done.dropped))?;
+        out.line(&format!(
+            "{} taken out; backups from before need what is gone",
+            count(done.dropped, "old key was", "old keys were")
+        ))?;
     }
     if done.left > 0 {
-        out.line(&format!("{} secrets of accounts that are not known any more stay under their key", done.left))?;
+        let left = count(done.left, "secret", "secrets");
+        out.line(&format!("not encrypted anew, for their accounts are not known any more: {left}"))?;
     }
     Ok(())
 }

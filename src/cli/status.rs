@@ -4,9 +4,9 @@ use super::CliError;
 use super::client::Client;
 use super::output::Output;
 use super::table::{Table, wrap};
-use super::tickets::{print, short_time};
+use super::tickets::{print, short_time, whole_seconds};
 use crate::admin::types::{ChannelList, OutboxStatus, Status};
-use crate::units::{rough_bytes, show_bytes};
+use crate::units::{count, rough_bytes, show_bytes};
 
 pub(super) fn status(client: &Client, out: &mut Output) -> Result<(), CliError> {
     let status: Status = client.get("/v1/status")?;
@@ -20,7 +20,8 @@ pub(super) fn status(client: &Client, out: &mut Output) -> Result<(), CliError> 
     let store = &status.store;
     let waiting = match &status.spool.oldest_received_at {
         Some(oldest) => {
-            format!("{} mails, {}, the oldest of {oldest}", status.spool.mails, rough_bytes(status.spool.bytes))
+            let mails = count(status.spool.mails, "mail", "mails");
+            format!("{mails}, {}, the oldest of {oldest}", rough_bytes(status.spool.bytes))
         }
         None => "empty".into(),
     };
@@ -38,14 +39,14 @@ pub(super) fn status(client: &Client, out: &mut Output) -> Result<(), CliError> 
         (
             "Store",
             format!(
-                "log {} in {} segments, index {}",
+                "log {} in {}, index {}",
                 rough_bytes(store.log_bytes),
-                store.segments,
+                count(store.segments, "segment", "segments"),
                 rough_bytes(store.index_bytes)
             ),
         ),
         ("Disk", format!("{} free", rough_bytes(store.free_bytes))),
-        ("Last flush", store.last_flush.clone().unwrap_or_else(|| "none yet".into())),
+        ("Last flush", store.last_flush.as_deref().map_or_else(|| "none yet".into(), whole_seconds)),
     ];
     for (name, value) in lines {
         out.line(&format!("{name:<11} {value}"))?;
@@ -81,8 +82,35 @@ pub(super) fn channels(client: &Client, out: &mut Output) -> Result<(), CliError
 }
 
 fn outbox(outbox: &OutboxStatus) -> String {
-    match &outbox.oldest_created_at {
-        Some(oldest) => format!("{} mails, {} due, the oldest of {}", outbox.mails, outbox.due, short_time(oldest)),
-        None => "empty".into(),
+    if outbox.mails == 0 {
+        return "empty".into();
+    }
+    let mut said = format!("{}, {} due", count(outbox.mails, "mail", "mails"), outbox.due);
+    if outbox.running > 0 {
+        said.push_str(&format!(", {} under way", outbox.running));
+    }
+    // Mail that is on its way is none of those that wait.
+    if let Some(oldest) = &outbox.oldest_created_at {
+        said.push_str(&format!(", the oldest of {}", short_time(oldest)));
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outbox_is_empty_only_without_mail() {
+        let stamp = || Some("2026-11-22T10:00:00Z".to_owned());
+        let table = [
+            (0, 0, 0, None, "empty"),
+            (1, 0, 1, None, "1 mail, 0 due, 1 under way"),
+            (3, 2, 0, stamp(), "3 mails, 2 due, the oldest of 2026-11-22 10:00"),
+        ];
+        for (mails, due, running, oldest_created_at, want) in table {
+            let status = OutboxStatus { mails, due, running, oldest_created_at, ..OutboxStatus::default() };
+            assert_eq!(outbox(&status), want);
+        }
     }
 }

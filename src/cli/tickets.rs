@@ -12,6 +12,7 @@ use super::table::{Table, wrap};
 use crate::admin::entry::EntryJson;
 use crate::admin::outbox::DeliveryJson;
 use crate::admin::types::{Person, TicketDetail, TicketJson, TicketList};
+use crate::units::count;
 
 pub(super) fn list(client: &Client, out: &mut Output, filter: &TicketFilter) -> Result<(), CliError> {
     let mut path = format!("/v1/tickets?limit={}", filter.limit);
@@ -100,7 +101,8 @@ pub(super) fn merge(client: &Client, out: &mut Output, number: u64, into: u64) -
     if out.wants_json() {
         return out.json(&ticket);
     }
-    out.line(&format!("ticket {number} is merged into {}, which has {} entries now", ticket.number, ticket.entry_count))
+    let entries = count(ticket.entry_count, "entry", "entries");
+    out.line(&format!("ticket {number} is merged into {}, which has {entries} now", ticket.number))
 }
 
 fn show_entry(out: &mut Output, entry: &EntryJson) -> Result<(), CliError> {
@@ -119,7 +121,8 @@ fn show_entry(out: &mut Output, entry: &EntryJson) -> Result<(), CliError> {
     }
     for attachment in &entry.attachments {
         let name = attachment.name.as_deref().unwrap_or("without a name");
-        let line = format!("   [{}] {name}, {}, {} bytes", attachment.n, attachment.content_type, attachment.size);
+        let size = count(attachment.size, "byte", "bytes");
+        let line = format!("   [{}] {name}, {}, {size}", attachment.n, attachment.content_type);
         out.line(&harmless(&line, false))?;
     }
     show_delivery(out, &entry.delivery, &entry.id)
@@ -163,6 +166,11 @@ pub(super) fn person(person: &Person) -> String {
 /// Date and time to the minute, which is enough for a list: `2026-11-22 10:00`.
 pub(super) fn short_time(stamp: &str) -> String {
     stamp.get(..16).map_or_else(|| stamp.to_owned(), |minute| minute.replace('T', " "))
+}
+
+/// Date and time without parts of a second: `2026-11-22T10:00:00Z`.
+pub(super) fn whole_seconds(stamp: &str) -> String {
+    stamp.split_once('.').map_or_else(|| stamp.to_owned(), |(whole, _)| format!("{whole}Z"))
 }
 
 /// Prints a table, in the width of the terminal where there is one.

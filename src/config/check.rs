@@ -216,7 +216,7 @@ impl Checker<'_> {
     fn store(&mut self, config: &Config) {
         let store = &config.store;
         let ranges = [
-            ("segment_bytes", store.segment_bytes, 1 << 20, 4 << 30),
+            ("segment_bytes", store.segment_bytes, 1 << 20, 2 << 30),
             ("inline_bytes", store.inline_bytes, 1 << 10, 16 << 20),
             ("low_water_bytes", store.low_water_bytes, 0, 1 << 40),
             ("ballast_bytes", store.ballast_bytes, 0, 1 << 30),

@@ -6,7 +6,7 @@ use super::Config;
 use super::check::Checker;
 use super::read::nearest;
 use crate::ticket::loops::{LONGEST, Limit, Pattern};
-use crate::units::{show_bytes, show_duration};
+use crate::units::{count, show_bytes, show_duration};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -26,9 +26,15 @@ impl Checker<'_> {
             }
         }
         let waits = &outbox.retry_waits;
-        if waits.is_empty() || waits.len() > 50 || waits.iter().any(|wait| !(MINUTE / 60..=DAY).contains(wait)) {
-            let wrong = format!("{} waits, each has to be 1s to 1d", waits.len());
-            self.wrong(&["outbox", "retry_waits"], &wrong, "write 1 to 50 durations such as [\"1m\", \"5m\"]");
+        let wrong = if waits.is_empty() || waits.len() > 50 {
+            Some(format!("it has {}", count(waits.len(), "wait", "waits")))
+        } else {
+            let odd = waits.iter().find(|wait| !(MINUTE / 60..=DAY).contains(*wait));
+            odd.map(|wait| format!("{} is out of range", show_duration(*wait)))
+        };
+        if let Some(wrong) = wrong {
+            let advice = "write 1 to 50 durations of 1s to 1d each, such as [\"1m\", \"5m\"]";
+            self.wrong(&["outbox", "retry_waits"], &wrong, advice);
         }
         let durations = [
             ("give_up", outbox.give_up, MINUTE, DAY * 28),
@@ -84,11 +90,15 @@ impl Checker<'_> {
         ];
         let good = |(minutes, mails): &Limit| (1..=LONGEST).contains(minutes) && *mails > 0;
         for (key, limits) in limits {
-            if limits.len() > 20 || !limits.iter().all(good) {
-                let advice =
-                    format!("write pairs of minutes, 1 to {LONGEST}, and mails, such as [[10, 30]]; [] is no brake");
-                self.wrong(&["loops", key], "a limit is out of range", &advice);
-            }
+            let wrong = match limits.iter().find(|limit| !good(limit)) {
+                Some((minutes, mails)) => format!("[{minutes}, {mails}] is out of range"),
+                None if limits.len() > 20 => format!("{} limits are too many, 20 are the most", limits.len()),
+                None => continue,
+            };
+            let advice = format!(
+                "write pairs of minutes, 1 to {LONGEST}, and mails, 1 or more, such as [[10, 30]]; [] is no brake"
+            );
+            self.wrong(&["loops", key], &wrong, &advice);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Config;
 use super::check::Checker;
 use super::read::nearest;
+use crate::accounts::read_password;
 use crate::mail::Address;
 use crate::net::connect::{ConnectError, Connector, is_loopback};
 use crate::relay::{Kind, Preset, RelayConfig, Security, dkim};
@@ -70,7 +71,13 @@ impl Checker<'_> {
                 let wrong = format!("\"{}\" is not a selector", key.selector);
                 self.wrong(&["dkim", &at, "selector"], &wrong, "write letters, digits and \"-\"");
             }
-            if let Err(wrong) = dkim::dns_record(key) {
+            if key.key_file.as_os_str().is_empty() {
+                self.wrong(
+                    &["dkim", &at, "key_file"],
+                    "no file is named",
+                    "add key_file = \"…\", a private key in PEM",
+                );
+            } else if let Err(wrong) = dkim::dns_record(key) {
                 let advice = "name a private key in PEM: RSA of 2048 bits or more, or ed25519";
                 self.wrong(&["dkim", &at, "key_file"], &wrong, advice);
             }
@@ -85,6 +92,11 @@ fn of_smtp(relay: &RelayConfig, config: &Config) -> Found {
     let host = relay.host().unwrap_or_default();
     if host.is_empty() {
         wrong("host", "the server is not named".into(), "add host = \"…\", or a preset");
+    } else if let Some((name, port)) = host.rsplit_once(':').filter(|(name, _)| !name.contains(':')) {
+        let advice = format!("write host = \"{name}\" and port = {port}");
+        wrong("host", format!("\"{host}\" is not a host name or an IP address"), &advice);
+    } else if !is_host(host) {
+        wrong("host", format!("\"{host}\" is not a host name or an IP address"), "write the name alone");
     }
     match relay.security() {
         Security::None if relay.logs_in() && !host.is_empty() && !is_loopback(host) => {
@@ -101,8 +113,8 @@ fn of_smtp(relay: &RelayConfig, config: &Config) -> Found {
         (Some(_), None) => wrong("user", "it has no password".into(), "add password_file = \"…\""),
         (None, Some(_)) => wrong("password_file", "there is no user for it".into(), "add user = \"…\""),
         (Some(_), Some(file)) => {
-            if let Err(error) = std::fs::File::open(file) {
-                wrong("password_file", format!("{}: {error}", file.display()), "check the path and its permissions");
+            if let Err(said) = read_password(file) {
+                wrong("password_file", said, "check the path, its permissions, and what is in it");
             }
             if relay.account.is_some() {
                 wrong("account", "it logs in as user already".into(), "take out one of the two");
@@ -125,6 +137,17 @@ fn of_smtp(relay: &RelayConfig, config: &Config) -> Found {
     }
     faults.extend(connection(relay));
     faults
+}
+
+/// Whether a text can be the name or the address of a server.
+fn is_host(text: &str) -> bool {
+    let label = |part: &str| !part.is_empty() && part.len() <= 63 && part.chars().all(is_of_name);
+    text.parse::<std::net::IpAddr>().is_ok() || (text.len() <= 253 && text.trim_end_matches('.').split('.').all(label))
+}
+
+/// Letters beyond ASCII are those of internationalised names (RFC 5890).
+fn is_of_name(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '-' | '_')
 }
 
 fn connection(relay: &RelayConfig) -> Option<(&'static str, String, String)> {
@@ -220,8 +243,8 @@ fn numbers(relay: &RelayConfig) -> Found {
     if relay.idle_timeout > *WAITS.end() {
         wrong("idle_timeout", show_duration(relay.idle_timeout), "0s to 1h");
     }
-    if relay.quota.give_way_percent.is_some_and(|percent| percent > 100) {
-        wrong("quota", "give_way_percent".into(), "0 to 100");
+    if let Some(percent) = relay.quota.give_way_percent.filter(|percent| *percent > 100) {
+        wrong("quota", format!("give_way_percent = {percent}"), "0 to 100");
     }
     faults
 }

@@ -67,7 +67,10 @@ fn quoted(message: &str) -> Vec<&str> {
 /// What the reader of TOML expects, for people who do not know its types.
 fn in_words(expected: &str) -> &str {
     match expected {
-        "usize" | "u64" | "u32" | "u16" | "u8" => "a whole number, without quotes",
+        "usize" | "u64" | "u32" => "a whole number that is not negative, without quotes",
+        "u16" => "a whole number, 0 to 65535, without quotes",
+        "u8" => "a whole number, 0 to 255, without quotes",
+        "a tuple of size 2" => "a pair in square brackets, such as [10, 30]",
         "a string" | "path string" => "text in quotes",
         "a boolean" => "true or false",
         "a sequence" => "a list in square brackets",
@@ -102,6 +105,11 @@ fn explain(message: &str, path: &[String], line: Option<usize>) -> Fault {
     }
     if let Some((wrong, expected)) = message.split_once(", expected ") {
         let wrong = wrong.replace("invalid type: ", "the wrong kind of value: ").replace("invalid value: ", "");
+        // An integer of the right kind that does not fit.
+        let wrong = match wrong.strip_prefix("integer ") {
+            Some(number) => format!("{} is out of range", number.trim_matches('`')),
+            None => wrong,
+        };
         return Fault::new(line, &named(path), &wrong, &format!("write {}", in_words(expected)));
     }
     if message.contains("; ") {

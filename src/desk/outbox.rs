@@ -34,6 +34,18 @@ pub struct OutboxView {
     pub recipients: Vec<RecipientRow>,
 }
 
+/// What an order about a mail has failed of; an id that names none is told as one of the outbox.
+fn in_outbox(id: &str, error: StoreError) -> DeskError {
+    match error {
+        StoreError::NoSuchEntry(_) => no_mail(id),
+        other => other.into(),
+    }
+}
+
+fn no_mail(id: &str) -> DeskError {
+    DeskError::NotFound(format!("mail {id} in the outbox"))
+}
+
 impl Desk {
     /// Mails of the outbox, the newest first.
     pub fn outbox(&self, filter: &OutboxFilter) -> Result<Vec<OutboxView>, DeskError> {
@@ -42,7 +54,7 @@ impl Desk {
 
     /// One mail of the outbox.
     pub fn outbox_mail(&self, id: &str) -> Result<OutboxView, DeskError> {
-        let none = || DeskError::NotFound(format!("mail {id} in the outbox"));
+        let none = || no_mail(id);
         let entry = self.store.entry(id)?.ok_or_else(none)?;
         let row = self.store.outbox_row(entry.seq)?.ok_or_else(none)?;
         self.outgoing(row)
@@ -56,7 +68,8 @@ impl Desk {
     /// Does what a person wants of a mail.
     pub fn order_outbox(&self, id: &str, order: &OutboxOrder, author: &str) -> Result<OutboxView, DeskError> {
         let (author, now) = (checked_author(author)?, self.clock.now());
-        let row = self.store.step(|step| step.order_outbox(id, order, author, now).map_err(DeskError::from))?;
+        let row =
+            self.store.step(|step| step.order_outbox(id, order, author, now).map_err(|error| in_outbox(id, error)))?;
         self.outgoing(row)
     }
 

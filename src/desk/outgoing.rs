@@ -78,7 +78,7 @@ impl Replies {
     ) -> Result<Outgoing, DeskError> {
         let now = self.desk.clock.now();
         let id = MailId::fresh(now);
-        let Checked { ticket, channel, to, cc, subject } = checked;
+        let Checked { ticket, opens, channel, to, cc, subject } = checked;
         let parent = self.answered(&ticket)?;
         let letters = self.letters.load();
         let author = order.from_name.clone().unwrap_or_else(|| channel.name.clone());
@@ -102,6 +102,7 @@ impl Replies {
         let meta = OutgoingMeta {
             class: CLASS,
             ticket: Some(ticket.number),
+            opens,
             author: order.author,
             key: order.key,
             fingerprint,
@@ -124,7 +125,7 @@ impl Replies {
         let delivery = Delivery { channel, rcpt_to: Vec::new() };
         let written = Written { id, envelope, peer, delivery, meta: Some(meta), bytes: composed.bytes };
         self.desk.keep(written).await?;
-        tracing::info!(mail = %id, ticket = ticket.number, %author, size, "accepted an answer");
+        tracing::info!(mail = %id, ticket = ticket.number, %author, size, "accepted a mail to send");
         if close {
             let desk = self.desk.clone();
             super::reply::blocking(move || close_with(&desk, &ticket, &author)).await?;

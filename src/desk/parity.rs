@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Desk, DeskError};
 use crate::mail::Address;
 use crate::store::rows::{EntryKind, EntryRow};
+use crate::units::count;
 
 /// The most entries of all channels that are looked at.
 pub const MOST_ENTRIES: usize = 50_000;
@@ -199,7 +200,10 @@ fn doubt(parity: &Parity, span: &Span) -> Option<String> {
         return not_yet("the channel has no mailbox that was ever connected".into());
     }
     if parity.only_forwarded_count > 0 {
-        return not_yet(format!("{} mails came by forwarding only", parity.only_forwarded_count));
+        return not_yet(format!(
+            "{} by forwarding only",
+            count(parity.only_forwarded_count, "mail came", "mails came")
+        ));
     }
     if parity.cut {
         return not_yet(format!("only the newest {MOST_ENTRIES} entries were looked at; ask for a shorter period"));
@@ -210,8 +214,8 @@ fn doubt(parity: &Parity, span: &Span) -> Option<String> {
             parity.from.strftime("%Y-%m-%d %H:%M")
         ));
     }
-    (parity.both < NEEDED_MAILS)
-        .then(|| format!("keep forwarding: {} mails came both ways, and {NEEDED_MAILS} are needed", parity.both))
+    let both = count(parity.both, "mail came", "mails came");
+    (parity.both < NEEDED_MAILS).then(|| format!("keep forwarding: {both} both ways, and {NEEDED_MAILS} are needed"))
 }
 
 #[cfg(test)]

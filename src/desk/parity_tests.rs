@@ -49,7 +49,7 @@ fn what_came_which_way_and_what_follows() {
             connected,
             false,
             (12, 1, 0, 0),
-            "keep forwarding: 1 mails came by forw",
+            "keep forwarding: 1 mail came by forw",
         ),
         (with(vec![entry(90, "smtp", week + 90)]), long, connected, false, (12, 0, 0, 1), "can be switched off"),
         (with(vec![]), short, connected, false, (12, 0, 0, 0), "7 days are needed"),

@@ -1,4 +1,4 @@
-//! An answer to a ticket: checked, composed, accepted into the log, and awaited until it is filed.
+//! An answer to a ticket, or the first mail of one: checked, composed, accepted into the log, awaited until it is filed.
 //!
 //! Owns everything between what a person asked for and the spool. Must not know: HTTP, relays, what the outbox does
 //! with it. An answer stands from the moment it is accepted: filing ties it to its ticket and puts it into the outbox.
@@ -9,16 +9,17 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
+pub use super::order::{About, Order};
+use super::order::{fingerprint, recipients, subject_of};
 use super::{Desk, DeskError, EntryView, checked_author};
-use crate::mail::compose::{Body, Correspondent, Enclosure, Words, subject};
-use crate::mail::{Address, Class, MailId};
-use crate::store::rows::{TicketRow, TicketState};
+use crate::mail::compose::{self, Correspondent};
+use crate::mail::{Class, MailId};
+use crate::store::rows::{PersonRow, TicketRow, TicketState};
 use crate::ticket::letter::Letters;
 use crate::ticket::token::TokenKeys;
 use crate::ticket::{Channel, Directory};
-use crate::units::show_bytes;
+use crate::units::{count, show_bytes};
 
 /// The longest idempotency key, in bytes.
 const MAX_KEY: usize = 200;
@@ -58,33 +59,6 @@ impl Default for Config {
     }
 }
 
-/// What a person asks for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Order {
-    pub ticket: u64,
-    /// Who does it, for the trace.
-    pub author: String,
-    /// The name that the recipients see; that of the channel unless it is given.
-    pub from_name: Option<String>,
-    /// By which way the order came, for the record.
-    pub peer: String,
-    pub words: Words,
-    /// `local@domain` or `Name <local@domain>`; the requester where there is none.
-    pub to: Vec<String>,
-    pub cc: Vec<String>,
-    /// Everybody who takes part gets a copy.
-    pub everybody: bool,
-    /// `Re: ` and the ticket's title unless it is given.
-    pub subject: Option<String>,
-    pub attachments: Vec<Enclosure>,
-    /// The last mail of the other side is quoted below.
-    pub quote: bool,
-    /// The ticket is closed with it.
-    pub close: bool,
-    /// The same order with the same key is carried out once.
-    pub key: Option<String>,
-}
-
 /// What became of an order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Replied {
@@ -108,7 +82,9 @@ pub struct Replies {
 
 /// An order that was found to be possible.
 pub(super) struct Checked {
+    /// Of a ticket that is to be opened what filing will make of it, without a number yet.
     pub ticket: TicketRow,
+    pub opens: bool,
     pub channel: Channel,
     pub to: Vec<Correspondent>,
     pub cc: Vec<Correspondent>,
@@ -166,7 +142,7 @@ impl Replies {
         }
         let fresh = self.under_way.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned());
         if !fresh {
-            let said = format!("an answer with the key \"{key}\" is being accepted right now; ask again in a moment");
+            let said = format!("a mail with the key \"{key}\" is being accepted right now; ask again in a moment");
             return Err(DeskError::NotPossible(said));
         }
         Ok(UnderWay { keys: Arc::clone(&self.under_way), key: key.to_owned() })
@@ -179,7 +155,12 @@ impl Replies {
         if let Some(view) = self.before(order.key.as_deref(), fingerprint.as_deref())? {
             return Ok(Begun::Before(Box::new(view)));
         }
-        let checked = self.check(&order)?;
+        let mut checked = self.check(&order)?;
+        if checked.opens {
+            // The mail names its ticket (B16), so the number comes first; nothing else is written before the mail is.
+            checked.ticket.number =
+                self.desk.store.step(|step| step.set_ticket_number_aside().map_err(DeskError::from))?;
+        }
         Ok(Begun::Now(Box::new(self.compose(order, checked, fingerprint)?)))
     }
 
@@ -189,10 +170,8 @@ impl Replies {
         let Some(row) = self.desk.store.ordered(key)? else { return Ok(None) };
         if row.fingerprint.as_deref() != fingerprint {
             let key = key.strip_prefix(KEYS).unwrap_or(key);
-            let said = format!(
-                "the key \"{key}\" was used for another answer, entry {}; give a new order a new key",
-                row.entry
-            );
+            let said =
+                format!("the key \"{key}\" was used for another mail, entry {}; give a new order a new key", row.entry);
             return Err(DeskError::NotPossible(said));
         }
         self.desk.entry(&row.entry).map(Some)
@@ -201,27 +180,60 @@ impl Replies {
     fn check(&self, order: &Order) -> Result<Checked, DeskError> {
         let config = self.config.load();
         let directory = self.directory.load();
-        let ticket = self.followed(order.ticket)?;
-        let channel = directory.by_address(&ticket.channel).ok_or_else(|| {
-            DeskError::NotPossible(format!(
-                "ticket {} belongs to {}, which is no longer configured",
-                ticket.number, ticket.channel
-            ))
-        })?;
+        let (ticket, channel) = self.concerned(&order.about, &directory)?;
+        if order.close && ticket.is_none() {
+            return Err(DeskError::Unusable("close: a ticket is not closed by the mail that opens it".into()));
+        }
         if order.attachments.len() > config.max_attachments {
-            let (has, most) = (order.attachments.len(), config.max_attachments);
-            return Err(DeskError::Unusable(format!("{has} attachments; replies.max_attachments is {most}")));
+            let has = count(order.attachments.len(), "attachment", "attachments");
+            let most = config.max_attachments;
+            return Err(DeskError::Unusable(format!("{has}; replies.max_attachments is {most}")));
         }
         let bytes: u64 = order.attachments.iter().map(|one| one.bytes.len() as u64).sum();
         too_large(bytes, &config)?;
-        let (to, cc) = recipients(order, &ticket, &directory)?;
+        let (to, cc) = recipients(order, ticket.as_ref(), &directory)?;
         if to.len() + cc.len() > config.max_recipients {
-            let (has, most) = (to.len() + cc.len(), config.max_recipients);
-            return Err(DeskError::Unusable(format!("{has} recipients; replies.max_recipients is {most}")));
+            let has = count(to.len() + cc.len(), "recipient", "recipients");
+            let most = config.max_recipients;
+            return Err(DeskError::Unusable(format!("{has}; replies.max_recipients is {most}")));
         }
-        let given = order.subject.as_deref().map(str::trim).filter(|subject| !subject.is_empty());
-        let subject = given.map_or_else(|| subject::answer(&ticket.title), str::to_owned);
-        Ok(Checked { channel: channel.clone(), ticket, to, cc, subject })
+        compose::check_words(&order.words, &order.attachments)?;
+        let subject = subject_of(order, ticket.as_ref())?;
+        let opens = ticket.is_none();
+        let ticket = ticket.unwrap_or_else(|| {
+            let requester =
+                to.first().map(|who| PersonRow { name: who.name.clone(), address: who.address.to_string() });
+            let (address, now) = (channel.address.to_string(), self.desk.clock.now());
+            TicketRow::open(0, &subject, &address, &channel.queue, requester.unwrap_or_default(), now)
+        });
+        Ok(Checked { ticket, opens, channel: channel.clone(), to, cc, subject })
+    }
+
+    /// The ticket that a mail belongs to, if it is there already, and the channel that sends it.
+    fn concerned<'a>(
+        &self,
+        about: &About,
+        directory: &'a Directory,
+    ) -> Result<(Option<TicketRow>, &'a Channel), DeskError> {
+        match about {
+            About::Ticket(number) => {
+                let ticket = self.followed(*number)?;
+                let channel = directory.by_address(&ticket.channel).ok_or_else(|| {
+                    let (number, channel) = (ticket.number, &ticket.channel);
+                    DeskError::NotPossible(format!(
+                        "ticket {number} belongs to {channel}, which is no longer configured"
+                    ))
+                })?;
+                Ok((Some(ticket), channel))
+            }
+            About::New(address) => {
+                let channel = directory.by_address(address).ok_or_else(|| {
+                    let said = "is no support address of this gateway; \"ticketgate channels list\" shows them";
+                    DeskError::Unusable(format!("channel: \"{address}\" {said}"))
+                })?;
+                Ok((None, channel))
+            }
+        }
     }
 
     /// The ticket, or the one that it was merged into.
@@ -293,89 +305,6 @@ pub(super) fn too_large(bytes: u64, config: &Config) -> Result<(), DeskError> {
         "the mail would have {bytes} bytes; replies.max_mail_bytes is {}: send a link to what is larger",
         show_bytes(config.max_mail_bytes)
     )))
-}
-
-/// Who gets it: nobody twice, and none of our own addresses, for that would be a loop.
-fn recipients(
-    order: &Order,
-    ticket: &TicketRow,
-    directory: &Directory,
-) -> Result<(Vec<Correspondent>, Vec<Correspondent>), DeskError> {
-    let mut seen: Vec<Address> = Vec::new();
-    let mut take = |field: &str, text: &str| -> Result<Option<Correspondent>, DeskError> {
-        let who = Correspondent::parse(text)
-            .map_err(|error| DeskError::Unusable(format!("{field}: \"{text}\" is not an address: {error}")))?;
-        if let Some(channel) = directory.channel_for(&who.address) {
-            let said =
-                format!("{field}: {} is the support address {}, and mail to it would loop", text, channel.address);
-            return Err(DeskError::Unusable(said));
-        }
-        if seen.contains(&who.address) {
-            return Ok(None);
-        }
-        seen.push(who.address.clone());
-        Ok(Some(who))
-    };
-    let mut to = Vec::new();
-    for text in &order.to {
-        to.extend(take("to", text)?);
-    }
-    if to.is_empty() {
-        let requester = &ticket.requester;
-        if requester.address.is_empty() {
-            let said = format!("ticket {} has no requester with an address; say whom to send it to", ticket.number);
-            return Err(DeskError::Unusable(said));
-        }
-        let found = take("the requester", &requester.address)?;
-        to.extend(found.map(|who| Correspondent { name: requester.name.clone(), ..who }));
-    }
-    let mut cc = Vec::new();
-    for text in &order.cc {
-        cc.extend(take("cc", text)?);
-    }
-    if order.everybody {
-        // What takes part and cannot be written to, such as a robot without a domain, is left out.
-        let people = ticket
-            .participants
-            .iter()
-            .filter(|text| Address::parse(text).is_ok_and(|address| directory.channel_for(&address).is_none()));
-        for text in people {
-            cc.extend(take("cc", text)?);
-        }
-    }
-    Ok((to, cc))
-}
-
-/// Stands for everything that was asked for, but the key.
-fn fingerprint(order: &Order) -> String {
-    let mut hash = Sha256::new();
-    let mut add = |bytes: &[u8]| {
-        hash.update((bytes.len() as u64).to_be_bytes());
-        hash.update(bytes);
-    };
-    add(&order.ticket.to_be_bytes());
-    let (kind, body) = match &order.words.body {
-        Body::Text(body) => ("text", body),
-        Body::Markdown(body) => ("markdown", body),
-    };
-    let none = String::new();
-    let html = order.words.html.as_ref().unwrap_or(&none);
-    let (name, subject) = (order.from_name.as_ref().unwrap_or(&none), order.subject.as_ref().unwrap_or(&none));
-    for text in [kind, body, html, name, subject] {
-        add(text.as_bytes());
-    }
-    add(&[u8::from(order.everybody), u8::from(order.quote), u8::from(order.close)]);
-    for list in [&order.to, &order.cc] {
-        add(&(list.len() as u64).to_be_bytes());
-        list.iter().for_each(|text| add(text.as_bytes()));
-    }
-    for one in &order.attachments {
-        let id = one.content_id.as_ref().unwrap_or(&none);
-        for bytes in [one.name.as_bytes(), one.content_type.as_bytes(), id.as_bytes(), &one.bytes] {
-            add(bytes);
-        }
-    }
-    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Closes a ticket with an answer, unless somebody has said something since.

@@ -5,7 +5,7 @@
 use crate::mail::message::Summary;
 use crate::mail::origin::OriginKind;
 use crate::mail::{Address, Class};
-use crate::store::rows::{DeliveryState, EntryRow};
+use crate::store::rows::{DeliveryState, EntryRow, PersonRow};
 use crate::store::{NewOutgoing, NewRecipient, OutgoingMeta, OutgoingRecipient, Question, Spooled, Step, StoreError};
 use crate::ticket::TraceStep;
 use crate::ticket::loops;
@@ -48,6 +48,7 @@ pub fn file_outgoing(
         from: summary.from.as_ref().map(person).unwrap_or_default(),
         ticket,
         matched_by: found.and_then(|(_, matched_by)| matched_by),
+        opens: meta.opens.then(|| requester(summary, meta)),
         recipients,
         attachments: read.look.attachments,
         orders,
@@ -57,6 +58,15 @@ pub fn file_outgoing(
     })?;
     probe::leaves(step, context, read, &row)?;
     Ok(Some(row))
+}
+
+/// Whose ticket a mail opens: that of whoever it is to, first of all.
+fn requester(summary: &Summary, meta: &OutgoingMeta) -> PersonRow {
+    let named = summary.to.first().map(person);
+    named.unwrap_or_else(|| PersonRow {
+        name: String::new(),
+        address: meta.recipients.first().map(|to| to.address.to_string()).unwrap_or_default(),
+    })
 }
 
 /// The ticket that a mail belongs to, and the word for how it was found. The order is that of certainty.
@@ -76,6 +86,10 @@ fn find_ticket(
     if let Some(number) = meta.ticket.or_else(named) {
         if step.ticket(number)?.is_some() {
             note(format!("whoever sends it names ticket {number}"));
+            return Ok(Some((number, None)));
+        }
+        if meta.opens {
+            note(format!("it opens ticket {number}"));
             return Ok(Some((number, None)));
         }
         note(format!("whoever sends it names ticket {number}, which does not exist"));
@@ -166,8 +180,7 @@ impl Judge<'_, '_> {
         } else {
             for (scope, counted) in self.step.counted(self.ticket, self.meta.class, &to.address)? {
                 if let Some(limit) = self.context.loops.brakes.tripped(scope, &counted, self.context.now) {
-                    let (minutes, mails) = limit;
-                    let why = format!("a loop brake holds it: over {mails} mails in {minutes} minutes");
+                    let why = format!("a loop brake holds it: {}", loops::over(limit));
                     (new.state, new.why) = (DeliveryState::Held, Some(why));
                     new.brake = Some((scope, limit));
                     break;

@@ -160,7 +160,7 @@ fn read_one(store: &Store, limits: &Limits, spooled: &Spooled) -> Result<Told, R
         return Err(Reason::ParserCrashed);
     }
     let read = read_bytes(limits, spooled);
-    store.attempt_ended();
+    store.attempt_ended(spooled.position);
     read
 }
 

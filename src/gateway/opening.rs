@@ -7,16 +7,24 @@ use sd_notify::NotifyState;
 use super::{GatewayError, signals};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::store::{OpenReport, Store};
+use crate::store::{Claim, OpenReport, Store};
 
 /// While the store is being opened, systemd and the log hear of it this often.
 const STILL_OPENING: Duration = Duration::from_secs(10);
 
+/// Takes the data directory for this process alone. It comes before the listeners: whoever starts a second daemon by
+/// mistake has to hear who holds the directory, not that a port is taken.
+pub async fn claim(config: &Config, clock: &Clock) -> Result<Claim, GatewayError> {
+    let (dir, now) = (config.server.data_dir.clone(), clock.now());
+    let claimed = tokio::task::spawn_blocking(move || Claim::take(&dir, now)).await;
+    Ok(claimed.map_err(|trouble| GatewayError::Broken(trouble.to_string()))??)
+}
+
 /// Opening may take long when the index is built anew, so it does not run on a thread of the runtime, and systemd is
 /// told to wait for as long as it runs.
-pub async fn open(config: &Config, clock: &Clock) -> Result<Store, GatewayError> {
-    let (dir, store, clock) = (config.server.data_dir.clone(), config.store.clone(), clock.clone());
-    let mut opening = tokio::task::spawn_blocking(move || Store::open(&dir, &store, clock));
+pub async fn open(claim: Claim, config: &Config, clock: &Clock) -> Result<Store, GatewayError> {
+    let (store, clock) = (config.store.clone(), clock.clone());
+    let mut opening = tokio::task::spawn_blocking(move || claim.open(&store, clock));
     loop {
         match tokio::time::timeout(STILL_OPENING, &mut opening).await {
             Ok(opened) => {

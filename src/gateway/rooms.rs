@@ -123,20 +123,22 @@ impl Failed {
 }
 
 impl Rooms {
-    /// Opens the store, binds the listeners, starts every room.
+    /// Claims the data directory, binds the listeners, opens the store, starts every room.
     pub async fn start(config: Config) -> Result<Self, GatewayError> {
         let clock = Clock::system();
         let metrics = Metrics::new();
         let mut inherited = Inherited::from_systemd()?;
         let live = doors::forwarding(&config)?;
-        let listeners = smtp::bind(&config.smtp, &mut inherited)?;
         let submission = doors::submission(&config, &clock)?;
+        let claim = opening::claim(&config, &clock).await?;
+        // Before the store is opened, which may take long: who connects meanwhile waits instead of being turned away.
+        let listeners = smtp::bind(&config.smtp, &mut inherited)?;
         let submission_listeners = smtp::bind(&submission.config, &mut inherited)?;
         for name in inherited.left_over() {
             tracing::warn!(name, "systemd passed a socket that no listener of [smtp] or [submission] is named after");
         }
         let smtp_addresses = listeners.iter().filter_map(|listener| listener.socket.local_addr().ok()).collect();
-        let store = opening::open(&config, &clock).await?;
+        let store = opening::open(claim, &config, &clock).await?;
         let data_dir = config.server.data_dir.clone();
         let keys = TokenKeys::new(secret::token_keys(&data_dir)?);
         let vault = Vault::open(&data_dir, &config.secrets)?;

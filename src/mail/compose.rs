@@ -149,20 +149,26 @@ pub fn compose(draft: &Draft, identity: &Identity) -> Result<Composed, ComposeEr
     Ok(build::build(draft, identity, &body))
 }
 
-fn check(draft: &Draft, identity: &Identity) -> Result<(), ComposeError> {
-    let (what, body) = match &draft.words.body {
+/// Whether there is something to say, and not too much of it.
+pub fn check_words(words: &Words, attachments: &[Enclosure]) -> Result<(), ComposeError> {
+    let (what, body) = match &words.body {
         Body::Text(body) => ("text", body),
         Body::Markdown(body) => ("Markdown", body),
     };
-    let html = draft.words.html.as_deref().unwrap_or_default();
+    let html = words.html.as_deref().unwrap_or_default();
     for (what, words) in [(what, body.as_str()), ("HTML", html)] {
         if words.len() > MAX_WORDS {
             return Err(ComposeError::TooLong { what, bytes: words.len() });
         }
     }
-    if body.trim().is_empty() && html.trim().is_empty() && draft.attachments.is_empty() {
+    if body.trim().is_empty() && html.trim().is_empty() && attachments.is_empty() {
         return Err(ComposeError::Empty);
     }
+    Ok(())
+}
+
+fn check(draft: &Draft, identity: &Identity) -> Result<(), ComposeError> {
+    check_words(&draft.words, &draft.attachments)?;
     if draft.to.is_empty() && draft.cc.is_empty() {
         return Err(ComposeError::NoRecipient);
     }

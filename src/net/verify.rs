@@ -20,7 +20,7 @@ use super::verdicts;
 use crate::mail::Address;
 use crate::mail::auth::{AuthResults, DmarcPolicy, Verdict};
 use crate::mail::headers;
-use crate::units::show_duration;
+use crate::units::{count, show_duration};
 
 /// Bodies up to this size are hashed where we stand; larger ones would hold up the other tasks of the thread.
 const SMALL_BODY: usize = 256 << 10;
@@ -200,12 +200,16 @@ impl Check<'_> {
         }
         let signatures = read.dkim_headers.len();
         if signatures > self.config.max_signatures {
-            self.notes.push(format!("{signatures} DKIM signatures, the first {} count", self.config.max_signatures));
+            self.notes.push(format!(
+                "{}, the first {} count",
+                count(signatures, "DKIM signature", "DKIM signatures"),
+                self.config.max_signatures
+            ));
             read.dkim_headers.truncate(self.config.max_signatures);
         }
         let sets = read.as_headers.len().max(read.ams_headers.len()).max(read.aar_headers.len());
         if sets > self.config.max_arc_sets {
-            self.notes.push(format!("an ARC chain of {sets} sets was not looked at"));
+            self.notes.push(format!("an ARC chain of {} was not looked at", count(sets, "set", "sets")));
             clear_arc(read);
         }
         message

@@ -104,6 +104,7 @@ impl Snapshot {
         // Which lane a mail is in is known to the worker alone; where all rest, it does.
         if resting.clone().count() == self.lanes.iter().filter(lane).count() {
             let (lane, (until, why)) = resting.min_by_key(|(_, (until, _))| *until)?;
+            let until = until.strftime("%Y-%m-%dT%H:%M:%SZ");
             return Some(format!("\"{}\" rests until {until}: {why}", lane.name));
         }
         None

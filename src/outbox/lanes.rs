@@ -76,6 +76,7 @@ pub struct Lane {
 }
 
 impl Lane {
+    /// Tasks that stand in it, those of older looks at a mail among them.
     pub fn waiting(&self) -> usize {
         self.people.len() + self.machines.len()
     }
@@ -174,6 +175,11 @@ impl Lanes {
     /// Whether a task comes from the newest look at its mail.
     pub fn counts(&self, task: &Task) -> bool {
         self.looks.get(&task.seq) == Some(&task.look)
+    }
+
+    /// How many mails are due in a lane. What people order makes new tasks, and the old ones stand until their turn.
+    pub fn due_in(&self, lane: &Lane) -> u64 {
+        lane.people.tasks().chain(lane.machines.tasks()).filter(|task| self.counts(task)).count() as u64
     }
 
     /// Puts a task where it belongs at that time.
@@ -322,7 +328,12 @@ mod tests {
         let new = task(&mut lanes, 9, lane, "a", Class::Automatic, 0);
         assert!(!lanes.counts(&old) && lanes.counts(&new));
         lanes.get_mut(lane).unwrap().taken = 0;
+        lanes.push(old, at(0));
         lanes.push(new, at(0));
+        let shown = lanes.get(lane).unwrap();
+        assert_eq!((lanes.due_in(shown), shown.waiting()), (1, 2), "a void task is no mail that waits");
+        assert_eq!(lanes.take(at(0), 1, true, |_| true), Some(old));
+        lanes.get_mut(lane).unwrap().taken = 0;
         assert_eq!(lanes.take(at(0), 1, false, |_| true), None);
         assert_eq!(lanes.take(at(0), 1, true, |_| true), Some(new));
         lanes.forget(9);

@@ -377,7 +377,7 @@ impl State {
         let lane = |lane: &super::lanes::Lane| LaneState {
             name: lane.name.clone(),
             relay: lane.relay.clone(),
-            waiting: lane.waiting() as u64,
+            waiting: self.lanes.due_in(lane),
             running: lane.taken as u64,
             rests: lane.rests.clone().filter(|(until, _)| *until > now),
         };
@@ -388,10 +388,10 @@ impl State {
         let oldest = self.lanes.tasks().filter(|task| self.lanes.counts(task)).map(|task| task.since).min();
         Snapshot {
             mails: self.lanes.mails() as u64,
-            due: self.lanes.all().map(|lane| lane.waiting() as u64).sum(),
+            due: self.lanes.all().map(|lane| self.lanes.due_in(lane)).sum(),
             running: self.running.len() as u64,
             oldest: oldest.and_then(|at| Timestamp::from_microsecond(at).ok()),
-            lanes: self.lanes.all().filter(|l| l.waiting() > 0 || l.taken > 0).map(lane).collect(),
+            lanes: self.lanes.all().filter(|l| self.lanes.due_in(l) > 0 || l.taken > 0).map(lane).collect(),
             blocked: blocked.collect(),
             quotas: self.quotas.lock().unwrap_or_else(PoisonError::into_inner).states(now),
             default_relay,

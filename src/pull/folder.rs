@@ -6,6 +6,7 @@ use crate::mail::headers::HeaderSection;
 use crate::pull::account::{Session, Task, Trouble, Warnings};
 use crate::pull::imap::{Folder, Labels, Listed, Mailbox};
 use crate::store::rows::{LedgerRow, LedgerState, SourceRow};
+use crate::units::count;
 
 /// How many mails are looked up at once when a folder is recognised again.
 const CHUNK: usize = 250;
@@ -149,7 +150,8 @@ impl Task {
     pub fn show_warnings(&self, session: &Session) {
         let unfetchable = session.row.unfetchable;
         let unfetchable = (unfetchable > 0).then(|| {
-            format!("{unfetchable} mails are not handed out by the server; each sweep tries them again, and the log names them")
+            let mails = count(unfetchable, "mail is", "mails are");
+            format!("{mails} not handed out by the server; each sweep tries again, and the log says which")
         });
         let Warnings { labels, lease } = self.warnings.clone();
         let labels_refused = labels.is_some();

@@ -15,6 +15,7 @@ use crate::mail::date;
 use crate::mail::headers::HeaderSection;
 use crate::pull::account::{Session, Task, Trouble};
 use crate::pull::imap::{ImapError, Mailbox, Note};
+use crate::units::count;
 
 /// More messages than this do not belong to leases: somebody else uses the folder.
 const MOST: u32 = 1000;
@@ -170,7 +171,10 @@ impl Task {
         let (own, folder) = (self.pull.store.instance_id(), self.source.config.lease_folder.clone());
         let opened = mailbox.open_notes(&folder).await?;
         if opened.exists > MOST {
-            let said = format!("it holds {} messages; name a folder of its own as lease_folder", opened.exists);
+            let said = format!(
+                "it holds {}; name a folder of its own as lease_folder",
+                count(opened.exists, "message", "messages")
+            );
             return Err(ImapError::Refused { command: "SELECT", said });
         }
         let (before, _) = self.claims(mailbox).await?;

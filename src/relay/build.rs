@@ -1,6 +1,6 @@
 //! Relays from their configuration.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,13 +12,10 @@ use super::rest::Resting;
 use super::server::{Ask, Server, Slots};
 use super::sts::{Fetch, Policies};
 use super::{RelayError, Shared};
-use crate::accounts::{Accounts, Login};
+use crate::accounts::{Accounts, Login, read_password};
 use crate::mail::Address;
 use crate::net::http::{Http, HttpConfig};
 use crate::net::names::Names;
-
-/// The longest password that is read from a file.
-const LONGEST_PASSWORD: usize = 4096;
 
 /// How long fetching an MTA-STS policy may take, and how large one may be (RFC 8461 section 3.3).
 const FETCH_TIME: Duration = Duration::from_secs(30);
@@ -149,11 +146,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Reply> + S
 
 /// Reads a password file. Blocks on the disk.
 fn password(user: String, file: &Path) -> Result<Login, Reply> {
-    let wrong = |said: String| Reply::trouble("4.7.0", &format!("{}: {said}", PathBuf::from(file).display()));
-    let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
-    let password = text.trim_end_matches(['\r', '\n']);
-    if password.is_empty() || password.len() > LONGEST_PASSWORD {
-        return Err(wrong(format!("it is empty or over {LONGEST_PASSWORD} bytes long")));
-    }
-    Ok(Login::Password { user, password: password.to_owned().into() })
+    let password = read_password(file).map_err(|said| Reply::trouble("4.7.0", &said))?;
+    Ok(Login::Password { user, password })
 }

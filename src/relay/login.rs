@@ -23,13 +23,41 @@ pub(super) async fn log_in(
     }
     let offered = client.mechanisms;
     let mechanism = candidates(login, wanted).iter().copied().find(|mechanism| offered & mechanism != 0);
-    let mechanism = mechanism
-        .ok_or_else(|| Reply::trouble("4.7.0", &format!("{} offers no way to log in with what is known", peer.host)))?;
+    let mechanism = mechanism.ok_or_else(|| {
+        let (needed, offered) = (named(candidates(login, wanted)), named(&offered_of(offered)));
+        let (host, user) = (peer.host, user(login));
+        Reply::trouble("4.7.0", &format!("{host} offers {offered} to log in, and the login of {user} needs {needed}"))
+    })?;
     let answer = match (login, mechanism) {
         (Login::Password { user, password }, AUTH_LOGIN) => by_prompts(client, user, password).await?,
         _ => at_once(client, login, mechanism, peer).await?,
     };
-    if answer.code == 235 { Ok(()) } else { Err(answer) }
+    if answer.code == 235 {
+        return Ok(());
+    }
+    // Alone, a server's words such as "authentication failed" leave open who failed to log in where.
+    let said = format!("{} refuses the login of {}: {}", peer.host, user(login), answer.text);
+    Err(Reply::new(answer.code, answer.enhanced.as_deref(), &said))
+}
+
+/// Mechanisms that we know, by their names (RFC 4954 section 3).
+const NAMES: &[(u64, &str)] =
+    &[(AUTH_PLAIN, "PLAIN"), (AUTH_LOGIN, "LOGIN"), (AUTH_XOAUTH2, "XOAUTH2"), (AUTH_OAUTHBEARER, "OAUTHBEARER")];
+
+fn offered_of(bits: u64) -> Vec<u64> {
+    NAMES.iter().map(|(mechanism, _)| *mechanism).filter(|mechanism| bits & mechanism != 0).collect()
+}
+
+fn named(mechanisms: &[u64]) -> String {
+    let names: Vec<&str> =
+        NAMES.iter().filter(|(mechanism, _)| mechanisms.contains(mechanism)).map(|(_, name)| *name).collect();
+    if names.is_empty() { "nothing that we know".into() } else { names.join(" or ") }
+}
+
+fn user(login: &Login) -> &str {
+    match login {
+        Login::Password { user, .. } | Login::Bearer { user, .. } => user,
+    }
 }
 
 /// The mechanisms that fit, the preferred one first.

@@ -75,6 +75,19 @@ impl Slots {
     }
 }
 
+/// Why there is no connection to send on, and who has said so. Where our login is at fault nobody has: the next mail
+/// would fail as well, and a server that is asked with a wrong password too often locks the account.
+struct Unopened {
+    reply: Reply,
+    transport: Option<String>,
+}
+
+impl Unopened {
+    fn ours(reply: Reply) -> Self {
+        Self { reply, transport: None }
+    }
+}
+
 /// One server.
 pub(super) struct Server {
     pub name: String,
@@ -115,12 +128,7 @@ impl Server {
                 sent
             }
             // A refusal to talk to us at all is about us, and not about the recipients.
-            Err(reply) => {
-                // Nobody has answered where there is no connection, or where nothing came on it in time.
-                let silent = matches!(reply.enhanced.as_deref(), Some("4.4.1" | "4.4.2"));
-                let transport = (!silent).then(|| self.at());
-                Sent { transport, ..Sent::delayed(parcel, reply) }
-            }
+            Err(Unopened { reply, transport }) => Sent { transport, ..Sent::delayed(parcel, reply) },
         }
     }
 
@@ -128,10 +136,16 @@ impl Server {
         format!("{}:{}", self.host, self.port)
     }
 
-    async fn open(&self, job: &Job) -> Result<Client, Reply> {
-        let login = (self.ask)(job.account.clone(), None).await?;
-        let mut client = self.connect().await?;
-        let Some(login) = login else { return Ok(client) };
+    async fn open(&self, job: &Job) -> Result<Client, Unopened> {
+        let login = (self.ask)(job.account.clone(), None).await.map_err(Unopened::ours)?;
+        let client = self.connect().await.map_err(|reply| self.unreached(reply))?;
+        match login {
+            Some(login) => self.log_in(client, login, job).await.map_err(Unopened::ours),
+            None => Ok(client),
+        }
+    }
+
+    async fn log_in(&self, mut client: Client, login: Login, job: &Job) -> Result<Client, Reply> {
         let refusal = match log_in(&mut client, &login, self.mechanism, &self.peer()).await {
             Ok(()) => return Ok(client),
             Err(reply) => reply,
@@ -146,6 +160,12 @@ impl Server {
         let mut client = self.connect().await?;
         log_in(&mut client, &other, self.mechanism, &self.peer()).await?;
         Ok(client)
+    }
+
+    fn unreached(&self, reply: Reply) -> Unopened {
+        // Nobody has answered where there is no connection, or where nothing came on it in time.
+        let silent = matches!(reply.enhanced.as_deref(), Some("4.4.1" | "4.4.2"));
+        Unopened { transport: (!silent).then(|| self.at()), reply }
     }
 
     fn peer(&self) -> Peer<'_> {

@@ -97,6 +97,8 @@ struct Head {
     stranger: bool,
     jobs: Vec<Job>,
     wanted: Vec<String>,
+    /// Whether the server counts as one that answered: without answers its lane rests.
+    answered: Option<bool>,
 }
 
 fn head(lines: &[String]) -> Head {
@@ -136,6 +138,7 @@ fn head(lines: &[String]) -> Head {
                 orcpt: words.iter().find_map(|word| word.strip_prefix("ORCPT=")).map(str::to_owned),
             }),
             "mail:" => head.jobs.last_mut().unwrap().bytes = unescape(rest).into(),
+            "answered:" => head.answered = Some(rest == "yes"),
             "=" => head.wanted.push(rest.to_owned()),
             _ => {}
         }
@@ -204,6 +207,9 @@ async fn transcripts() {
         for job in &head.jobs {
             let parcel = Parcel { job, front: b"", nature: nature(&job.bytes) };
             let sent = server.deliver(parcel).await;
+            if head.answered.is_some_and(|answered| sent.transport.is_some() != answered) {
+                faults.push(format!("{name}: {:?} answered", sent.transport));
+            }
             told.extend(sent.recipients.iter().map(|outcome| format!("{} {}", outcome.as_str(), outcome.reply())));
         }
         drop(server);

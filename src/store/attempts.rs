@@ -40,18 +40,32 @@ impl Attempts {
         count
     }
 
-    /// What was noted has been read to its end.
-    pub fn end(&mut self) {
-        if self.noted.take().is_some() {
-            self.before = None;
-            self.write(Position(0), 0);
+    /// This mail has been read to its end. The note of another one stays, and so does the count of the mail that the
+    /// process before this one ended in: it may come behind others that are read well.
+    pub fn end(&mut self, position: Position) {
+        if self.noted == Some(position) {
+            self.forget(|noted| noted == position);
         }
     }
 
     /// Everything before this position is filed. A mail behind it that is being read meanwhile keeps its note.
     pub fn end_before(&mut self, position: Position) {
-        if self.noted.is_some_and(|noted| noted < position) {
-            self.end();
+        if self.noted.is_some_and(|noted| noted < position) || self.suspects().is_some_and(|mail| mail < position) {
+            self.forget(|noted| noted < position);
+        }
+    }
+
+    /// The mail that the process before this one was reading when it ended, until it is read or filed.
+    pub fn suspects(&self) -> Option<Position> {
+        self.before.map(|(position, _)| position)
+    }
+
+    fn forget(&mut self, over: impl Fn(Position) -> bool) {
+        self.before = self.before.filter(|(position, _)| !over(*position));
+        self.noted = self.noted.filter(|position| !over(*position));
+        if self.noted.is_none() {
+            let (position, count) = self.before.unwrap_or_default();
+            self.write(position, count);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What can go wrong in the store, one enum for each kind of caller. No type of the engine stands in any of them.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -7,18 +8,35 @@ use jiff::Timestamp;
 /// Why a data directory could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("the data directory {} is held by process {pid} ({command}), started {since}", .dir.display())]
+    #[error(
+        "the data directory {} is held by process {pid} ({command}), started {since}: stop it first, or use another one",
+        .dir.display()
+    )]
     Held { dir: PathBuf, pid: u32, command: String, since: Timestamp },
+    #[error("{} is no data directory, for it has no file \"format\"; name that of server.data_dir", .0.display())]
+    NotAStore(PathBuf),
     #[error("the data directory has format {found}, and this program knows formats up to {known}: install a newer one")]
     TooNew { found: u32, known: u32 },
     #[error("the disk is full: the store cannot be opened; free some space in {} and start again", .dir.display())]
     Full { dir: PathBuf },
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {source}; {}", .path.display(), advice(.source))]
     Io { path: PathBuf, source: std::io::Error },
-    #[error("the store is damaged beyond what can be rebuilt: {0}")]
+    #[error("the store is damaged beyond what can be rebuilt: {0}; look at the disk, and restore it from a backup")]
     Damaged(String),
     #[error("the store's configuration cannot be used: {0}")]
     Config(String),
+}
+
+/// What to do about a data directory that cannot be read or written.
+fn advice(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::PermissionDenied => "everything in the data directory has to belong to the user that runs this",
+        ErrorKind::ReadOnlyFilesystem => {
+            "its file system is mounted read-only: look for the reason in the system's log"
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some space there and start again",
+        _ => "check that it is a data directory that you may read and write, and look at the disk",
+    }
 }
 
 /// Why a step or a reading failed.

@@ -14,6 +14,7 @@ use super::step::parse;
 use super::values::{MailBytes, OpenReport};
 use super::{Config, Inner, Store, body, fsck_ledger, index, keys, ledger, meta, outbox, prints, recover};
 use crate::clock::Clock;
+use crate::units::count;
 
 /// How much is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,10 @@ const MOST: usize = 1000;
 
 /// Checks a data directory that no daemon has open. Opening it completes what a crash has left, as a start does.
 pub fn offline(dir: &Path, config: &Config, depth: Depth) -> Result<(OpenReport, FsckReport), OpenError> {
+    // A check makes nothing: opening would turn whatever directory was named into an empty store.
+    if !dir.join("format").exists() {
+        return Err(OpenError::NotAStore(dir.to_owned()));
+    }
     let (store, opened) = Store::open(dir, config, Clock::system())?;
     let report = store.fsck(depth).map_err(|error| OpenError::Damaged(error.to_string()))?;
     Ok((opened, report))
@@ -101,7 +106,11 @@ impl Check<'_> {
                     // The log may be writing at its end while we read.
                     Found::Bad { tail: true, .. } if number == last => {}
                     Found::Bad { position, bytes, .. } => {
-                        self.find("log_damaged", format!("{bytes} bytes at {:#x} are no record", position.0), RESTORE);
+                        self.find(
+                            "log_damaged",
+                            format!("{} no record at {:#x}", count(bytes, "byte is", "bytes are"), position.0),
+                            RESTORE,
+                        );
                     }
                     Found::Record(record) => self.record(record),
                 }
@@ -251,7 +260,11 @@ impl Check<'_> {
         for (number, row) in &rows {
             let sum = sums.get(number).copied().unwrap_or(0);
             if row.entries != sum {
-                self.find("ticket_count", format!("ticket {number} says {} entries, has {sum}", row.entries), REBUILD);
+                self.find(
+                    "ticket_count",
+                    format!("ticket {number} says {}, has {sum}", count(row.entries, "entry", "entries")),
+                    REBUILD,
+                );
             }
             if *number > highest {
                 self.find("counter_behind", format!("ticket {number} exists, the counter is {highest}"), REBUILD);
@@ -300,7 +313,7 @@ impl Check<'_> {
             if counted != kept {
                 self.find(
                     "live_count",
-                    format!("segment {number} has {counted} mails, the index says {kept}"),
+                    format!("segment {number} has {}, the index says {kept}", count(counted, "mail", "mails")),
                     REBUILD,
                 );
             }

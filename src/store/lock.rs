@@ -1,14 +1,51 @@
 //! One process at a time: the lock on a data directory, which names its holder.
+//!
+//! A directory is claimed before it is opened, so that a second process hears who holds it and not what else it could
+//! not have beside it, such as a port.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, Write};
-use std::path::Path;
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::error::OpenError;
+use super::{Config, OpenReport, Store, recover};
+use crate::clock::Clock;
+
+/// A data directory that no other process can open while this lives.
+#[derive(Debug)]
+pub struct Claim {
+    pub(super) dir: PathBuf,
+    pub(super) lock: Lock,
+}
+
+impl Claim {
+    /// Makes the directory if need be and locks it, or says who has it.
+    pub fn take(dir: &Path, now: Timestamp) -> Result<Self, OpenError> {
+        create(dir).map_err(OpenError::io(dir))?;
+        Ok(Self { dir: dir.to_owned(), lock: Lock::take(dir, now)? })
+    }
+
+    /// Opens what was claimed, as `Store::open` does.
+    pub fn open(self, config: &Config, clock: Clock) -> Result<(Store, OpenReport), OpenError> {
+        let (inner, report) = recover::open(self, config, clock)?;
+        Ok((Store(Arc::new(inner)), report))
+    }
+}
+
+/// Makes the data directory, which holds people's mail: for the daemon and, because the admin socket may stand in it, its
+/// group. One that is there already belongs to the operator and stays as it is.
+fn create(dir: &Path) -> io::Result<()> {
+    if let Some(parent) = dir.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(dir)
+}
 
 /// The lock; it ends with the process or when this is dropped.
 #[derive(Debug)]

@@ -39,6 +39,8 @@ struct OutMeta {
     class: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ticket: Option<u64>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    opens: bool,
     author: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     key: Option<String>,
@@ -182,6 +184,7 @@ fn out_meta(out: &OutgoingMeta) -> OutMeta {
     OutMeta {
         class: out.class.as_str().to_owned(),
         ticket: out.ticket,
+        opens: out.opens,
         author: out.author.clone(),
         key: out.key.clone(),
         print: out.fingerprint.clone(),
@@ -203,6 +206,7 @@ fn outgoing(out: OutMeta) -> Result<OutgoingMeta, String> {
     Ok(OutgoingMeta {
         class: Class::from_word(&out.class).ok_or("the class is unknown")?,
         ticket: out.ticket,
+        opens: out.opens,
         author: out.author,
         key: out.key,
         fingerprint: out.print,
@@ -241,6 +245,7 @@ mod tests {
         let full = OutgoingMeta {
             class: Class::Automatic,
             ticket: Some(12),
+            opens: true,
             author: "Bea".into(),
             key: Some("k".into()),
             fingerprint: Some("f".into()),

@@ -68,6 +68,7 @@ pub use accept::Appending;
 pub use body::{Body, BodyWriter, HEAD};
 pub use error::{BodyError, OpenError, SpoolError, StoreError};
 pub use fsck::{Depth, Finding, FsckReport};
+pub use lock::Claim;
 pub use outbox::Every;
 pub use outgoing::{
     Bounced, NewOutgoing, NewRecipient, OutboxFilter, OutboxOrder, Settled, SettledRecipient, Suppress, Told,
@@ -155,8 +156,7 @@ impl Store {
     /// Opens a data directory, makes it if need be, and completes what a crash has left unfinished. The numbers for
     /// `_metrics` are in `stats`, which the exposition asks for.
     pub fn open(dir: &Path, config: &Config, clock: Clock) -> Result<(Self, OpenReport), OpenError> {
-        let (inner, report) = recover::open(dir, config, clock)?;
-        Ok((Self(Arc::new(inner)), report))
+        Claim::take(dir, clock.now())?.open(config, clock)
     }
 
     /// Begins to take up the bytes of a mail.
@@ -185,14 +185,12 @@ impl Store {
         self.0.hand_over_refused(refused)
     }
 
-    /// The next mails to file, in the order of the log: at most `max`, and no more than `max_bytes` but for one. Those
-    /// that a person wants filed again come first.
+    /// The next mails to file in their order, at most `max`, `max_bytes` but for one; what is filed again comes first.
     pub fn spooled(&self, max: usize, max_bytes: u64) -> Result<Vec<Spooled>, StoreError> {
         self.0.spooled(max, max_bytes)
     }
 
-    /// The next mails behind this position, with none that a person wants filed again: what `spooled` will give once
-    /// everything up to the position is filed.
+    /// What `spooled` will give once everything up to this position is filed, but nothing that is to be filed again.
     pub fn spooled_behind(&self, position: Position, max: usize, max_bytes: u64) -> Result<Vec<Spooled>, StoreError> {
         self.0.spooled_behind(position, max, max_bytes)
     }
@@ -212,19 +210,23 @@ impl Store {
         self.0.shared.progress.subscribe()
     }
 
-    /// Notes on disk that reading this mail begins; returns in how many earlier process starts it began and never
+    /// Notes on disk that reading this mail begins; returns in how many process starts in a row it began and never
     /// ended. There is one note, which the next call replaces and the step that files this mail clears.
     pub fn attempt(&self, position: Position) -> u32 {
         self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner).begin(position)
     }
 
-    /// Reading the mail that was noted last has ended, well or not.
-    pub fn attempt_ended(&self) {
-        self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner).end();
+    /// Reading this mail has ended.
+    pub fn attempt_ended(&self, position: Position) {
+        self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner).end(position);
     }
 
-    /// Makes one change of the index: all of it or nothing, on disk when this returns. Steps run one after the other; a
-    /// step must not begin another one.
+    /// Whether the process before this one ended in a mail that was not read since: till then mail is filed one by one.
+    pub fn suspects(&self) -> bool {
+        self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner).suspects().is_some()
+    }
+
+    /// Makes one change of the index, all of it or nothing, on disk when this returns; must not begin another step.
     pub fn step<T, E: From<StoreError>>(&self, f: impl FnOnce(&mut Step<'_>) -> Result<T, E>) -> Result<T, E> {
         self.0.step(f)
     }

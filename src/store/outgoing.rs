@@ -24,6 +24,8 @@ pub struct NewOutgoing<'a> {
     /// The ticket that it belongs to, and how that was found.
     pub ticket: Option<u64>,
     pub matched_by: Option<&'static str>,
+    /// Whose ticket it is, where this mail opens it.
+    pub opens: Option<PersonRow>,
     pub recipients: Vec<NewRecipient>,
     /// It has attachments that a reader sees.
     pub attachments: bool,

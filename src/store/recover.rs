@@ -1,8 +1,6 @@
 //! Opening a data directory: completing or rebuilding the index from the log, and finding what waits for filing.
 
 use std::collections::HashSet;
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -24,31 +22,22 @@ use super::space::Space;
 use super::spool::Waiting;
 use super::step::Turn;
 use super::values::{DamagedSpan, OpenReport};
-use super::{Config, Inner, body, format, keys, lock, snapshot};
+use super::{Claim, Config, Inner, body, format, keys, snapshot};
 use crate::clock::Clock;
 use crate::mail::MailId;
 
 /// Commits that are applied between two syncs of a rebuild.
 const SYNC_EVERY: u64 = 1000;
 
-/// Makes the data directory, which holds people's mail: for the daemon and, because the admin socket may stand in it, its
-/// group. One that is there already belongs to the operator and stays as it is.
-fn create(dir: &Path) -> io::Result<()> {
-    if let Some(parent) = dir.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(dir)
-}
-
 /// Opens everything, in the order that a crash at any moment asks for.
-pub fn open(dir: &Path, config: &Config, clock: Clock) -> Result<(Inner, OpenReport), OpenError> {
+pub fn open(claim: Claim, config: &Config, clock: Clock) -> Result<(Inner, OpenReport), OpenError> {
     let begun = Instant::now();
     check_config(config)?;
-    create(dir).map_err(OpenError::io(dir))?;
+    let Claim { dir, lock } = claim;
+    let dir = dir.as_path();
     for path in [dir.join("log"), dir.join("bodies")] {
         std::fs::create_dir_all(&path).map_err(OpenError::io(path))?;
     }
-    let lock = lock::Lock::take(dir, clock.now())?;
     let format = format::read_or_create(dir)?;
     clear_tmp(dir).map_err(OpenError::io(dir.join("tmp")))?;
     let segments = Arc::new(Segments::new(dir.join("log"), format.salt));

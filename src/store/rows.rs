@@ -120,6 +120,28 @@ pub struct TicketRow {
     pub changed: u64,
 }
 
+impl TicketRow {
+    /// A ticket of a channel and its queue as its first entry opens it.
+    pub fn open(number: u64, subject: &str, channel: &str, queue: &str, requester: PersonRow, now: Timestamp) -> Self {
+        let title = subject.trim();
+        Self {
+            number,
+            title: if title.is_empty() { "(no subject)".into() } else { title.to_owned() },
+            state: TicketState::Open,
+            channel: channel.to_owned(),
+            queue: queue.to_owned(),
+            requester,
+            participants: Vec::new(),
+            opened_at: now,
+            updated_at: now,
+            entries: 1,
+            needs_review: false,
+            merged_into: None,
+            changed: 0,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PersonRow {
     pub name: String,

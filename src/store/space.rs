@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::units::rough_bytes;
+
 /// For how long a look at the free space stays good.
 const FRESH: Duration = Duration::from_millis(200);
 
@@ -70,8 +72,22 @@ impl Space {
         let margin = if self.low.load(Ordering::Relaxed) { self.low_water / 2 } else { 0 };
         let free = self.free();
         let low = free < self.mark().saturating_add(margin);
-        self.low.store(low, Ordering::Relaxed);
+        self.becomes(low);
         low
+    }
+
+    /// Notes whether space is low, and tells the log when that has changed: otherwise only the senders would hear of it.
+    fn becomes(&self, low: bool) {
+        if self.low.swap(low, Ordering::Relaxed) == low {
+            return;
+        }
+        let (dir, free) = (self.dir.display(), rough_bytes(self.free.load(Ordering::Relaxed)));
+        if low {
+            let mark = rough_bytes(self.mark());
+            tracing::warn!(%dir, free, mark, "the disk is low: no mail is accepted until some space is freed");
+        } else {
+            tracing::info!(%dir, free, "the disk has room again: mail is accepted");
+        }
     }
 
     /// Whether so many bytes would leave the low-water mark alone.
@@ -99,7 +115,7 @@ impl Space {
 
     /// A write found no space, whatever the last look said.
     pub fn ran_out(&self) {
-        self.low.store(true, Ordering::Relaxed);
+        self.becomes(true);
         self.looked.store(0, Ordering::Relaxed);
     }
 

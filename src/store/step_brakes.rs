@@ -13,6 +13,7 @@ use super::{index, keys};
 use crate::mail::{Address, Class};
 use crate::ticket::loops::{self, Limit, Scope};
 use crate::ticket::window::Slots;
+use crate::units::count;
 
 /// The most of what is said about an address that is kept.
 const SAID: usize = 400;
@@ -94,7 +95,7 @@ impl Step<'_> {
         self.put(keys::braked(&id, row.seq, n), Vec::new())?;
         if first {
             let whom = brake.recipient.clone().unwrap_or_else(|| "all automatic mail".into());
-            let said = format!("brake {id}: over {mails} mails in {minutes} minutes to {whom}");
+            let said = format!("brake {id}: {} to {whom}", loops::over((minutes, mails)));
             self.outbox_event("brake_tripped", row, None, Some(said), now)?;
         }
         Ok(id)
@@ -142,7 +143,7 @@ impl Step<'_> {
             kind: "brake_released".into(),
             ticket: brake.ticket,
             author: Some(author.to_owned()),
-            said: Some(format!("brake {id} was released, {} mails were held", brake.held)),
+            said: Some(format!("brake {id} was released; held: {}", count(brake.held, "mail", "mails"))),
             ..EventRow::default()
         })?;
         Ok(brake)

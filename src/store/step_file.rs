@@ -2,7 +2,8 @@
 
 use super::error::StoreError;
 use super::rows::{
-    EntryKind, EntryRow, EventRow, LedgerRow, LedgerState, Position, SeenRow, TicketRow, TicketState, TraceRow,
+    EntryKind, EntryRow, EventRow, LedgerRow, LedgerState, PersonRow, Position, SeenRow, TicketRow, TicketState,
+    TraceRow,
 };
 use super::step::Step;
 use super::values::{NewEntry, Question};
@@ -144,24 +145,15 @@ impl Step<'_> {
         })
     }
 
+    /// Sets the number of a ticket aside, for a mail of ours that has to name it before it is written. A number that is
+    /// never used leaves a gap and no other trace.
+    pub fn set_ticket_number_aside(&mut self) -> Result<u64, StoreError> {
+        self.next(keys::TICKET)
+    }
+
     fn open_ticket(&mut self, entry: &NewEntry<'_>, row: &mut EntryRow) -> Result<(), StoreError> {
         let number = self.next(keys::TICKET)?;
-        let title = entry.subject.trim();
-        let mut ticket = TicketRow {
-            number,
-            title: if title.is_empty() { "(no subject)".into() } else { title.to_owned() },
-            state: TicketState::Open,
-            channel: row.channel.clone(),
-            queue: row.queue.clone(),
-            requester: entry.requester.clone(),
-            participants: Vec::new(),
-            opened_at: entry.now,
-            updated_at: entry.now,
-            entries: 1,
-            needs_review: row.needs_review,
-            merged_into: None,
-            changed: row.seq,
-        };
+        let mut ticket = opened(number, row, entry.requester.clone(), entry.subject);
         let everybody = [&entry.requester.address, &entry.from.address].into_iter().chain(&entry.others);
         everybody.for_each(|address| add_participant(&mut ticket.participants, address));
         row.ticket = Some(number);
@@ -244,6 +236,12 @@ impl Step<'_> {
         }
         Ok(old)
     }
+}
+
+/// A ticket as its first entry opens it.
+pub(super) fn opened(number: u64, first: &EntryRow, requester: PersonRow, subject: &str) -> TicketRow {
+    let ticket = TicketRow::open(number, subject, &first.channel, &first.queue, requester, first.filed_at);
+    TicketRow { needs_review: first.needs_review, changed: first.seq, ..ticket }
 }
 
 /// How a mail joins a ticket.

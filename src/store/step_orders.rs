@@ -30,8 +30,14 @@ impl Step<'_> {
             OutboxOrder::Cancel | OutboxOrder::Reroute(_) => undone,
         };
         if !fits {
-            let said = format!("mail {id} is {}: it cannot be changed by {}", row.state.as_str(), order.as_str());
-            return Err(StoreError::NotPossible(said));
+            let which = match order {
+                OutboxOrder::Retry => "what was cancelled is not tried again",
+                OutboxOrder::Hold => "only mail that waits can be held",
+                OutboxOrder::Release => "only mail that is held can be released",
+                OutboxOrder::Cancel => "only mail that waits or is held can be cancelled",
+                OutboxOrder::Reroute(_) => "only mail that waits or is held can be rerouted",
+            };
+            return Err(StoreError::NotPossible(format!("mail {id} is {}: {which}", row.state.as_str())));
         }
         match order {
             OutboxOrder::Retry => {
@@ -65,8 +71,11 @@ impl Step<'_> {
             }
         }
         let said = match order {
+            OutboxOrder::Retry => format!("tried again by {author}"),
+            OutboxOrder::Hold => format!("held by {author}"),
+            OutboxOrder::Release => format!("released by {author}"),
+            OutboxOrder::Cancel => format!("cancelled by {author}"),
             OutboxOrder::Reroute(relay) => format!("rerouted by {author}, by way of {relay}"),
-            _ => format!("{} by {author}", order.as_str()),
         };
         row.why = Some(cut::text(&said, NAME));
         self.put_outbox(&mut row)?;

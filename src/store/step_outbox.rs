@@ -11,7 +11,7 @@ use super::rows::{
     TraceRow,
 };
 use super::step::{Step, json, parse};
-use super::step_file::{add_participant, message_key};
+use super::step_file::{add_participant, message_key, opened};
 use super::step_owed::report_of;
 use crate::mail::notify::Action;
 
@@ -83,17 +83,25 @@ impl Step<'_> {
         })
     }
 
-    /// The mail becomes an entry of its ticket, and those whom it goes to take part there.
+    /// The mail becomes an entry of its ticket, or opens it, and those whom it goes to take part there.
     fn join_ticket(&mut self, new: &NewOutgoing<'_>, row: &mut EntryRow) -> Result<(), StoreError> {
-        let Some(mut ticket) = new.ticket.map(|number| self.followed(number)).transpose()?.flatten() else {
-            return Ok(());
+        let Some(number) = new.ticket else { return Ok(()) };
+        let mut ticket = match (self.followed(number)?, &new.opens) {
+            (Some(mut ticket), _) => {
+                row.filing = "appended".into();
+                ticket.entries += 1;
+                (ticket.updated_at, ticket.changed) = (new.now, row.seq);
+                ticket
+            }
+            (None, Some(requester)) => {
+                row.filing = "opened".into();
+                opened(number, row, requester.clone(), new.subject)
+            }
+            (None, None) => return Ok(()),
         };
-        row.filing = "appended".into();
         row.ticket = Some(ticket.number);
         let reached = new.recipients.iter().filter(|to| to.state != DeliveryState::Filtered);
         reached.for_each(|to| add_participant(&mut ticket.participants, &to.address.to_string()));
-        ticket.entries += 1;
-        (ticket.updated_at, ticket.changed) = (new.now, row.seq);
         self.put(keys::member(ticket.number, row.seq), Vec::new())?;
         self.put_ticket(&mut ticket)
     }

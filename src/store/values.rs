@@ -25,6 +25,8 @@ pub struct OutgoingMeta {
     pub class: Class,
     /// The ticket that it belongs to, where whoever handed it in knows.
     pub ticket: Option<u64>,
+    /// It is the first mail of that ticket, whose number was set aside for it: filing it opens the ticket.
+    pub opens: bool,
     /// Who sends it: the name of an agent, of a submission account, or `ticketgate`.
     pub author: String,
     /// The idempotency key: a second mail with it is the first one.

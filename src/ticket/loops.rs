@@ -8,6 +8,7 @@ use super::channel::{Directory, Match};
 use super::window::{Slots, Sums};
 use crate::mail::Address;
 use crate::mail::message::Automatic;
+use crate::units;
 
 /// A pattern for addresses: `local@domain`, `*@domain` or `local@*`, in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +105,11 @@ impl Scope {
 
 /// So many mails within so many minutes, at most.
 pub type Limit = (u32, u64);
+
+/// A limit that something is over, for people.
+pub fn over((minutes, mails): Limit) -> String {
+    format!("over {} in {}", units::count(mails, "mail", "mails"), units::count(minutes, "minute", "minutes"))
+}
 
 /// The limits of the brakes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -61,6 +61,7 @@ class BadServersHoldNobodyUp(Case):
         self.hand_in("support", 200)
         rests = lambda: any(lane["rests_until"] for lane in ticketgate.admin.get("/v1/status")["outbox"]["lanes"])  # noqa: E731
         until("the lane of the server that is away rests", rests)
+        until("all of it is filed", lambda: ticketgate.admin.get("/v1/status")["spool"]["mails"] == 0)
         held = ticketgate.command("outbox", "hold", "--all")
         self.assertEqual((held.returncode, held.stdout), (0, "200 mails are held\n"), held.stderr)
         sink.start()

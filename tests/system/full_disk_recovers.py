@@ -46,6 +46,9 @@ class FullDisk(Case):
         books.read(ticketgate.admin)
         self.assertEqual(books.faults([*load.acks(), "resumed"]), [])
         self.assertNotIn("refused", books.filed)
+        log = ticketgate.log_file.read_text(errors="replace")
+        for line in ("the disk is low: no mail is accepted", "the disk has room again"):
+            self.assertIn(line, log)
         self.assertEqual(ticketgate.stop(), 0)
         ticketgate.fsck()
         self.report(f"{summary['acked']} mails taken before the first 452, all filed")
@@ -119,6 +122,8 @@ class FullDisk(Case):
             code, text = client.reply()
             self.assertEqual(code, 452, text)
             filler.unlink()
+            # A look at the free space stays good for 200 ms.
+            until("there is room again", lambda: ticketgate.probe("/readyz") == 200, 10)
             client.mail(smtp.message("second"))
         ticketgate.settle("marker")
         names = [e["message_id"].partition("@")[0] for e in ticketgate.admin.entries() if e["filing"] == "opened"]

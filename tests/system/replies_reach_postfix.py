@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import ssl
 
 from harness import smtp, tls
@@ -75,6 +76,25 @@ class Replies(Case):
                 self.assertIn("\n" + line, fields)
             self.assertNotIn("Auto-Submitted", fields)
             self.assertIn("Return-Path: <support+", fields)
+
+    def test_a_ticket_is_opened_by_a_mail_and_the_answer_joins_it(self):
+        self.gateway()
+        order = ["tickets", "new", "--channel", "support@localhost", "--to", "Alice <alice@example.net>",
+                 "--subject", "Your printer", "--text", "It is ready.", "--key", "k1"]
+        opened = told(self.gate, *order)
+        self.assertEqual((opened["filing"], opened["ticket"]), ("opened", 1))
+        mail = self.bed.arrived(1)[0]
+        self.assertEqual(parted(mail, self.gate.admin.raw(opened)), REPLY, mail)
+        back = re.search(rb"^Reply-To: <(support\+\S+@localhost)>$", mail, re.M)[1].decode()
+        self.gate.stop()
+        self.gate.start()
+        self.assertEqual(told(self.gate, *order)["id"], opened["id"])
+        self.gate.send(smtp.message("answer"), recipients=[back])
+        self.assertEqual((self.gate.filed("answer")["ticket"], self.gate.filed("answer")["matched_by"]), (1, "token"))
+        all_relayed(self.gate, 1)
+        self.assertEqual(len(self.bed.arrived(1)), 1)
+        self.gate.stop()
+        self.gate.fsck()
 
     def test_submitted_by_starttls_and_by_implicit_tls_with_each_login(self):
         self.gateway()

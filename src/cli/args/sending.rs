@@ -1,6 +1,71 @@
-//! The command line of what leaves: outbox, loop brakes, suppressed addresses.
+//! The command line of what leaves: answers and new tickets, outbox, loop brakes, suppressed addresses.
+
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+
+/// What a mail of ours says, whatever it is about.
+#[derive(Debug, Args)]
+pub struct Writing {
+    /// The text
+    #[arg(long, value_name = "TEXT")]
+    pub text: Option<String>,
+    /// A file that holds the text; "-" is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "text")]
+    pub file: Option<PathBuf>,
+    /// The text is Markdown, and is sent as HTML as well
+    #[arg(long)]
+    pub markdown: bool,
+    /// A file to attach; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub attach: Vec<PathBuf>,
+    /// Send a copy to this address; may be given several times
+    #[arg(long, value_name = "ADDRESS")]
+    pub cc: Vec<String>,
+    /// The sender's name as recipients see it, if not that of the support address
+    #[arg(long, value_name = "NAME")]
+    pub from_name: Option<String>,
+    /// An idempotency key: the same mail under the same key is sent once
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Reply {
+    pub number: u64,
+    #[command(flatten)]
+    pub writing: Writing,
+    /// Send it to this address instead of the requester; may be given several times
+    #[arg(long, value_name = "ADDRESS")]
+    pub to: Vec<String>,
+    /// Send a copy to everybody who takes part in the ticket
+    #[arg(long)]
+    pub everybody: bool,
+    /// The subject, if not "Re:" and the ticket's title
+    #[arg(long, value_name = "TEXT")]
+    pub subject: Option<String>,
+    /// Quote the customer's last mail below
+    #[arg(long)]
+    pub quote: bool,
+    /// Close the ticket with it
+    #[arg(long)]
+    pub close: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct NewTicket {
+    /// The support address that it is sent from
+    #[arg(long, value_name = "ADDRESS")]
+    pub channel: String,
+    /// Whom it is for; may be given several times, the first is the requester
+    #[arg(long, value_name = "ADDRESS", required = true)]
+    pub to: Vec<String>,
+    /// The subject, which becomes the ticket's title
+    #[arg(long, value_name = "TEXT")]
+    pub subject: String,
+    #[command(flatten)]
+    pub writing: Writing,
+}
 
 #[derive(Debug, Subcommand)]
 pub enum OutboxCommand {

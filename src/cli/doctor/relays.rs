@@ -3,6 +3,7 @@
 use super::judge::{Finding, Level};
 use crate::admin::relays::RelayJson;
 use crate::cli::client::Client;
+use crate::units::count;
 
 /// The codes of problems that are told here in more detail.
 pub(super) const TOLD_HERE: [&str; 2] = ["relay_loses_headers", "relay_probe_lost"];
@@ -30,8 +31,9 @@ fn finding(relay: &RelayJson) -> Finding {
             (Level::Warning, format!("the probe of {} is not home: {why}", probe.sent_at), Some(action))
         }
         (Some(home), None) => {
-            let count = home.fields.iter().filter(|field| field.required).count();
-            (Level::Good, format!("it keeps all {count} fields that mail must carry (probe of {})", home.sent_at), None)
+            let kept = home.fields.iter().filter(|field| field.required).count() as u64;
+            let kept = count(kept, "field", "fields");
+            (Level::Good, format!("it keeps {kept} that mail must carry (probe of {})", home.sent_at), None)
         }
         (None, None) if relay.probe.is_some() => (Level::NotKnown, "its probe is under way".into(), None),
         (None, None) => (Level::NotKnown, "it was never probed for what it does to header fields".into(), probe_again),
@@ -72,7 +74,7 @@ mod tests {
             (relay.clone(), Level::NotKnown, "it was never probed", true),
             (with("under_way"), Level::NotKnown, "its probe is under way", false),
             (with("failed"), Level::Warning, "the probe of 2026-11-25T10:00:00Z is not home: 550 no", true),
-            (came("home", vec![]), Level::Good, "it keeps all 1 fields", false),
+            (came("home", vec![]), Level::Good, "it keeps 1 field that", false),
             (came("late", vec![]), Level::Warning, "the probe of", true),
             (came("home", vec!["X-Mailer".into()]), Level::Warning, "it loses X-Mailer (probe of", true),
         ];

@@ -144,6 +144,33 @@ fn an_attempt_counts_only_when_the_process_ended_in_it() {
 }
 
 #[test]
+fn a_mail_that_takes_the_process_down_is_found_behind_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let mail = || run(spool(&store, b"x", &["support@a.example"])).unwrap().position;
+    let (good, bad) = (mail(), mail());
+    drop(store);
+    for earlier in 0..3 {
+        let (store, _) = open(dir.path());
+        assert_eq!(store.suspects(), earlier > 0);
+        assert_eq!(store.attempt(good), 0);
+        store.attempt_ended(good);
+        assert_eq!(store.attempt(bad), earlier);
+        // The commit of what came before it leaves its note alone.
+        if earlier == 2 {
+            file(&store, &next(&store), "good@x", &QUARANTINE);
+        }
+    }
+    let (store, _) = open(dir.path());
+    assert_eq!(store.attempt(bad), 3);
+    file(&store, &next(&store), "bad@x", &QUARANTINE);
+    assert!(!store.suspects());
+    drop(store);
+    let (store, _) = open(dir.path());
+    assert!(!store.suspects());
+}
+
+#[test]
 fn large_bodies_have_files_and_leave_none_behind() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
@@ -190,4 +217,16 @@ fn a_refused_mail_leaves_its_header_section_and_cannot_be_retried() {
     assert!(store.mail(row.mail.unwrap()).unwrap().headers_only);
     let retried: Result<_, StoreError> = store.step(|step| step.retry(&row.id, "kim", now()));
     assert!(matches!(retried, Err(StoreError::NotPossible(_))));
+}
+
+#[test]
+fn a_check_of_something_else_makes_no_store_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("letter.txt"), "x").unwrap();
+    let refused = fsck::offline(dir.path(), &config(), Depth::Normal).unwrap_err();
+    assert!(matches!(refused, OpenError::NotAStore(_)), "{refused}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    let store = dir.path().join("store");
+    drop(open(&store));
+    assert_eq!(fsck::offline(&store, &config(), Depth::Normal).unwrap().1.findings, []);
 }

@@ -79,6 +79,7 @@ fn file_next(store: &Store, message_id: &str) -> EntryRow {
                 from: PersonRow { name: "Support".into(), address: "support@a.example".into() },
                 ticket: meta.ticket,
                 matched_by: None,
+                opens: None,
                 recipients,
                 attachments: false,
                 orders: meta.key.iter().cloned().collect(),

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{Config, KEY_ID, VaultError, at};
+use crate::units::count;
 
 /// The file's name in the data directory.
 const FILE: &str = "vault.keys";
@@ -59,7 +60,7 @@ impl KeyRing {
             );
         }
         if keys.is_empty() || keys.len() > MOST {
-            return Err(wrong(format!("it holds {} keys; between 1 and {MOST} are read", keys.len())));
+            return Err(wrong(format!("it holds {}; 1 to {MOST} are read", count(keys.len(), "key", "keys"))));
         }
         Ok(Self(keys))
     }
