@@ -2,7 +2,8 @@
 //!
 //! It knows all mail that waits, gives what is due to the relays, people's mail first and channels in turn, and writes
 //! down what became of it: many ends share a commit, and nothing waits for company while the line is idle. Must not
-//! know: header fields, how a relay speaks, what lies on disk. A crash between a peer's answer and our commit sends
+//! know: what header fields mean (`mail` says whether one is there that a relay loses), how a relay speaks, what lies on
+//! disk. A crash between a peer's answer and our commit sends
 //! that mail twice, with the same Message-ID; everything else happens once. A lane's place is free again only after that
 //! commit, so that as many mails as it sends at the same time are in that danger, and no more.
 

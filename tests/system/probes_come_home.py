@@ -44,6 +44,10 @@ class Probes(Case):
             "verify": {"dns": {"name_servers": [f"127.0.0.1:{self.names.port}"]}},
         })
 
+    def reloaded(self, lost_headers):
+        self.gate.reload()
+        until("the reload is there", lambda: told(self.gate, "relays", "show", "lossy")["lost_headers"] == lost_headers, 10)
+
     def probed(self, relay):
         """A relay is probed; what is known of it once the probe is home."""
         sent = told(self.gate, "relays", "probe", relay)["probe"]
@@ -122,8 +126,7 @@ class Probes(Case):
         self.assertEqual(self.losses(), counted)
         # Who does not want it so has it counted only.
         self.configure(lost_headers="count")
-        self.gate.reload()
-        until("the reload is there", lambda: told(self.gate, "relays", "show", "lossy")["lost_headers"] == "count", 10)
+        self.reloaded("count")
         self.hand_in("fourth", MACHINE)
         by, said = self.left_by("fourth")
         self.assertEqual(by, "lossy")
@@ -140,11 +143,11 @@ class Probes(Case):
         self.lossy.stop()
         away = self.smarthost("away", "discard:", "")
         self.lossy = away
-        self.configure(probe_patience="1s")
-        self.gate.reload()
+        self.configure(probe_patience="1s", lost_headers="count")
+        self.reloaded("count")
         sent = told(self.gate, "relays", "probe", "lossy")["probe"]
-        late = until("it is late", lambda: self.problems().get("relay_probe_lost"), 20, every=0.2)
-        self.assertIn("it has not come home after 1s; the relay has taken it", late)
+        wanted = "it has not come home after 1s; the relay has taken it"
+        until(lambda: f"it is late: {self.problems()}", lambda: wanted in self.problems().get("relay_probe_lost", ""), 20, every=0.2)
         shown = told(self.gate, "relays", "show", "lossy")
         self.assertEqual((shown["probe"]["state"], shown["home"], shown["loses"]), ("late", None, []))
         self.assertEqual(told(self.gate, "outbox", "show", sent["entry"])["delivery"][0]["state"], "relayed")
