@@ -9,11 +9,13 @@ mod outbox;
 mod outgoing;
 mod owed;
 pub mod parity;
+mod probe;
 pub mod reply;
 pub mod reports;
 mod view;
 
 pub use outbox::{OrderAll, OrderedPage, OutboxView};
+pub use probe::{ProbeOrder, ProbeState, ProbeView};
 pub use reply::Replies;
 pub use reports::Reporter;
 pub use view::{EntryView, MailView};

@@ -8,6 +8,7 @@ mod answered;
 mod candidate;
 mod loops;
 mod outgoing;
+mod probe;
 mod reader;
 mod report;
 

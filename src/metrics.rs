@@ -47,6 +47,7 @@ pub const REASONS: &[&str] = &[
     "duplicate_fingerprint",
     "channel_gone",
     "damaged",
+    "probe",
     "other",
 ];
 

@@ -2,13 +2,15 @@
 //!
 //! It knows all mail that waits, gives what is due to the relays, people's mail first and channels in turn, and writes
 //! down what became of it: many ends share a commit, and nothing waits for company while the line is idle. Must not
-//! know: header fields, how a relay speaks, what lies on disk. A crash between a peer's answer and our commit sends
+//! know: what header fields mean (`mail` says whether one is there that a relay loses), how a relay speaks, what lies on
+//! disk. A crash between a peer's answer and our commit sends
 //! that mail twice, with the same Message-ID; everything else happens once. A lane's place is free again only after that
 //! commit, so that as many mails as it sends at the same time are in that danger, and no more.
 
 pub mod accounts;
 pub mod board;
 pub mod config;
+mod fields;
 pub mod judge;
 pub mod lanes;
 pub mod quota;
@@ -35,6 +37,7 @@ use crate::relay::Relays;
 use crate::shutdown::Shutdown;
 use crate::store::{Store, StoreError, Suppress};
 use crate::ticket::Directory;
+use crate::ticket::letter::Letters;
 use state::State;
 use work::{Ended, Loaded, Look, Picked, Written};
 
@@ -61,6 +64,8 @@ pub struct Worker {
     pub directory: Arc<ArcSwap<Directory>>,
     pub config: Arc<ArcSwap<Config>>,
     pub suppress: Arc<ArcSwap<Suppress>>,
+    /// Names the fields that mail must not lose.
+    pub letters: Arc<ArcSwap<Letters>>,
     pub board: Board,
     pub clock: Clock,
     pub metrics: Metrics,

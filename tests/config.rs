@@ -243,6 +243,30 @@ fn single_faults() {
             "[brand]\nfields = [\"X-Y: {{mail.id}}\"]",
             "t.toml:2: brand.fields: \"{{mail.id}}\" is no placeholder here; known",
         ),
+        (
+            "[brand]\nmust_survive = [\"Message-ID\"]",
+            "t.toml:2: brand.must_survive: \"Message-ID\" cannot be a field here;",
+        ),
+        (
+            "[[relay]]\nname = \"r\"\nhost = \"h\"\nlost_headers = \"ignore\"",
+            "t.toml:4: relay.lost_headers: \"ignore\" is not known;",
+        ),
+        (
+            "[[relay]]\nname = \"r\"\nhost = \"h\"\nprobe_every = \"1m\"",
+            "t.toml:4: relay.probe_every: 1m is out of range; write 10m to",
+        ),
+        (
+            "[[relay]]\nname = \"r\"\nkind = \"maildir\"\nprobe_every = \"1d\"",
+            "t.toml:4: relay.probe_every: no mail of a Maildir comes home; take it out",
+        ),
+        (
+            "[[relay]]\nname = \"r\"\nhost = \"h\"\nprobe_patience = \"0s\"",
+            "t.toml:4: relay.probe_patience: 0s is out of range; write 1s to",
+        ),
+        (
+            "[[relay]]\nname = \"r\"\nhost = \"h\"\nprobe_channel = \"supprt@localhost\"",
+            "t.toml:4: relay.probe_channel: \"supprt@localhost\" is not a channel; did you mean \"support@localhost\"?",
+        ),
         ("[brand]\nautomatic_fields = [\"X-Y\"]", "t.toml:2: brand.automatic_fields: \"X-Y\" is not a header field;"),
         ("[replies]\nwait = \"30s\"", "t.toml:2: replies.wait: 30s is not below admin.request_timeout, 30s;"),
         ("[replies]\nmax_mail_bytes = \"1GB\"", "t.toml:2: replies.max_mail_bytes: 1GB is out of range;"),

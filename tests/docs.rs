@@ -41,6 +41,9 @@ fn every_metric_that_is_named_exists() {
     metrics.swept("support@localhost", 0);
     // As those of an account with a quota do once it sends.
     metrics.quota_left("smarthost", "support@localhost", "messages_day", 1);
+    // As those of a relay do once it was probed, and loses something.
+    metrics.headers_are(&[("smarthost".into(), "X-Mailer".into(), true)]);
+    metrics.header_lost("smarthost", "X-Mailer");
     metrics.pulled("support@localhost", "unfetchable", 1);
     metrics.oauth_refreshed("support@localhost", "refreshed");
     metrics.credential_expires("support@localhost", Some(jiff::Timestamp::UNIX_EPOCH));

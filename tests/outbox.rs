@@ -232,6 +232,7 @@ impl House {
             directory: Arc::clone(&self.directory),
             config: Arc::new(ArcSwap::from_pointee(self.config.clone())),
             suppress: Arc::new(ArcSwap::from_pointee(Loops::default().suppress)),
+            letters: Arc::default(),
             board: self.board.clone(),
             clock: self.clock.clone(),
             metrics,

@@ -13,9 +13,9 @@ use tokio::net::TcpListener;
 use crate::store::rows::OutboxState;
 use crate::store::{Every, OutboxFilter};
 
-use super::Admin;
 use super::listener::LimitedTcp;
 use super::status::not_ready;
+use super::{Admin, relays};
 use crate::metrics::{Health, Metrics, StoreTotals};
 
 /// Scrapers and probes at the same time.
@@ -98,6 +98,7 @@ impl Probe {
         let brakes = store.brakes(1000).unwrap_or_default();
         let suppressed = store.suppressions(Every::Suppressed, 10_000).map_or(0, |rows| rows.len());
         metrics.outbox_keeps(held as u64, brakes.len() as u64, suppressed as u64);
+        metrics.headers_are(&relays::survivals(&relays::all(&self.admin).unwrap_or_default()));
         let health = |good: bool| if good { Health::Good } else { Health::Bad };
         let ready = not_ready(&self.admin, stats.free_bytes).is_none();
         metrics.health_is(health(!store.watch().borrow().broken), health(ready));

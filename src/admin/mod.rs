@@ -15,6 +15,7 @@ pub mod outbox;
 mod outbox_status;
 pub mod problem;
 mod read;
+pub mod relays;
 pub mod replies;
 mod routes;
 pub mod secrets;

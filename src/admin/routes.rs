@@ -11,7 +11,7 @@ use axum::{Extension, Router};
 use utoipa::OpenApi;
 
 use super::problem::Problem;
-use super::{Admin, Peer, Role, act, channels, connections, events, outbox, read, replies, secrets, status};
+use super::{Admin, Peer, Role, act, channels, connections, events, outbox, read, relays, replies, secrets, status};
 
 /// The largest body of a request, but for an answer with its attachments, which has a limit of its own.
 const MAX_BODY: usize = 64 << 10;
@@ -58,6 +58,9 @@ const MAX_BODY: usize = 64 << 10;
         outbox::release,
         outbox::suppressions,
         outbox::clear,
+        relays::list,
+        relays::show,
+        relays::probe,
         description
     )
 )]
@@ -103,6 +106,9 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Admin>)> {
         ("/v1/loops/{id}/release", post(outbox::release)),
         ("/v1/suppressions", get(outbox::suppressions)),
         ("/v1/suppressions/{address}/clear", post(outbox::clear)),
+        ("/v1/relays", get(relays::list)),
+        ("/v1/relays/{name}", get(relays::show)),
+        ("/v1/relays/{name}/probe", post(relays::probe)),
         ("/v1/rejects", get(read::rejects)),
         ("/v1/explain", get(read::explain)),
         ("/v1/events", get(events::events)),

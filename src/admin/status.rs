@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::credential::warning;
 use super::problem::Problem;
 use super::types::{ChannelJson, ChannelList, ListenerJson, ProblemJson, SpoolJson, Status, StoreJson};
-use super::{Admin, blocking, outbox_status};
+use super::{Admin, blocking, outbox_status, relays};
 use crate::accounts::{Connection, State as Condition};
 use crate::mail::Address;
 use crate::store::Stats;
@@ -19,14 +19,18 @@ const LATE: std::time::Duration = std::time::Duration::from_secs(300);
 
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
 pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Status>, Problem> {
-    let (store, desk) = (admin.store.clone(), admin.desk.clone());
-    let read = move || Ok((store.stats(), desk.brakes()?, store.default_channel()?));
-    let (stats, brakes, chosen) = blocking(read).await?;
+    let this = admin.clone();
+    let read = move || {
+        let chosen = this.store.default_channel()?;
+        Ok((this.store.stats(), this.desk.brakes()?, chosen, relays::all(&this)?))
+    };
+    let (stats, brakes, chosen, relays) = blocking(read).await?;
     let board = admin.board.now();
     let directory = admin.directory.load();
     let mut problems = problems(&stats, room(&admin), admin.about.low_water_bytes, admin.clock.now());
     problems.extend(connection_problems(admin.accounts.connections()));
     problems.extend(outbox_status::problems(&board, &brakes, admin.clock.now()));
+    problems.extend(relays::problems(&relays));
     problems.extend(credential_warnings(&admin));
     problems.extend(chosen.and_then(|chosen| default_gone(&chosen, &directory)));
     let listeners = admin.about.listeners.iter();

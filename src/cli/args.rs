@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use sending::{LoopCommand, NewTicket, OutboxCommand, OutboxFilter, Reply, SuppressionCommand, Which, Writing};
+pub use sending::{
+    LoopCommand, NewTicket, OutboxCommand, OutboxFilter, RelayCommand, Reply, SuppressionCommand, Which, Writing,
+};
 
 /// The e-mail half of a help desk: mail for support addresses becomes tickets, exactly once.
 #[derive(Debug, Parser)]
@@ -90,6 +92,9 @@ pub enum Command {
     /// Mail that waits to leave, and what became of mail that left
     #[command(subcommand)]
     Outbox(OutboxCommand),
+    /// The ways out, and what each does to header fields
+    #[command(subcommand)]
+    Relays(RelayCommand),
     /// Loop brakes that have tripped
     #[command(subcommand)]
     Loops(LoopCommand),

@@ -17,6 +17,7 @@ mod outbox;
 mod output;
 mod paper;
 mod rejects;
+mod relays;
 mod reply;
 mod secrets;
 mod status;
@@ -78,6 +79,7 @@ pub fn execute(command: Command, reach: &Reach) -> Result<(), CliError> {
         Command::Tickets(command) => execute_tickets(command, &Client::reach(reach)?, &mut out),
         Command::Rejects(command) => execute_rejects(command, &Client::reach(reach)?, &mut out),
         Command::Outbox(command) => outbox::outbox(command, &Client::reach(reach)?, &mut out),
+        Command::Relays(command) => relays::relays(command, &Client::reach(reach)?, &mut out),
         Command::Loops(command) => outbox::loops(command, &Client::reach(reach)?, &mut out),
         Command::Suppressions(command) => outbox::suppressions(command, &Client::reach(reach)?, &mut out),
         Command::Secrets(command) => secrets::execute(command, &Client::reach(reach)?, &mut out),

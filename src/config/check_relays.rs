@@ -15,6 +15,10 @@ use crate::units::show_duration;
 /// The bounds of time-outs: below, servers far away fail; above, a dead one holds a place for hours.
 const WAITS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
+/// How often a relay may be probed, and for how long a probe is waited for.
+const PROBE_EVERY: std::ops::RangeInclusive<Duration> = Duration::from_secs(600)..=Duration::from_secs(365 * 86_400);
+const PROBE_PATIENCE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
+
 /// The most connections of one relay.
 const CONNECTIONS: std::ops::RangeInclusive<usize> = 1..=1000;
 
@@ -40,6 +44,7 @@ impl Checker<'_> {
                 Kind::Maildir => foreign(relay, &["path"]),
             };
             faults.extend(numbers(relay));
+            faults.extend(probes(relay, config));
             if relay.dkim == Some(true) && config.dkim.is_empty() {
                 faults.push(("dkim", "there is no key to sign with".into(), "add a [[dkim]] for each domain".into()));
             }
@@ -180,6 +185,34 @@ fn foreign(relay: &RelayConfig, known: &[&str]) -> Found {
     let idle = given.into_iter().filter(|(_, group, is_given)| *is_given && !known.contains(group));
     let said = format!("a relay of kind \"{}\" has no use for it", relay.kind.as_str());
     idle.map(|(key, _, _)| (key, said.clone(), "take it out".to_owned())).collect()
+}
+
+/// How a relay is probed.
+fn probes(relay: &RelayConfig, config: &Config) -> Found {
+    let mut faults = Found::new();
+    let mut wrong = |key, wrong: String, advice: String| faults.push((key, wrong, advice));
+    for (key, value, range) in
+        [("probe_every", relay.probe_every, PROBE_EVERY), ("probe_patience", relay.probe_patience, PROBE_PATIENCE)]
+    {
+        let off = key == "probe_every" && value.is_zero();
+        if !off && !range.contains(&value) {
+            let advice = format!("write {} to {}", show_duration(*range.start()), show_duration(*range.end()));
+            wrong(key, format!("{} is out of range", show_duration(value)), advice);
+        }
+    }
+    if relay.kind == Kind::Maildir && !relay.probe_every.is_zero() {
+        wrong("probe_every", "no mail of a Maildir comes home".into(), "take it out".into());
+    }
+    let channels = || config.channels.iter().map(|channel| channel.address.as_str());
+    if let Some(name) = relay.probe_channel.as_ref().filter(|name| !channels().any(|it| it.eq_ignore_ascii_case(name)))
+    {
+        let advice = match nearest(name, channels()) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => "name the address of a [[channel]]".into(),
+        };
+        wrong("probe_channel", format!("\"{name}\" is not a channel"), advice);
+    }
+    faults
 }
 
 fn numbers(relay: &RelayConfig) -> Found {

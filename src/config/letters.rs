@@ -32,6 +32,8 @@ pub struct Brand {
     pub fields: Vec<String>,
     /// On acknowledgements and other automatic mail as well.
     pub automatic_fields: Vec<String>,
+    /// Names of fields that mail which other programs hand in must not lose on its way either, where it brings them.
+    pub must_survive: Vec<String>,
 }
 
 /// `[templates]`: texts for channels that have none of their own.
@@ -53,6 +55,7 @@ impl Default for Brand {
                 "X-Ticketgate-Email-Id: {{email.id}}",
             ]),
             automatic_fields: own(&["Auto-Submitted: auto-generated"]),
+            must_survive: own(&["X-Zendesk-From-Account-Id", "X-Zendesk-Email-Id"]),
         }
     }
 }
@@ -72,6 +75,7 @@ pub(super) fn letters(config: &Config) -> Result<Letters, Vec<LetterFault>> {
     let mut faults = Vec::new();
     let fields = fields("fields", &config.brand.fields, &mut faults);
     let automatic_fields = self::fields("automatic_fields", &config.brand.automatic_fields, &mut faults);
+    names(&config.brand.must_survive, &mut faults);
     let mut file = |path: &Option<PathBuf>, at: &[&str], read: Reading| {
         let path = path.as_ref()?;
         read(path, at, &mut faults)
@@ -83,7 +87,8 @@ pub(super) fn letters(config: &Config) -> Result<Letters, Vec<LetterFault>> {
             path => file(path, &["templates", "acknowledgement"], read_acknowledgement),
         },
     };
-    let mut letters = Letters { fields, automatic_fields, default, ..Letters::default() };
+    let must_survive = config.brand.must_survive.clone();
+    let mut letters = Letters { fields, automatic_fields, must_survive, default, ..Letters::default() };
     for (index, channel) in config.channels.iter().enumerate() {
         let at = index.to_string();
         let signature = file(&channel.signature, &["channel", &at, "signature"], read);
@@ -122,6 +127,20 @@ fn fields(key: &str, list: &[String], faults: &mut Vec<LetterFault>) -> Vec<(Str
         read.push((name.to_owned(), value.to_owned()));
     }
     read
+}
+
+/// What is wrong with a list of names of fields.
+fn names(list: &[String], faults: &mut Vec<LetterFault>) {
+    let mut wrong = |wrong: String, advice: &str| {
+        let path = vec!["brand".into(), "must_survive".into()];
+        faults.push(LetterFault { path, wrong, advice: advice.into() });
+    };
+    if list.len() > MAX_FIELDS {
+        wrong(format!("{} names are too many", list.len()), &format!("write {MAX_FIELDS} at most"));
+    }
+    for name in list.iter().filter(|name| !is_free_field(name)) {
+        wrong(format!("\"{name}\" cannot be a field here"), "the mail itself sets it, or it is not a name");
+    }
 }
 
 fn unknown_placeholder(value: &str) -> Option<String> {

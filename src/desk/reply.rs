@@ -258,7 +258,7 @@ impl Replies {
     }
 
     /// Waits until the mail is an entry, but no longer than the configuration allows.
-    async fn wait_for(&self, id: MailId, order: Option<(String, String)>) -> Result<Replied, DeskError> {
+    pub(super) async fn wait_for(&self, id: MailId, order: Option<(String, String)>) -> Result<Replied, DeskError> {
         let deadline = tokio::time::Instant::now() + self.config.load().wait;
         let mut progress = self.desk.store.watch();
         loop {

@@ -14,6 +14,7 @@ use crate::ticket::{Directory, TraceStep};
 
 use super::loops::Loops;
 use super::outgoing;
+use super::probe::{self, Home, Recognised};
 use super::reader::Read;
 use super::report::{self, Homecoming};
 
@@ -40,12 +41,18 @@ pub fn file_mail(
         return Ok(());
     }
     for delivery in &read.spooled.deliveries {
-        let mut decision = decide_for(step, context, read, delivery)?;
+        let (mut decision, probe) = match probe::recognise(step, context, read, delivery)? {
+            Some(Recognised { decision, home }) => (decision, home),
+            None => (decide_for(step, context, read, delivery)?, None),
+        };
         let home = come_home(step, read, &mut decision)?;
         let owed = acknowledgement(context, read, delivery, &mut decision);
         let row = step.file(entry(context, read, delivery, &decision))?;
         if let Some(home) = home {
             step.bounced(home.of.seq, &home.reports, context.loops.suppress, context.now)?;
+        }
+        if let Some(Home { row, entry, said }) = probe {
+            step.probed(row, &entry, &said, context.now)?;
         }
         if owed == Owed::Acknowledgement {
             step.owe_acknowledgement(&row, context.now)?;

@@ -11,6 +11,7 @@ use crate::ticket::TraceStep;
 use crate::ticket::loops;
 
 use super::candidate::{Context, person, references};
+use super::probe;
 use super::reader::Read;
 
 /// The step of the trace that says why nothing is sent to a recipient.
@@ -55,6 +56,7 @@ pub fn file_outgoing(
         trace,
         now: context.now,
     })?;
+    probe::leaves(step, context, read, &row)?;
     Ok(Some(row))
 }
 
@@ -193,13 +195,22 @@ impl Judge<'_, '_> {
         Ok(new)
     }
 
+    /// Whether it is a probe of ours on its way to the channel that it leaves from: nothing else may go to an address of
+    /// ours, since it would go in a circle.
+    fn comes_home(&self, address: &Address) -> bool {
+        let from = self.read.spooled.deliveries.first().map(|delivery| &delivery.channel);
+        let home = self.context.directory.channel_for(address).map(|channel| &channel.address);
+        home.is_some() && home == from && probe::is_own(self.context.keys, &self.read.spooled, &self.read.summary)
+    }
+
     /// Why nothing is sent to an address, whoever sends it.
     fn refusal(&self, address: &Address) -> Result<Option<(DeliveryState, String)>, StoreError> {
         if self.read.spooled.damaged {
             let said = "its bytes on disk are not those that were accepted";
             return Ok(Some((DeliveryState::Failed, said.into())));
         }
-        if let Some(why) = loops::filtered(address, self.context.directory, &self.context.loops.patterns) {
+        let filtered = loops::filtered(address, self.context.directory, &self.context.loops.patterns);
+        if let Some(why) = filtered.filter(|_| !self.comes_home(address)) {
             return Ok(Some((DeliveryState::Filtered, why)));
         }
         let answered = self.meta.answers.as_deref().map(|id| self.step.entry(id)).transpose()?.flatten();

@@ -11,7 +11,7 @@ use crate::ticket::decide::{Filing, MatchedBy};
 use crate::ticket::loops::{self, Asked};
 use crate::ticket::{Channel, TraceStep};
 
-use crate::mail::Address;
+use crate::mail::{Address, Reason};
 
 use super::candidate::Context;
 use super::reader::Read;
@@ -40,7 +40,7 @@ pub fn homecoming(
     let Some(bounce) = &summary.bounce else { return Ok(None) };
     let ticket = match filing {
         Filing::Report { ticket, matched_by: MatchedBy::Token } => Some(*ticket),
-        Filing::Report { .. } | Filing::Open { .. } => None,
+        Filing::Report { .. } | Filing::Open { .. } | Filing::Drop { reason: Reason::Probe } => None,
         _ => return Ok(None),
     };
     let reports = reports(bounce);

@@ -186,6 +186,7 @@ impl Rooms {
         rooms.start_outbox(failed);
         rooms.start_tidying();
         rooms.start_acknowledgements(keys.clone());
+        rooms.start_probes(keys.clone());
         rooms.start_reports();
         rooms.start_desk(keys).await?;
         rooms.start_smtp(listeners, Arc::clone(&rooms.shared.smtp));
@@ -326,7 +327,7 @@ impl Rooms {
         Desk::new(self.store.clone(), self.clock.clone(), limits)
     }
 
-    fn replies(&self, keys: TokenKeys) -> Replies {
+    pub(super) fn replies(&self, keys: TokenKeys) -> Replies {
         let (letters, config) = (Arc::clone(&self.shared.letters), Arc::clone(&self.shared.replies));
         Replies::new(self.desk(), Arc::clone(&self.shared.directory), keys, letters, config)
     }

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::rooms::Rooms;
 use crate::outbox;
+use crate::ticket::token::TokenKeys;
 
 /// How often the store is tidied: segments without live mail are deleted.
 const RECLAIM_EVERY: Duration = Duration::from_secs(600);
@@ -21,6 +22,7 @@ impl Rooms {
             directory: Arc::clone(&self.shared.directory),
             config: Arc::clone(&self.shared.outbox),
             suppress: Arc::clone(&self.shared.suppress),
+            letters: Arc::clone(&self.shared.letters),
             board: self.board.clone(),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
@@ -32,6 +34,12 @@ impl Rooms {
                 failed.send_replace(Some(trouble.to_string()));
             }
         }));
+    }
+
+    /// Probes the relays that want it from time to time.
+    pub(super) fn start_probes(&mut self, keys: TokenKeys) {
+        let run = self.replies(keys).run_probes(self.shared.relays.clone(), self.workers.shutdown.clone());
+        self.workers.tasks.push(tokio::spawn(run));
     }
 
     /// Deletes log segments that hold nothing any more, from time to time.

@@ -26,6 +26,7 @@ mod quoted;
 pub mod reason;
 pub mod status;
 mod structure;
+pub mod survival;
 mod text;
 mod words;
 

@@ -42,6 +42,8 @@ pub enum Reason {
     ChannelGone,
     /// The bytes on disk are not those that were accepted.
     Damaged,
+    /// It is a probe of ours that came home, or an answer to one: it says what a relay does to header fields.
+    Probe,
 }
 
 /// What an SMTP peer hears: reply code, enhanced status code (RFC 3463), text.
@@ -54,7 +56,7 @@ pub struct ReasonReply {
 
 impl Reason {
     /// Every reason there is, for documentation, metrics and tests.
-    pub const ALL: [Reason; 18] = [
+    pub const ALL: [Reason; 19] = [
         Self::TooLarge,
         Self::Malformed,
         Self::HeaderTooLarge,
@@ -73,6 +75,7 @@ impl Reason {
         Self::DuplicateFingerprint,
         Self::ChannelGone,
         Self::Damaged,
+        Self::Probe,
     ];
 
     /// The code that programs see.
@@ -96,6 +99,7 @@ impl Reason {
             Self::DuplicateFingerprint => "duplicate_fingerprint",
             Self::ChannelGone => "channel_gone",
             Self::Damaged => "damaged",
+            Self::Probe => "probe",
         }
     }
 

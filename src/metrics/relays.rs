@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec};
 
 use super::handles::{Maker, opts};
 use super::{Metrics, RELAY_PROTECTIONS, RELAYED, known};
@@ -15,6 +15,8 @@ pub(super) struct Relays {
     recipients: IntCounterVec,
     connections: IntCounterVec,
     seconds: HistogramVec,
+    survives: IntGaugeVec,
+    lost: IntCounterVec,
 }
 
 impl Relays {
@@ -35,6 +37,16 @@ impl Relays {
                 &["relay", "protection"],
             ),
             seconds: m.add(HistogramVec::new(seconds, &["relay"])),
+            survives: m.gauges(
+                "relay_header_survives",
+                "Whether a header field came home with the latest probe of a relay as it was written.",
+                &["relay", "header"],
+            ),
+            lost: m.counters(
+                "relay_header_losses_total",
+                "Mails that left by a relay that loses a header field which they must carry.",
+                &["relay", "header"],
+            ),
         }
     }
 }
@@ -61,5 +73,19 @@ impl Metrics {
     /// An attempt took so long.
     pub fn relay_attempt_took(&self, relay: &str, took: Duration) {
         self.0.relays.seconds.with_label_values(&[relay]).observe(took.as_secs_f64());
+    }
+
+    /// What became of the header fields of the latest probes: relay, field, and whether it survived.
+    pub fn headers_are(&self, fields: &[(String, String, bool)]) {
+        let survives = &self.0.relays.survives;
+        survives.reset();
+        for (relay, header, kept) in fields {
+            survives.with_label_values(&[relay, header]).set(i64::from(*kept));
+        }
+    }
+
+    /// A mail left without a header field that it must carry.
+    pub fn header_lost(&self, relay: &str, header: &str) {
+        self.0.relays.lost.with_label_values(&[relay, header]).inc();
     }
 }

@@ -33,6 +33,7 @@ pub fn judge(attempt: &Attempt<'_>, job: &Outcome, schedule: &Schedule) -> Settl
         next: None,
         notes: Vec::new(),
         late: None,
+        way: None,
         delayed: Vec::new(),
     };
     let until = schedule.end(row.class, row.since);
@@ -91,6 +92,7 @@ pub fn without_attempt(
         next: None,
         notes: if over { vec![failure_note(row, &told)] } else { Vec::new() },
         late: (!over).then(|| delay_note(row, &told, now)),
+        way: None,
         delayed: if over { Vec::new() } else { recipients.iter().map(waits).collect() },
     }
 }

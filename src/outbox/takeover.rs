@@ -3,7 +3,6 @@
 //!
 //! Nobody waits for DNS here: until there is an answer the account itself sends what its windows allow.
 
-use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -14,9 +13,6 @@ use crate::mail::Address;
 use crate::relay::{GiveWay, Kind, Permit, Relay, Standing};
 use crate::store::StoreError;
 use crate::store::rows::OutboxRow;
-
-/// How much of a mail is looked at for its author.
-const HEAD: usize = 256 << 10;
 
 /// What became of the question.
 pub(super) enum Answer {
@@ -90,11 +86,6 @@ impl Worker {
             // Bytes that are gone are told of by the attempt that follows.
             Err(said) => of_channel(Standing::NotKnown(said)),
         }
-    }
-
-    fn head(&self, row: &OutboxRow) -> Result<Vec<u8>, String> {
-        let stored = self.store.mail(row.mail).map_err(|error| error.to_string())?;
-        stored.body.head(HEAD).map(Cow::into_owned).map_err(|error| error.to_string())
     }
 }
 

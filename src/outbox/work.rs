@@ -4,15 +4,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 
+use super::Worker;
 use super::accounts::{self, GivesWay, News, Quotas, Verdict};
+use super::fields::Toll;
 use super::judge::{Attempt, judge, without_attempt};
 use super::lanes::Task;
 use super::quota::Load;
 use super::schedule::Schedule;
 use super::takeover::{Answer, Way};
-use super::{Worker, route};
 use crate::mail::Address;
-use crate::relay::{Job, JobRecipient, Kind, Outcome, RecipientOutcome, Relay, Reply};
+use crate::relay::{Job, JobRecipient, Outcome, RecipientOutcome, Relay, Reply};
 use crate::store::rows::{OutboxRow, OutboxState, RecipientRow};
 use crate::store::{Settled, StoreError};
 
@@ -74,6 +75,7 @@ pub struct Under {
     pub quota: Option<String>,
     pub noted: Timestamp,
     pub hashes: Vec<u64>,
+    pub toll: Toll,
 }
 
 /// A job that has ended.
@@ -96,7 +98,7 @@ impl Worker {
         if row.state != OutboxState::Waiting {
             return Ok(None);
         }
-        let name = self.relay_of(&row);
+        let name = self.choose(&row)?.relay;
         let relay = name.as_deref().and_then(|name| self.relays.get(name));
         let mut lanes: Vec<LaneLook> = Vec::new();
         let channel = Address::parse(&row.channel);
@@ -116,22 +118,6 @@ impl Worker {
             }
         }
         Ok(Some(Look { row, lanes }))
-    }
-
-    /// The name of the relay that a mail leaves by.
-    pub(super) fn relay_of(&self, row: &OutboxRow) -> Option<String> {
-        let config = self.config.load();
-        route::relay(row, &self.directory.load(), || config.default_relay.clone().or_else(|| self.first_relay()))
-    }
-
-    /// The first relay; a sandbox only where there is nothing else.
-    fn first_relay(&self) -> Option<String> {
-        let names = self.relays.names();
-        names.iter().find(|name| self.is_real(name)).or(names.first()).cloned()
-    }
-
-    fn is_real(&self, name: &str) -> bool {
-        self.relays.get(name).is_some_and(|relay| relay.kind() != Kind::Maildir)
     }
 
     /// Loads what was picked, within so many bytes, and asks the quotas. What quotas have counted is on disk when this
@@ -182,7 +168,11 @@ impl Worker {
         let Some(row) = self.store.outbox_row(task.seq)?.filter(|row| row.state == OutboxState::Waiting) else {
             return Ok(Loaded::Stale(task));
         };
-        let Some(mut relay) = self.relay_of(&row).and_then(|name| self.relays.get(&name)) else {
+        let chosen = self.choose(&row)?;
+        if let Some(again) = chosen.again {
+            return Ok(Loaded::Wait(task, again));
+        }
+        let Some(mut relay) = chosen.relay.as_deref().and_then(|name| self.relays.get(name)) else {
             return Ok(Loaded::Stale(task));
         };
         let Ok(channel) = Address::parse(&row.channel) else { return Ok(Loaded::Stale(task)) };
@@ -234,7 +224,8 @@ impl Worker {
             Ok(bytes) => bytes,
             Err(said) => return self.lost(&row, &recipients, &said, now).map(|()| Loaded::Stale(task)),
         };
-        Ok(Loaded::Ready(Box::new(ready(task, row, relay, recipients, bytes, Counted { quota, hashes, now }))))
+        let toll = self.toll(&row, &relay, chosen)?;
+        Ok(Loaded::Ready(Box::new(ready(task, row, relay, recipients, bytes, Counted { quota, hashes, now, toll }))))
     }
 
     fn bytes(&self, row: &OutboxRow) -> Result<Arc<[u8]>, String> {
@@ -275,6 +266,7 @@ impl Worker {
             step.settle(&settled, suppress)
         })?;
         drop(held);
+        ended.iter().for_each(|one| self.count_lost(one));
         // A mail may stand in a commit more than once, by several lanes; what it is after the last one counts.
         let mut rows: std::collections::HashMap<u64, OutboxRow> = rows.into_iter().map(|row| (row.seq, row)).collect();
         let mut written = Written::default();
@@ -296,7 +288,8 @@ impl Worker {
                 enhanced = reply.enhanced.as_deref(), said = %reply.text, transport = outcome.transport.as_deref(), "delivery"
             );
         }
-        judge(&Attempt { row, relay, recipients, now, not_before: pause }, outcome, schedule)
+        let settled = judge(&Attempt { row, relay, recipients, now, not_before: pause }, outcome, schedule);
+        Settled { way: under.toll.said.clone(), ..settled }
     }
 
     /// Tells of a mail that is late, or gives it up, although it was never its turn.
@@ -324,6 +317,7 @@ struct Counted {
     quota: Option<String>,
     hashes: Vec<u64>,
     now: Timestamp,
+    toll: Toll,
 }
 
 fn ready(
@@ -358,6 +352,7 @@ fn ready(
         quota: counted.quota,
         noted: counted.now,
         hashes: counted.hashes,
+        toll: counted.toll,
         row,
     };
     Ready { under, job, relay }

@@ -71,6 +71,25 @@ pub enum Mechanism {
     Oauthbearer,
 }
 
+/// What becomes of mail that must carry a header field which a probe has shown this relay to lose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LostHeaders {
+    /// It leaves by another relay that its channel has and that keeps the field; by this one, counted, without such.
+    Avoid,
+    /// It leaves by this relay all the same, and is counted.
+    Count,
+}
+
+impl LostHeaders {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Avoid => "avoid",
+            Self::Count => "count",
+        }
+    }
+}
+
 /// One `[[relay]]`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -119,6 +138,16 @@ pub struct RelayConfig {
     pub dkim: Option<bool>,
     /// The Maildir; a path that is not absolute lies in the data directory.
     pub path: Option<PathBuf>,
+    /// What becomes of mail whose header fields it loses.
+    pub lost_headers: LostHeaders,
+    /// How often a probe looks what it does to header fields; `0s` is only when somebody asks for it.
+    #[serde(with = "crate::units::duration")]
+    pub probe_every: Duration,
+    /// The support address that a probe leaves from and comes home to; one that has this relay unless it is named.
+    pub probe_channel: Option<String>,
+    /// How long a probe may take before it is said not to have come home.
+    #[serde(with = "crate::units::duration")]
+    pub probe_patience: Duration,
     /// What the provider allows; the preset's unless it is given.
     pub quota: QuotaConfig,
 }
@@ -150,6 +179,10 @@ impl Default for RelayConfig {
             mta_sts: true,
             dkim: None,
             path: None,
+            lost_headers: LostHeaders::Avoid,
+            probe_every: Duration::ZERO,
+            probe_channel: None,
+            probe_patience: Duration::from_secs(3600),
             quota: QuotaConfig::default(),
         }
     }

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-pub use config::{Algorithm, DkimConfig, Kind, Mechanism, Preset, RelayConfig, Security};
+pub use config::{Algorithm, DkimConfig, Kind, LostHeaders, Mechanism, Preset, RelayConfig, Security};
 pub use job::{About, Beyond, Job, JobRecipient, Outcome, RecipientOutcome, Reply, Throttled};
 pub use permit::{Permit, Standing};
 pub use quota::{GiveWay, QuotaConfig, QuotaRules};
@@ -182,6 +182,11 @@ impl Relay {
 
     pub fn kind(&self) -> Kind {
         self.config.kind
+    }
+
+    /// As it is configured.
+    pub fn config(&self) -> &RelayConfig {
+        &self.config
     }
 
     /// What shares connections and trouble: mail in one lane waits for the same peer. A relay that logs in as the

@@ -39,6 +39,7 @@ pub const SUPPRESSED: u8 = b'h';
 pub const BRAKES: u8 = b'b';
 pub const QUOTAS: u8 = b'w';
 pub const WHOLES: u8 = b'p';
+pub const PROBES: u8 = b'j';
 pub const REPORTS: u8 = b'f';
 
 /// `e seq`: the row of an entry.
@@ -179,6 +180,11 @@ pub fn order(key: &str) -> Vec<u8> {
     [&[ORDERS][..], &hash("o:", key)].concat()
 }
 
+/// `j relay`: what probes have shown of a relay.
+pub fn probe(relay: &str) -> Vec<u8> {
+    [&[PROBES][..], &hash("j:", relay)].concat()
+}
+
 /// A key's prefix with one number.
 pub fn numbered(prefix: u8, number: u64) -> Vec<u8> {
     [&[prefix][..], &number.to_be_bytes()].concat()
@@ -209,4 +215,18 @@ fn hash(kind: &str, text: &str) -> [u8; 16] {
 
 fn pair(prefix: u8, first: u64, second: u64) -> Vec<u8> {
     [&[prefix][..], &first.to_be_bytes(), &second.to_be_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn no_two_kinds_of_keys_begin_alike() {
+        let source = include_str!("keys.rs");
+        let mut prefixes: Vec<&str> =
+            source.lines().filter_map(|line| line.split_once(": u8 = ")).map(|it| it.1).collect();
+        let count = prefixes.len();
+        prefixes.sort_unstable();
+        prefixes.dedup();
+        assert!(count > 20 && prefixes.len() == count, "{prefixes:?}");
+    }
 }

@@ -47,6 +47,7 @@ mod step_file;
 mod step_orders;
 mod step_outbox;
 mod step_owed;
+mod step_probes;
 mod step_reports;
 #[cfg(test)]
 mod tests;

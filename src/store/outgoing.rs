@@ -65,6 +65,8 @@ pub struct Settled {
     pub late: Option<String>,
     /// What its sender is told then, by the numbers of the recipients that still wait.
     pub delayed: Vec<(u32, Told)>,
+    /// What the trace of the mail says about its relay.
+    pub way: Option<String>,
 }
 
 /// What there is to tell the sender of a mail about one recipient, if it wants to hear of it.

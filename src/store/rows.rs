@@ -4,6 +4,7 @@
 //! original bytes in the log whenever somebody asks, so a row holds what was *decided*, not what was received.
 
 mod outbound;
+mod probe;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ pub use outbound::{
     AcknowledgementRow, BrakeRow, DeliveryState, IdempotencyRow, OutboxRow, OutboxState, RecipientRow, ReportRow,
     SuppressionRow, report_order,
 };
+pub use probe::{FieldRow, ProbeHome, ProbeRow, ProbeSent};
 
 /// Where a record stands in the accept log. Opaque to everyone but `store`; grows with every record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
@@ -169,7 +171,7 @@ pub struct EventRow {
     /// `entry`, `ticket_closed`, `ticket_reopened`, `ticket_merged`, `entry_seen_again`, `entry_retried`, `entry_erased`,
     /// `connection_changed`, `default_channel_changed`; of mail that leaves `delivery_changed`, `mail_delayed`,
     /// `mail_failed`, `mail_relayed`, `brake_tripped`, `brake_released`, `quota_near`, `takeover`,
-    /// `takeover_refused`, `address_suppressed`.
+    /// `takeover_refused`, `address_suppressed`; `relay_probed`.
     pub kind: String,
     pub ticket: Option<u64>,
     /// The public id of the entry that it is about.

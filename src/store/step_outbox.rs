@@ -259,6 +259,9 @@ impl Step<'_> {
             owed.extend(waits.and_then(|recipient| report_of(&row, &recipient, told, settled.at)));
         }
         self.put_outbox(&mut row)?;
+        if let Some(way) = &settled.way {
+            self.trace(row.seq, "fields", way)?;
+        }
         self.tell_settled(settled, &row, worst, late)?;
         Ok(Some(row))
     }

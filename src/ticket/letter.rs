@@ -24,6 +24,8 @@ pub struct Letters {
     pub fields: Vec<(String, String)>,
     /// On automatic mail as well.
     pub automatic_fields: Vec<(String, String)>,
+    /// Names of fields that other programs' mail must not lose on its way either, where it brings them.
+    pub must_survive: Vec<String>,
     pub default: Texts,
     /// By the key of the channel's address.
     pub by_channel: HashMap<String, Texts>,
@@ -54,7 +56,52 @@ pub struct Letterhead {
     pub return_path: Address,
 }
 
+/// How a probe of a relay names its sender, its way home and the way back of whoever answers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeHead {
+    pub head: Letterhead,
+    pub to: Address,
+    pub subject: String,
+    /// What it claims to answer, the oldest first.
+    pub references: Vec<String>,
+}
+
+/// What the subject of a probe says before its token.
+pub const PROBE_SUBJECT: &str = "ticketgate probe ";
+
 impl Letters {
+    /// The names of all fields that a mail which has them must not lose on its way (R22).
+    pub fn required(&self) -> Vec<String> {
+        let named = self.automatic_fields.iter().chain(&self.fields).map(|(name, _)| name);
+        let mut names: Vec<String> = Vec::new();
+        for name in named.chain(&self.must_survive) {
+            if !names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+
+    /// The letterhead of a probe that a channel sends to itself; `None` without a key to sign with. It has every field
+    /// that mail must keep.
+    pub fn probe(&self, channel: &Channel, keys: &TokenKeys, id: MailId, now: Timestamp) -> Option<ProbeHead> {
+        let (token, back) = (keys.sign_probe(id)?, keys.sign_probe_answer(id)?);
+        let Letterhead { mut identity, .. } = self.letterhead(channel, 0, keys, id, Class::Automatic, now);
+        let detailed = |token: &str| detailed(channel, token).unwrap_or_else(|| channel.address.clone());
+        let domain = compose::ascii(&channel.address).domain().to_owned();
+        identity.message_id = format!("{token}.{id}@{domain}");
+        identity.reply_to = Some(detailed(&back));
+        for name in &self.must_survive {
+            if !identity.fields.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
+                identity.fields.push((name.clone(), format!("probe-{id}")));
+            }
+        }
+        let references = (1..=3).map(|n| format!("probe-{n}.{id}@{domain}")).collect();
+        let (to, return_path) = (detailed(&token), detailed(&back));
+        let subject = format!("{PROBE_SUBJECT}{token}");
+        Some(ProbeHead { head: Letterhead { identity, return_path }, to, subject, references })
+    }
+
     /// The letterhead of one mail about a ticket.
     pub fn letterhead(
         &self,
@@ -130,6 +177,13 @@ pub fn reply_address(channel: &Channel, ticket: u64, keys: &TokenKeys) -> Option
     Address::parse(&address).ok().filter(|address| address.local().len() <= MAX_LOCAL)
 }
 
+/// A channel's address with a token as its detail, where the channel takes those and the local part has room for it.
+fn detailed(channel: &Channel, token: &str) -> Option<Address> {
+    let (local, domain) = (channel.address.split_detail().0, channel.address.domain());
+    let address = channel.plus_addresses.then(|| format!("{local}+{token}@{domain}"))?;
+    Address::parse(&address).ok().filter(|address| address.local().len() <= MAX_LOCAL)
+}
+
 /// The id of a channel's account that mail carries: stays the same as long as the address does, and does not tell it.
 pub fn account_id(channel: &Address) -> String {
     let digest = Sha256::digest(format!("ticketgate account 1\0{}", channel.key()));
@@ -171,6 +225,30 @@ mod tests {
         assert_eq!((got.identity.reply_to, got.return_path), (None, support.address.clone()));
         let long = channel(&format!("{}@example.com", "s".repeat(60)));
         assert_eq!(head(&long, Class::Person).return_path, long.address);
+    }
+
+    #[test]
+    fn a_probe_carries_all_that_mail_must_keep_and_finds_its_way_home() {
+        let keys = TokenKeys::new(vec![[7; 32]]);
+        let letters = Letters { must_survive: vec!["X-Zendesk-Email-Id".into(), "x-email".into()], ..letters() };
+        assert_eq!(letters.required(), ["Auto-Submitted", "X-Account", "X-Email", "X-Zendesk-Email-Id"]);
+        let mut support = channel("support@example.com");
+        let id = MailId(1234);
+        let probe = letters.probe(&support, &keys, id, Timestamp::UNIX_EPOCH).unwrap();
+        let names: Vec<&str> = probe.head.identity.fields.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, letters.required());
+        let detail = |address: &Address| address.split_detail().1.unwrap_or_default().to_owned();
+        assert_eq!(keys.verify_probe(&detail(&probe.to)), Some(id));
+        assert_eq!(keys.verify_probe(&probe.head.identity.message_id), Some(id));
+        assert_eq!(keys.verify_probe(probe.subject.strip_prefix(PROBE_SUBJECT).unwrap()), Some(id));
+        for back in [probe.head.identity.reply_to.as_ref().unwrap(), &probe.head.return_path] {
+            assert_eq!(keys.verify_probe_answer(&detail(back)), Some(id));
+        }
+        assert!(probe.references.iter().all(|reference| keys.verify_probe(reference).is_none()));
+        support.plus_addresses = false;
+        let probe = letters.probe(&support, &keys, id, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!((&probe.to, &probe.head.return_path), (&support.address, &support.address));
+        assert_eq!(letters.probe(&support, &TokenKeys::new(vec![]), id, Timestamp::UNIX_EPOCH), None);
     }
 
     #[test]

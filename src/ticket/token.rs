@@ -10,7 +10,12 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use crate::mail::Address;
+use crate::mail::{Address, MailId};
+
+/// What a signature is for; none holds for another purpose.
+const TICKET: &[u8] = b"ticketgate ticket token 1\0";
+const PROBE: &[u8] = b"ticketgate probe token 1\0";
+const PROBE_ANSWER: &[u8] = b"ticketgate probe answer token 1\0";
 
 /// The alphabet of the signature: Crockford's base 32 in lower case.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
@@ -36,7 +41,7 @@ impl TokenKeys {
     /// The token of a ticket; `None` when there is no key.
     pub fn sign(&self, ticket: u64) -> Option<String> {
         let key = self.0.first()?;
-        Some(format!("t{ticket}-{}", signature(key, ticket)))
+        Some(format!("t{ticket}-{}", signature(key, TICKET, ticket)))
     }
 
     /// The ticket that a text's leading token names, if a key of ours signed it. What follows the token must begin
@@ -49,17 +54,45 @@ impl TokenKeys {
             return None;
         }
         let ticket: u64 = number.parse().ok()?;
-        let claimed = rest.get(..SIGNATURE)?;
-        let after = rest.as_bytes().get(SIGNATURE);
-        if after.is_some_and(|byte| byte.is_ascii_alphanumeric()) {
-            return None;
+        self.is_signed(TICKET, ticket, rest).then_some(ticket)
+    }
+
+    /// The token of a probe, by the id of its mail: it reads `p`, the id, and a signature.
+    pub fn sign_probe(&self, id: MailId) -> Option<String> {
+        Some(format!("p{id}-{}", signature(self.0.first()?, PROBE, id.0)))
+    }
+
+    /// The token under which answers and reports about a probe come back: it reads `q`, the id, and a signature.
+    pub fn sign_probe_answer(&self, id: MailId) -> Option<String> {
+        Some(format!("q{id}-{}", signature(self.0.first()?, PROBE_ANSWER, id.0)))
+    }
+
+    /// The probe that a text's leading token names, as `verify` does it for a ticket.
+    pub fn verify_probe(&self, text: &str) -> Option<MailId> {
+        self.verify_id('p', PROBE, text)
+    }
+
+    /// The probe that is answered, by a text's leading token.
+    pub fn verify_probe_answer(&self, text: &str) -> Option<MailId> {
+        self.verify_id('q', PROBE_ANSWER, text)
+    }
+
+    fn verify_id(&self, letter: char, purpose: &[u8], text: &str) -> Option<MailId> {
+        let text = text.get(..text.len().min(64)).unwrap_or(text).to_ascii_lowercase();
+        let (id, rest) = text.strip_prefix(letter)?.split_once('-')?;
+        let id = MailId::parse(id)?;
+        self.is_signed(purpose, id.0, rest).then_some(id)
+    }
+
+    /// Whether a text begins with our signature of a number. Every key is tried in full, so that the time taken says
+    /// nothing about which one was near.
+    fn is_signed(&self, purpose: &[u8], number: u64, text: &str) -> bool {
+        let Some(claimed) = text.get(..SIGNATURE) else { return false };
+        if text.as_bytes().get(SIGNATURE).is_some_and(u8::is_ascii_alphanumeric) {
+            return false;
         }
-        // Every key is tried in full, so that the time taken says nothing about which one was near.
-        let known = self
-            .0
-            .iter()
-            .fold(0u8, |hit, key| hit | signature(key, ticket).as_bytes().ct_eq(claimed.as_bytes()).unwrap_u8());
-        (known == 1).then_some(ticket)
+        let same = |key| signature(key, purpose, number).as_bytes().ct_eq(claimed.as_bytes()).unwrap_u8();
+        self.0.iter().fold(0u8, |hit, key| hit | same(key)) == 1
     }
 
     /// The ticket that an address names in its plus detail.
@@ -75,12 +108,12 @@ impl TokenKeys {
 }
 
 /// 80 bits of HMAC-SHA256 over the purpose and the number.
-fn signature(key: &[u8; 32], ticket: u64) -> String {
+fn signature(key: &[u8; 32], purpose: &[u8], number: u64) -> String {
     let Ok(mut mac) = <Hmac<Sha256> as KeyInit>::new_from_slice(key) else {
         return String::new();
     };
-    mac.update(b"ticketgate ticket token 1\0");
-    mac.update(&ticket.to_be_bytes());
+    mac.update(purpose);
+    mac.update(&number.to_be_bytes());
     let digest = mac.finalize().into_bytes();
     let mut bits = digest.iter().take(10).fold(0u128, |bits, byte| bits << 8 | u128::from(*byte));
     let mut text = [0u8; SIGNATURE];
@@ -133,5 +166,32 @@ mod tests {
         let reply = Address::parse(&keys().reply_address(&channel, 12).unwrap()).unwrap();
         assert_eq!(keys().verify_address(&reply), Some(12));
         assert!(!format!("{:?}", keys()).contains('1'), "Debug must not show a key");
+    }
+
+    #[test]
+    fn tokens_of_probes_hold_for_probes_only() {
+        let id = MailId(1 << 58);
+        let (probe, answer) = (keys().sign_probe(id).unwrap(), keys().sign_probe_answer(id).unwrap());
+        let table = [
+            (probe.clone(), Some(id), None),
+            (format!("{}.1@x", probe.to_uppercase()), Some(id), None),
+            (answer.clone(), None, Some(id)),
+            (format!("q{}", &probe[1..]), None, None),
+            (format!("p{}", &answer[1..]), None, None),
+            (probe.replace(&id.to_string(), &MailId(7).to_string()), None, None),
+            (format!("{probe}x"), None, None),
+            ("p-".into(), None, None),
+            (keys().sign(12).unwrap(), None, None),
+        ];
+        for (text, is_probe, is_answer) in table {
+            assert_eq!(
+                (keys().verify_probe(&text), keys().verify_probe_answer(&text)),
+                (is_probe, is_answer),
+                "{text}"
+            );
+            assert!(text.starts_with('t') || keys().verify(&text).is_none());
+        }
+        assert_eq!(TokenKeys::new(vec![[3; 32]]).verify_probe(&probe), None);
+        assert!(probe.len() < 40, "it finds room in a local part");
     }
 }

@@ -129,6 +129,28 @@ pub struct OutboxFilter {
 }
 
 #[derive(Debug, Subcommand)]
+pub enum RelayCommand {
+    /// All relays, with what their latest probe has shown
+    List,
+    /// One of them, with what became of each header field
+    Show {
+        /// The name of a [[relay]]
+        relay: String,
+    },
+    /// Send a mail by it to a support address, to find out which header fields survive
+    ///
+    /// The probe leaves by the outbox, and carries every header field that mail must keep. When it comes home, by
+    /// forwarding or in a mailbox, it is compared with what was sent and becomes no ticket. `relays show` tells the result.
+    Probe {
+        /// The name of a [[relay]]
+        relay: String,
+        /// The support address that it leaves from and comes home to
+        #[arg(long, value_name = "ADDRESS")]
+        channel: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub enum LoopCommand {
     /// Those that have tripped, and what they hold
     List,

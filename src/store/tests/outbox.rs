@@ -120,6 +120,7 @@ fn settle(store: &Store, seq: u64, states: &[(u32, DeliveryState)], minutes: i64
         notes: states.iter().filter(|(_, s)| *s == DeliveryState::Failed).map(|_| "it failed".into()).collect(),
         late: None,
         delayed: Vec::new(),
+        way: None,
     };
     store.step(|step| step.settle(&[settled], SUPPRESS)).unwrap().remove(0)
 }

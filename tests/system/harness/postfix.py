@@ -130,6 +130,16 @@ delay_warning_time = 1s
 maximal_queue_lifetime = {patience}
 """
 
+# As a smarthost that spoils header fields by the file `checks`: mail for `domain` goes home to the port `gate`, all other
+# mail into its Maildir.
+SPOILING = ONE_MAILDIR + """
+virtual_mailbox_domains = far.example
+transport_maps = inline:{{ {{{domain} = {home}}} }}
+header_checks = regexp:{checks}
+message_drop_headers =
+local_header_rewrite_clients =
+"""
+
 MASTER = """
 127.0.0.1:{port} inet n - n - 110 smtpd
 pickup unix n - n 60 1 pickup

@@ -1,0 +1,495 @@
+//! Probes of relays, the whole way: sent by the outbox to a scripted server that spoils header fields, come home by a
+//! door, compared; and what mail does that must carry what a relay loses.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use ticketgate::accounts::{Account, Accounts, Setup, State};
+use ticketgate::clock::Clock;
+use ticketgate::config::Config;
+use ticketgate::desk::{Desk, ProbeOrder, ProbeState, Replies};
+use ticketgate::filing;
+use ticketgate::mail::auth::AuthResults;
+use ticketgate::mail::message::Limits;
+use ticketgate::mail::origin::OriginKind;
+use ticketgate::mail::{Address, Envelope, MailId, Origin};
+use ticketgate::metrics::Metrics;
+use ticketgate::net::dns;
+use ticketgate::outbox::{self, Board};
+use ticketgate::relay::{self, Kind, LostHeaders, RelayConfig, Relays, Security};
+use ticketgate::shutdown;
+use ticketgate::store::rows::{DeliveryState, EntryRow, FieldRow, ProbeHome, ProbeRow};
+use ticketgate::store::vault::Vault;
+use ticketgate::store::{Delivery, Incoming, OutgoingMeta, OutgoingRecipient, Store, Suppress};
+use ticketgate::ticket::token::TokenKeys;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+
+#[path = "support/dns.rs"]
+mod stub;
+use stub::{Answer, DnsServer};
+
+const SUPPORT: &str = "support@example.com";
+
+fn address(text: &str) -> Address {
+    Address::parse(text).unwrap()
+}
+
+/// A mail that a server took: its recipient, and its bytes as it hands them on.
+type Taken = (String, String);
+
+/// A server that leaves out header fields, or writes another value.
+struct Spoiler {
+    port: u16,
+    taken: Arc<Mutex<Vec<Taken>>>,
+}
+
+impl Spoiler {
+    /// Each of `spoils` is a field, and what stands there instead, if anything.
+    async fn start(spoils: &'static [(&'static str, Option<&'static str>)]) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let taken = Arc::<Mutex<Vec<Taken>>>::default();
+        let shared = Arc::clone(&taken);
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                tokio::spawn(serve(socket, Arc::clone(&shared), spoils));
+            }
+        });
+        Self { port, taken }
+    }
+
+    fn relay(&self, name: &str) -> RelayConfig {
+        RelayConfig {
+            name: name.into(),
+            kind: Kind::Smtp,
+            host: Some("127.0.0.1".into()),
+            port: Some(self.port),
+            security: Some(Security::None),
+            ..RelayConfig::default()
+        }
+    }
+
+    /// The next mail that it takes.
+    async fn next(&self) -> Taken {
+        let end = tokio::time::Instant::now() + Duration::from_secs(15);
+        loop {
+            if let Some(taken) = self.taken.lock().unwrap().pop() {
+                return taken;
+            }
+            assert!(tokio::time::Instant::now() < end, "no mail arrives");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+async fn serve(
+    socket: tokio::net::TcpStream,
+    taken: Arc<Mutex<Vec<Taken>>>,
+    spoils: &'static [(&'static str, Option<&'static str>)],
+) {
+    let (read, mut write) = socket.into_split();
+    let mut lines = BufReader::new(read).lines();
+    let (mut to, mut data) = (String::new(), None::<Vec<String>>);
+    let _ = write.write_all(b"220 spoiler ESMTP\r\n").await;
+    while let Ok(Some(line)) = lines.next_line().await {
+        if let Some(text) = &mut data {
+            if line == "." {
+                taken.lock().unwrap().push((to.clone(), spoiled(text, spoils)));
+                data = None;
+                let _ = write.write_all(b"250 2.0.0 taken\r\n").await;
+            } else {
+                text.push(line);
+            }
+            continue;
+        }
+        let verb = line.split([' ', ':']).next().unwrap_or_default().to_uppercase();
+        if verb == "RCPT" {
+            to = line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
+        }
+        let answer = match verb.as_str() {
+            "EHLO" => "250 spoiler\r\n",
+            "DATA" => {
+                data = Some(Vec::new());
+                "354 go on\r\n"
+            }
+            _ => "250 2.0.0 ok\r\n",
+        };
+        if write.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn spoiled(lines: &[String], spoils: &[(&str, Option<&str>)]) -> String {
+    let (mut text, mut leaves_out, mut head) = (String::from("Received: by spoiler\r\n"), false, true);
+    for line in lines {
+        head &= !line.is_empty();
+        if head && !line.starts_with([' ', '\t']) {
+            let spoil =
+                spoils.iter().find(|(name, _)| line.to_lowercase().starts_with(&format!("{name}:").to_lowercase()));
+            leaves_out = spoil.is_some();
+            if let Some((name, Some(instead))) = spoil {
+                text.push_str(&format!("{name}: {instead}\r\n"));
+            }
+        }
+        if !(head && leaves_out) {
+            text.push_str(line);
+            text.push_str("\r\n");
+        }
+    }
+    text
+}
+
+/// A store with its filing, an outbox that runs, and somebody who probes.
+struct Bed {
+    store: Store,
+    desk: Desk,
+    replies: Replies,
+    relays: Relays,
+    accounts: Accounts,
+    metrics: Metrics,
+    keys: TokenKeys,
+    triggers: Vec<shutdown::Trigger>,
+    filing: Option<std::thread::JoinHandle<()>>,
+    _dir: tempfile::TempDir,
+}
+
+impl Bed {
+    /// The channel leaves by the first relay, and the last one is the default.
+    fn new(relays: Vec<RelayConfig>, names: &DnsServer) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.filing.interval = Duration::from_millis(1);
+        config.channels[0].address = SUPPORT.into();
+        config.channels[0].relay = Some(relays[0].name.clone());
+        config.outbox.default_relay = relays.last().map(|relay| relay.name.clone());
+        let (clock, metrics) = (Clock::system(), Metrics::new());
+        let store_config =
+            ticketgate::store::Config { low_water_bytes: 0, ballast_bytes: 0, ..ticketgate::store::Config::default() };
+        let (store, _) = Store::open(&dir.path().join("data"), &store_config, clock.clone()).unwrap();
+        let keys = TokenKeys::new(vec![[7; 32]]);
+        let directory = Arc::new(ArcSwap::from_pointee(config.directory()));
+        let letters = Arc::new(ArcSwap::from_pointee(config.letters().unwrap()));
+        let desk = Desk::new(store.clone(), clock.clone(), Limits::default());
+        let limits = Arc::new(ArcSwap::from_pointee(config.replies.clone()));
+        let replies = Replies::new(desk.clone(), Arc::clone(&directory), keys.clone(), Arc::clone(&letters), limits);
+        let worker = filing::Worker {
+            store: store.clone(),
+            directory: Arc::clone(&directory),
+            keys: keys.clone(),
+            header_limit: config.intake.header_limit(),
+            loops: Arc::new(ArcSwap::from_pointee(config.loops.loops())),
+            config: config.filing.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        };
+        let (trigger, shutdown) = shutdown::channel();
+        let runtime = tokio::runtime::Handle::current();
+        let filing = std::thread::spawn(move || worker.run(&runtime, shutdown).unwrap());
+        let vault = Vault::open(dir.path(), &Default::default()).unwrap();
+        let login: ticketgate::accounts::Probe = Arc::new(|_, _| Box::pin(async { Ok(()) }));
+        let accounts = Accounts::new(store.clone(), vault, login, clock.clone(), metrics.clone());
+        let query_timeout = Duration::from_millis(300);
+        let shared = relay::Shared {
+            accounts: accounts.clone(),
+            connectors: Default::default(),
+            dns: dns::Config { name_servers: vec![names.address], query_timeout, attempts: 1 },
+            hostname: "gw.example.com".into(),
+            data_dir: dir.path().into(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        };
+        let relays = Relays::new(&relays, &[], shared).unwrap();
+        let outbox = outbox::Worker {
+            store: store.clone(),
+            relays: relays.clone(),
+            accounts: accounts.clone(),
+            directory,
+            config: Arc::new(ArcSwap::from_pointee(config.outbox)),
+            suppress: Arc::new(ArcSwap::from_pointee(Suppress { after: 0, within: jiff::SignedDuration::ZERO })),
+            letters,
+            board: Board::default(),
+            clock,
+            metrics: metrics.clone(),
+        };
+        let (sending, until) = shutdown::channel();
+        tokio::spawn(outbox.run(until));
+        let triggers = vec![sending, trigger];
+        Self { store, desk, replies, relays, accounts, metrics, keys, triggers, filing: Some(filing), _dir: dir }
+    }
+
+    fn config(&self, relay: &str) -> RelayConfig {
+        self.relays.get(relay).unwrap().config().clone()
+    }
+
+    /// Sends a probe; its entry.
+    async fn probe(&self, relay: &str) -> EntryRow {
+        let order = ProbeOrder { channel: None, author: "eve".into(), peer: "uid 1".into() };
+        self.replies.probe(&self.config(relay), order).await.unwrap();
+        let sent = self.store.probe(relay).unwrap().unwrap().sent;
+        self.store.entry(&sent.entry).unwrap().unwrap()
+    }
+
+    /// A mail comes in by a door; its entry.
+    async fn receive(&self, kind: OriginKind, (to, text): &Taken) -> EntryRow {
+        let envelope = Envelope { mail_from: None, rcpt_to: vec![address(to)] };
+        self.spool(kind, envelope, vec![address(to)], None, text).await
+    }
+
+    /// A program hands in a mail to somebody; its entry.
+    async fn submit(&self, to: &str, fields: &str, relay: Option<&str>) -> EntryRow {
+        let text = format!("From: {SUPPORT}\r\nTo: {to}\r\nSubject: News\r\n{fields}\r\nIt prints.\r\n");
+        let recipients = vec![OutgoingRecipient { address: address(to), notify: None, orcpt: None }];
+        let relay = relay.map(str::to_owned);
+        let meta = OutgoingMeta { author: "crm".into(), recipients, relay, ..OutgoingMeta::default() };
+        let envelope = Envelope { mail_from: Some(address(SUPPORT)), rcpt_to: vec![address(to)] };
+        self.spool(OriginKind::Submission, envelope, Vec::new(), Some(meta), &text).await
+    }
+
+    async fn spool(
+        &self,
+        kind: OriginKind,
+        envelope: Envelope,
+        rcpt_to: Vec<Address>,
+        outgoing: Option<OutgoingMeta>,
+        text: &str,
+    ) -> EntryRow {
+        let now = Clock::system().now();
+        let id = MailId::fresh(now);
+        let mut body = self.store.body(id, 1 << 20);
+        body.push(text.as_bytes()).await.unwrap();
+        let origin = Origin {
+            kind,
+            peer: "127.0.0.1".into(),
+            helo: None,
+            tls: None,
+            client_certificate: None,
+            auth: AuthResults::default(),
+            remote: None,
+        };
+        let deliveries = vec![Delivery { channel: address(SUPPORT), rcpt_to }];
+        let body = body.finish().await.unwrap();
+        let incoming = Incoming { id, received_at: now, envelope, origin, deliveries, review: false, outgoing, body };
+        self.store.spool(incoming).await.unwrap();
+        let found = || self.store.entry(&id.to_string()).unwrap();
+        until("it is filed", || found().is_some()).await;
+        found().unwrap()
+    }
+
+    /// A relay is probed, and the probe comes home.
+    async fn probed(&self, name: &str, spoiler: &Spoiler) {
+        self.probe(name).await;
+        let home = self.receive(OriginKind::Smtp, &spoiler.next().await).await;
+        assert_eq!(home.reason.as_deref(), Some("probe"), "{home:?}");
+    }
+
+    /// The recipient of a mail once it is relayed: by which relay, and what the trace says about its fields.
+    async fn left(&self, entry: &EntryRow) -> (String, Vec<String>) {
+        let to = || self.store.recipients(entry.seq, 0, 1).unwrap().remove(0);
+        until("it is relayed", || to().state == DeliveryState::Relayed).await;
+        let trace = self.store.entry(&entry.id).unwrap().unwrap().trace;
+        let said = trace.into_iter().filter(|step| step.step == "fields").map(|step| step.said);
+        (to().relay.unwrap(), said.collect())
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        self.triggers.drain(..).for_each(|trigger| trigger.shut_down());
+        let _ = self.filing.take().unwrap().join();
+    }
+}
+
+async fn until(what: &str, done: impl Fn() -> bool) {
+    let end = tokio::time::Instant::now() + Duration::from_secs(15);
+    while !done() {
+        assert!(tokio::time::Instant::now() < end, "{what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+const LOSSY: &[(&str, Option<&str>)] = &[("Auto-Submitted", None), ("Message-ID", Some("<new@provider.example>"))];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_comes_home_is_compared_and_becomes_no_ticket() {
+    let (names, spoiler) = (DnsServer::start(&[]).await, Spoiler::start(LOSSY).await);
+    let bed = Bed::new(vec![spoiler.relay("lossy")], &names);
+    let sent = bed.probe("lossy").await;
+    let view = || bed.desk.probe(&bed.config("lossy")).unwrap().unwrap();
+    assert_eq!((sent.filing.as_str(), sent.ticket, view().state), ("relayed", None, ProbeState::UnderWay));
+    let taken = spoiler.next().await;
+    assert!(taken.0.starts_with("support+p"), "{}", taken.0);
+    // By forwarding, and in the mailbox once more; the Message-ID has changed on the way.
+    let home = bed.receive(OriginKind::Smtp, &taken).await;
+    assert_eq!((home.filing.as_str(), home.reason.as_deref(), home.ticket), ("dropped", Some("probe"), None));
+    assert!(home.trace[0].said.starts_with("the probe of relay \"lossy\" came home by smtp after"), "{:?}", home.trace);
+    let again = bed.receive(OriginKind::Imap, &taken).await;
+    assert_eq!(again.trace[0].said, "it is a probe of relay \"lossy\"; it came home before, by smtp");
+    let shown = view();
+    assert_eq!((shown.state, shown.said), (ProbeState::Home, None));
+    let came = shown.row.home.unwrap();
+    assert_eq!((came.entry.as_str(), came.door.as_str()), (sent.id.as_str(), "smtp"));
+    let fates: Vec<(&str, &str)> = came.fields.iter().map(|field| (field.name.as_str(), field.fate.as_str())).collect();
+    for (name, fate) in [
+        ("Auto-Submitted", "dropped"),
+        ("Message-ID", "changed"),
+        ("X-Auto-Response-Suppress", "kept"),
+        ("X-Mailer", "kept"),
+        ("X-Ticketgate-From-Account-Id", "kept"),
+        ("X-Ticketgate-Email-Id", "kept"),
+        ("X-Zendesk-From-Account-Id", "kept"),
+        ("X-Zendesk-Email-Id", "kept"),
+        ("References", "kept"),
+        ("In-Reply-To", "kept"),
+        ("Reply-To", "kept"),
+        ("From", "kept"),
+    ] {
+        assert!(fates.contains(&(name, fate)), "{name} {fate}: {fates:?}");
+    }
+    let of_sent = bed.store.entry(&sent.id).unwrap().unwrap().trace;
+    assert!(
+        of_sent.iter().any(|step| step.step == "probe" && step.said.contains("dropped Auto-Submitted")),
+        "{of_sent:?}"
+    );
+    // It went to find out what is lost, so that nothing of it is lost.
+    assert!(!bed.metrics.render().contains("ticketgate_relay_header_losses_total{"));
+    assert!(bed.store.tickets(&ticketgate::store::TicketFilter { limit: 9, ..Default::default() }).unwrap().is_empty());
+    let events = bed.store.events(0, 100).unwrap();
+    assert_eq!(events.iter().filter(|event| event.kind == "relay_probed").count(), 1);
+    let report = bed.store.fsck(ticketgate::store::Depth::Deep).unwrap();
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_probe_of_our_own_reaches_an_address_of_ours() {
+    let (names, spoiler) = (DnsServer::start(&[]).await, Spoiler::start(&[]).await);
+    let bed = Bed::new(vec![spoiler.relay("smart")], &names);
+    let sent = bed.probe("smart").await;
+    let (to, text) = spoiler.next().await;
+    let id = sent.message_id.clone().unwrap();
+    let forged = bed.keys.sign_probe(MailId(42)).unwrap();
+    // A program that has seen a probe, or makes one up, or knows a key that is not ours, has its mail filtered.
+    let fields = [
+        format!("Message-ID: <{id}>\r\n"),
+        format!("Message-ID: <{forged}.x@example.com>\r\n"),
+        "Message-ID: <p0000000000000-0000000000000000.x@example.com>\r\n".to_owned(),
+    ];
+    for field in fields {
+        for to in [to.as_str(), SUPPORT] {
+            let mail = bed.submit(to, &field, Some("smart")).await;
+            let recipient = bed.store.recipients(mail.seq, 0, 1).unwrap().remove(0);
+            assert_eq!(recipient.state, DeliveryState::Filtered, "{field} {to}");
+        }
+    }
+    // None of them took the place of the probe that is under way.
+    assert_eq!(bed.store.probe("smart").unwrap().unwrap().sent.entry, sent.id);
+    // Whoever answers it, and a server that reports about it, open no ticket either.
+    let back = text.split("Reply-To: <").nth(1).unwrap().split('>').next().unwrap().to_owned();
+    let answer = "From: Ann <ann@example.net>\r\nSubject: Re: what is that?\r\nMessage-ID: <a@b.example>\r\n\r\n?\r\n"
+        .to_owned();
+    let row = bed.receive(OriginKind::Smtp, &(back.clone(), answer)).await;
+    assert_eq!((row.filing.as_str(), row.trace[0].said.as_str()), ("dropped", "it answers a probe of relay \"smart\""));
+    let report = format!(
+        "From: MAILER-DAEMON@mx.example\r\nSubject: Undelivered\r\nMIME-Version: 1.0\r\n\
+         Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n\
+         --b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.example\r\n\r\n\
+         Final-Recipient: rfc822; {to}\r\nAction: failed\r\nStatus: 5.1.1\r\nDiagnostic-Code: smtp; 550 5.1.1 nobody\r\n\r\n\
+         --b\r\nContent-Type: message/rfc822-headers\r\n\r\nMessage-ID: <{id}>\r\n\r\n--b--\r\n"
+    );
+    let row = bed.receive(OriginKind::Smtp, &(back, report)).await;
+    assert_eq!((row.filing.as_str(), row.reason.as_deref()), ("dropped", Some("probe")), "{row:?}");
+    let view = bed.desk.probe(&bed.config("smart")).unwrap().unwrap();
+    assert_eq!((view.state, view.said.unwrap().contains("5.1.1")), (ProbeState::Failed, true));
+    assert_eq!(bed.store.recipients(sent.seq, 0, 1).unwrap()[0].reported.as_deref(), Some("failed"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_avoids_a_relay_that_loses_what_it_carries() {
+    let permits = ("example.com", Answer::Txt("v=spf1 ip4:127.0.0.1 -all".into()));
+    let refuses = ("example.com", Answer::Txt("v=spf1 ip4:192.0.2.1 -all".into()));
+    let machine = "Auto-Submitted: auto-generated\r\nX-Zendesk-Email-Id: 1\r\n";
+    // What DNS permits, the setting, whether the other relay is probed, header fields, the relay that is asked for; the
+    // relay that the mail leaves by, what is said, and whether a loss is counted.
+    let avoid = LostHeaders::Avoid;
+    type Case = (bool, LostHeaders, bool, &'static str, Option<&'static str>, &'static str, &'static str, bool);
+    let table: [Case; 7] = [
+        (
+            true,
+            avoid,
+            true,
+            machine,
+            None,
+            "good",
+            "relay \"lossy\" loses Auto-Submitted; it leaves by \"good\"",
+            false,
+        ),
+        (true, avoid, true, "X-Zendesk-Email-Id: 1\r\n", None, "lossy", "", false),
+        (true, avoid, true, machine, Some("lossy"), "lossy", "and somebody asked for that relay", true),
+        (true, LostHeaders::Count, true, machine, None, "lossy", "and its lost_headers is \"count\"", true),
+        (true, avoid, false, machine, None, "lossy", "and no other relay that it may leave by is known", true),
+        (false, avoid, true, machine, None, "lossy", "and no other relay that it may leave by is known", true),
+        (true, avoid, true, machine, Some("good"), "good", "", false),
+    ];
+    for (may, lost_headers, both, fields, asked, relay, said, counted) in table {
+        let names = DnsServer::start(&[if may { permits.clone() } else { refuses.clone() }]).await;
+        let (lossy, good) = (Spoiler::start(LOSSY).await, Spoiler::start(&[]).await);
+        let bed = Bed::new(vec![RelayConfig { lost_headers, ..lossy.relay("lossy") }, good.relay("good")], &names);
+        bed.probed("lossy", &lossy).await;
+        if both {
+            bed.probed("good", &good).await;
+        }
+        let mail = bed.submit("ann@example.net", fields, asked).await;
+        let (by, told) = bed.left(&mail).await;
+        assert_eq!(by, relay, "{fields} {told:?}");
+        assert_eq!(told.len(), usize::from(!said.is_empty()), "{told:?}");
+        assert!(told.iter().all(|told| told.contains(said)), "{told:?}");
+        let series = "ticketgate_relay_header_losses_total{header=\"Auto-Submitted\",relay=\"lossy\"} 1";
+        if counted {
+            until("the loss is counted", || bed.metrics.render().contains(series)).await;
+        } else {
+            assert!(!bed.metrics.render().contains("ticketgate_relay_header_losses_total{"), "{fields}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_moves_to_another_relay_while_an_account_is_disconnected() {
+    let names = DnsServer::start(&[]).await;
+    let (lossy, good) = (Spoiler::start(LOSSY).await, Spoiler::start(&[]).await);
+    let owner = "hub@example.com";
+    // It logs in with the account of another channel than the one that sends.
+    let of_hub = RelayConfig { account: Some(owner.into()), ..lossy.relay("lossy") };
+    let bed = Bed::new(vec![of_hub, good.relay("good")], &names);
+    let accounts = vec![Account::with_password(address(owner), "hub", "imap.example.com")];
+    bed.accounts.configure(Setup { accounts, ..Setup::default() });
+    bed.probed("good", &good).await;
+    let entry = bed.store.entry(&bed.store.probe("good").unwrap().unwrap().sent.entry).unwrap().unwrap();
+    let fields = vec![FieldRow { name: "Auto-Submitted".into(), fate: "dropped".into(), got: None }];
+    let home = Some(ProbeHome { entry: entry.id.clone(), fields, ..ProbeHome::default() });
+    let row = ProbeRow { relay: "lossy".into(), home, ..ProbeRow::default() };
+    bed.store.step(|step| step.probed(row, &entry, "it came home", Clock::system().now())).unwrap();
+    let machine = "Auto-Submitted: auto-generated\r\n";
+    let moves = bed.submit("ann@example.net", machine, None).await;
+    assert_eq!(bed.left(&moves).await.0, "good");
+    bed.accounts.show(&address(owner), |connection| connection.state = State::Disconnected);
+    let waits = bed.submit("ann@example.net", machine, None).await;
+    let goes = bed.submit("bob@example.net", machine, Some("good")).await;
+    assert_eq!(bed.left(&goes).await.0, "good");
+    let to = bed.store.recipients(waits.seq, 0, 1).unwrap().remove(0);
+    assert_eq!((to.state, to.attempts), (DeliveryState::Queued, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_is_probed_as_often_as_it_wants() {
+    let (names, spoiler) = (DnsServer::start(&[]).await, Spoiler::start(&[]).await);
+    let every = RelayConfig { probe_every: Duration::from_secs(3600), ..spoiler.relay("often") };
+    let bed = Bed::new(vec![every, spoiler.relay("never")], &names);
+    for _ in 0..3 {
+        bed.replies.probe_due(&bed.relays).await;
+    }
+    let taken = spoiler.next().await;
+    assert!(taken.1.contains("\r\n\"often\". ticketgate sent it"), "{}", taken.1);
+    assert!(bed.store.probe("often").unwrap().is_some() && bed.store.probe("never").unwrap().is_none());
+    assert_eq!(bed.store.entries(0, 100).unwrap().len(), 1, "one of three looks found it due");
+}
