@@ -13,6 +13,8 @@ mod credential;
 mod forecast;
 pub mod problem;
 mod redirect;
+mod said;
+pub mod sasl;
 mod secrets;
 mod tokens;
 mod trouble;
@@ -35,6 +37,7 @@ pub use credential::Flow;
 pub use forecast::End;
 pub use problem::{Cause, Problem, Remedy};
 pub use redirect::is_loopback;
+pub use said::{holds_for_all, wait_asked};
 pub use watch::Shown;
 
 use crate::clock::Clock;

@@ -11,7 +11,7 @@ use super::imap::{Idle, ImapError, Labels, Mailbox};
 use super::lease::Lease;
 use super::rate::Rate;
 use super::{Pull, Source, problem, refusal};
-use crate::accounts::{Cause, Orders, Problem, Remedy, State};
+use crate::accounts::{Cause, Orders, Problem, Remedy, State, wait_asked};
 use crate::intake::Refusal;
 use crate::net::backoff::{Backoff, chance};
 use crate::shutdown::Shutdown;
@@ -269,6 +269,10 @@ impl Task {
         self.show(State::Problem(problem), Some(next));
         wait
     }
+        if let Some(asked) = wait_asked(&problem.said) {
+            // Whoever asks sooner is throttled for longer; nobody keeps us away for longer than the configuration says.
+            wait = wait.max(asked.min(self.source.config.retry_most));
+        }
 
     fn show(&self, state: State, next_try: Option<jiff::Timestamp>) {
         self.pull.accounts.show(&self.source.channel, |connection| {
