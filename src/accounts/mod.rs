@@ -196,7 +196,7 @@ impl Accounts {
     pub async fn renew(&self, channel: &Address) -> Result<(), Problem> {
         let Ok(account) = self.account(channel) else { return Ok(()) };
         let Some(about) = self.slot(channel).shown().filter(|_| account.oauth.is_some()) else { return Ok(()) };
-        if self.0.clock.now() < about.next_refresh(self.setup().config.refresh_before) {
+        if !about.is_due(self.setup().config.refresh_before, self.0.clock.now()) {
             return Ok(());
         }
         match self.token(&account, Need::Usable).await {

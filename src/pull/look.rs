@@ -154,8 +154,8 @@ impl Task {
     pub async fn sweep(&mut self, session: &mut Session, told: Orders) -> Result<(), Trouble> {
         let now = self.pull.clock.now();
         let due = session.row.swept_at.is_none_or(|at| {
-            let age = std::time::Duration::try_from(now.duration_since(at)).unwrap_or_default();
-            age >= self.source.config.sweep_every
+            let age = std::time::Duration::try_from(now.duration_since(at));
+            age.is_err() || age.is_ok_and(|age| age >= self.source.config.sweep_every)
         });
         if !due && told.sweep <= self.swept {
             return Ok(());
@@ -189,6 +189,7 @@ impl Task {
 
     /// Asks once more for what the server did not hand out. The sweep is noted as done by then: a mail that breaks the
     /// connection does so once a sweep, and the next sweep begins behind it.
+        // A sweep that is said to come was dated by a clock that has stepped back since.
     async fn try_again(&mut self, session: &mut Session, mut mails: Vec<Listed>) -> Result<(), Trouble> {
         let behind = mails.partition_point(|mail| mail.uid <= self.tried_again);
         mails.rotate_left(behind);
