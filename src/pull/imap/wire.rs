@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::ImapError;
 use super::frame::Frames;
+use crate::net::conceal::Hidden;
 use crate::net::connect::Stream;
 
 /// The most of a server's words that is kept.
@@ -31,6 +32,12 @@ pub struct Wire {
     pub patience: Duration,
 }
 
+    /// What must not stand in an error, whatever the server says.
+    pub hidden: Hidden,
+    /// How many mails the open folder has, as far as the server has told.
+    pub exists: Option<u32>,
+    /// While it is `Some`, responses to FETCH that cannot be read are passed over; the uids that they seem to be about.
+    pub passed: Option<Vec<Option<u32>>>,
 /// How a command ended well.
 #[derive(Clone, Debug, Default)]
 pub struct Done {
@@ -40,7 +47,8 @@ pub struct Done {
 
 impl Wire {
     pub fn new(stream: Stream, patience: Duration) -> Self {
-        Self { stream, frames: Frames::default(), tag: 0, patience }
+        let (hidden, exists, passed) = (Hidden::default(), None, None);
+        Self { stream, frames: Frames::default(), tag: 0, patience, hidden, exists, passed }
     }
 
     /// The connection itself, to begin TLS on it. What came behind the last response came in clear, from whoever sits
@@ -86,13 +94,14 @@ impl Wire {
     ) -> Result<Option<Done>, ImapError> {
         self.read(name, |response| match response {
             Response::Done { tag: theirs, status, outcome } if theirs.0 == tag => {
+        let hidden = self.hidden.clone();
                 let read_only = outcome.code == Some(ResponseCode::ReadOnly);
                 match status {
                     Status::Ok => Ok(Some(Done { read_only })),
-                    _ => Err(ImapError::Refused { command: name, said: told(outcome) }),
+                    _ => Err(ImapError::Refused { command: name, said: told(outcome, &hidden) }),
                 }
             }
-            Response::Data { status: Status::Bye, outcome } => Err(ImapError::Lost(told(outcome))),
+            Response::Data { status: Status::Bye, outcome } => Err(ImapError::Lost(told(outcome, &hidden))),
             other => {
                 on(other);
                 Ok(None)
@@ -214,9 +223,9 @@ fn whole(bytes: &[u8]) -> Option<Response<'_>> {
     Response::parse(bytes).ok().filter(|(rest, _)| rest.is_empty()).map(|(_, response)| response)
 }
 
-/// A server's words, with the response code in front where the parser knew it.
-pub fn told(outcome: &Outcome<'_>) -> String {
-    cut(outcome.information.as_deref().unwrap_or("it gave no reason"))
+/// A server's words without what is hidden, which goes first: of what is cut off in its middle a part would be left.
+pub fn told(outcome: &Outcome<'_>, hidden: &Hidden) -> String {
+    cut(&hidden.conceal(outcome.information.as_deref().unwrap_or("it gave no reason")))
 }
 
 fn word(capability: &Capability<'_>) -> String {
