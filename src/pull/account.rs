@@ -88,6 +88,8 @@ pub struct Warnings {
 }
 
 /// What a session works with.
+    /// Lines of listings that could not be read since the last sweep began.
+    pub unreadable: u64,
 pub struct Session {
     pub mailbox: Mailbox,
     pub labels: Labels,

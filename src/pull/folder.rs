@@ -151,9 +151,12 @@ impl Task {
         let unfetchable = (unfetchable > 0).then(|| {
             format!("{unfetchable} mails are not handed out by the server; each sweep tries them again, and the log names them")
         });
-        let Warnings { labels, lease } = self.warnings.clone();
+        let Warnings { labels, lease, unreadable } = self.warnings.clone();
         let labels_refused = labels.is_some();
-        let warnings = [self.label_warning(session.labels), labels, lease, unfetchable];
+        let unreadable = (unreadable > 0).then(|| {
+            format!("{unreadable} lines of the server's listings cannot be read; their mails were asked for once more")
+        });
+        let warnings = [self.label_warning(session.labels), labels, lease, unfetchable, unreadable];
         self.pull.accounts.show(&self.source.channel, |connection| {
             connection.warnings = warnings.into_iter().flatten().collect();
             connection.labels_refused = labels_refused;

@@ -1,5 +1,7 @@
 //! Listing and fetching. Nothing here marks a mail as read: bodies are asked for with BODY.PEEK.
 
+use std::collections::BTreeSet;
+
 use async_imap::imap_proto::{AttributeValue, Response};
 use jiff::Timestamp;
 use tokio::time::timeout;
@@ -9,6 +11,9 @@ use super::{ImapError, LABEL, Labels, Listed, Mailbox, sequence_set};
 
 /// How much of a large mail is asked for at once.
 pub const SLICE: u32 = 512 << 10;
+
+/// How many mails are listed again in one command.
+const LESS: usize = 250;
 
 /// A command that brings mails, from its sending to its tagged answer.
 #[derive(Debug)]
@@ -22,20 +27,51 @@ impl Mailbox {
     pub async fn list(&mut self, first: u32, last: Option<u32>) -> Result<Vec<Listed>, ImapError> {
         let labels = if self.labels == Labels::Gmail { " X-GM-LABELS" } else { "" };
         let end = last.map_or_else(|| "*".to_owned(), |uid| uid.to_string());
-        let text = format!("UID FETCH {first}:{end} (UID FLAGS RFC822.SIZE INTERNALDATE{labels})");
-        let mut found = Vec::new();
-        self.wire
-            .command("FETCH", &text, |response| {
-                if let Response::Fetch(_, attributes) = response {
-                    found.extend(listed(attributes));
-                }
-            })
-            .await?;
+        let items = format!("UID FLAGS RFC822.SIZE INTERNALDATE{labels}");
+        let (mut found, passed) = self.listing(&format!("{first}:{end}"), &items).await?;
+        if !passed.is_empty() {
+            let uids: BTreeSet<u32> = passed.into_iter().flatten().collect();
+            found.extend(self.list_less(&uids.into_iter().collect::<Vec<u32>>()).await?);
+        }
         // `n:*` names the last mail even where its uid is lower than n (RFC 3501 section 6.4.8).
         found.retain(|mail| mail.uid >= first && last.is_none_or(|last| mail.uid <= last));
         found.sort_unstable_by_key(|mail| mail.uid);
         found.dedup_by_key(|mail| mail.uid);
         Ok(found)
+    }
+
+    /// One command of a listing, and the uids of the lines in its answer that cannot be read.
+    async fn listing(&mut self, set: &str, items: &str) -> Result<(Vec<Listed>, Vec<Option<u32>>), ImapError> {
+        let mut found = Vec::new();
+        self.wire.passed = Some(Vec::new());
+        let look = |response: &Response<'_>| {
+            if let Response::Fetch(_, attributes) = response {
+                found.extend(listed(attributes));
+            }
+        };
+        let done = self.wire.command("FETCH", &format!("UID FETCH {set} ({items})"), look).await;
+        let passed = self.wire.passed.take().unwrap_or_default();
+        self.unreadable += passed.len() as u64;
+        done.map(drop).or_else(|error| self.none_there(error))?;
+        Ok((found, passed))
+    }
+
+    /// Lists mails without what servers are known to tell in ways that cannot be read: a date of arrival that is NIL,
+    /// say. One that still cannot be read counts as unread and of unknown size, so that it is fetched and not lost.
+    async fn list_less(&mut self, uids: &[u32]) -> Result<Vec<Listed>, ImapError> {
+        let mut all = Vec::new();
+        for chunk in uids.chunks(LESS) {
+            let (found, passed) = self.listing(&sequence_set(chunk), "UID FLAGS RFC822.SIZE").await?;
+            all.extend(found);
+            let bare = |uid| Listed { uid, size: 1, seen: false, labelled: false, arrived: Timestamp::UNIX_EPOCH };
+            all.extend(passed.into_iter().flatten().map(bare));
+        }
+        Ok(all)
+    }
+
+    /// How many lines of listings could not be read since the last call.
+    pub fn take_unreadable(&mut self) -> u64 {
+        std::mem::take(&mut self.unreadable)
     }
 
     /// Asks for whole mails, in one command; `fetched` then hands them over. The caller keeps their sizes together
