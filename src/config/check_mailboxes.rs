@@ -7,6 +7,7 @@ use super::check::Checker;
 use super::read::nearest;
 use crate::accounts::{self, Flow};
 use crate::mail::Address;
+use crate::net::oauth::{Cloud, Preset, ProviderConfig};
 use crate::pull::config::SourceConfig;
 
 impl Checker<'_> {
@@ -75,6 +76,7 @@ impl Checker<'_> {
             self.wrong(&["channel", at, "source", "oauth"], &format!("there is no [[oauth]] \"{name}\""), &advice);
             return;
         };
+        self.source_cloud(at, source, provider);
         let proves = provider.client_secret_file.is_some()
             || provider.certificate_file.is_some()
             || provider.service_account_file.is_some();
