@@ -235,13 +235,20 @@ impl Accounts {
     /// The account of a channel, if none of its addresses is used for something else (R3).
     fn usable(&self, channel: &Address) -> Result<Account, AccountError> {
         let account = self.account(channel)?;
-        match self.setup().taken(&account) {
-            Some((address, by)) => {
-                let problem = Problem::new(Cause::AddressInUse, format!("{address} is {by}"));
-                Err(AccountError::Refused { channel: channel.clone(), problem })
-            }
-            None => Ok(account),
-        }
+        let refused = |problem| AccountError::Refused { channel: channel.clone(), problem };
+        self.is_free(&account).map_err(refused)?;
+        Ok(account)
+    }
+
+    /// Whether a mailbox may be opened as far as its addresses go (R3). One whose password stands in a file is opened
+    /// without anybody having connected it.
+    pub fn may_open(&self, channel: &Address) -> Result<(), Problem> {
+        self.account(channel).map_or(Ok(()), |account| self.is_free(&account))
+    }
+
+    fn is_free(&self, account: &Account) -> Result<(), Problem> {
+        let taken = self.setup().taken(account);
+        taken.map_or(Ok(()), |(used, by)| Err(Problem::new(Cause::AddressInUse, format!("{used} is {by}"))))
     }
 
     /// Changes what is wanted of a connection. Blocks on the disk.

@@ -176,13 +176,14 @@ impl Task {
                 connection.state = State::Connecting;
             }
         });
+        self.pull.accounts.may_open(&self.source.channel).map_err(Trouble::Problem)?;
         let mut mailbox = self.log_in().await?;
         self.hold_lease(&mut mailbox).await?;
         let folder = mailbox.select(&self.source.config.folder).await?;
         let row = self.settle(&mut mailbox, folder).await?;
         let session = Session { tls: mailbox.tls_info(), labels: folder.labels, mailbox, row };
-        self.show(State::Connected, None);
         self.opened = Some(Instant::now());
+        self.show(State::Connected, None);
         self.show_warnings(&session);
         Ok(session)
     }
@@ -256,10 +257,10 @@ impl Task {
             tracing::debug!(channel = %channel, ?trouble, "the connection ended and is opened again");
             return Duration::from_millis(200);
         }
-        let mut wait = self.backoff.next(chance());
         let problem = trouble.problem();
         self.pull.metrics.look_failed(&channel.to_string());
         let now = self.pull.clock.now();
+        let mut wait = self.backoff.next(chance());
         if problem.cause == Cause::OtherConsumer {
             // A gateway that stops gives its lease back: whoever stands by takes over at its next look.
             let SourceConfig { lease_for, poll, retry_first, .. } = self.source.config;
@@ -272,11 +273,11 @@ impl Task {
             // Whoever asks sooner is throttled for longer; nobody keeps us away for longer than the configuration says.
             wait = wait.max(asked.min(self.source.config.retry_most));
         }
-
         let next = now + wait;
         self.show(State::Problem(problem), Some(next));
         wait
     }
+
     fn show(&self, state: State, next_try: Option<jiff::Timestamp>) {
         self.pull.accounts.show(&self.source.channel, |connection| {
             connection.state = state;
@@ -316,7 +317,6 @@ impl Task {
     }
 }
 
-/// Returns once somebody has changed what is wanted of the connection, or its credential.
 /// Whether a session ended as sessions do: servers close idle connections as they like.
 fn is_ordinary(lasted: Duration, trouble: &Trouble) -> bool {
     match trouble {
@@ -327,6 +327,7 @@ fn is_ordinary(lasted: Duration, trouble: &Trouble) -> bool {
     }
 }
 
+/// Returns once somebody has changed what is wanted of the connection, or its credential.
 async fn changed(orders: &mut watch::Receiver<Orders>, told: Orders) {
     if orders.wait_for(|orders| orders.changed != told.changed).await.is_err() {
         std::future::pending::<()>().await;
