@@ -64,7 +64,8 @@ impl Task {
         let finished = handover.finish().await;
         let channel = self.source.channel.to_string();
         *imported += handover.came.len();
-        self.pull.metrics.pulled(&channel, "imported", handover.came.len() as u64);
+        self.pull.metrics.pulled(&channel, "rejected", handover.refused);
+        self.pull.metrics.pulled(&channel, "imported", (handover.came.len() as u64).saturating_sub(handover.refused));
         self.tries.retain(|uid, _| !handover.came.contains(uid));
         fetched.and(finished)?;
         self.account_for(session, missing).await
