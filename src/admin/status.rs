@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::credential::warning;
 use super::problem::Problem;
 use super::types::{ChannelJson, ChannelList, ListenerJson, ProblemJson, SpoolJson, Status, StoreJson};
-use super::{Admin, blocking, outbox_status};
+use super::{Admin, blocking, mailbox_status, outbox_status};
 use crate::accounts::{Connection, State as Condition};
 use crate::mail::Address;
 use crate::store::Stats;
@@ -20,8 +20,15 @@ const LATE: std::time::Duration = std::time::Duration::from_secs(300);
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
 pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Status>, Problem> {
     let (store, desk) = (admin.store.clone(), admin.desk.clone());
-    let read = move || Ok((store.stats(), desk.brakes()?, store.default_channel()?));
-    let (stats, brakes, chosen) = blocking(read).await?;
+    let accounts = &admin.accounts;
+    let channels = accounts.setup();
+    let channels = channels.accounts.iter().map(|account| &account.channel);
+    let connections: Vec<Connection> = channels.filter_map(|channel| accounts.connection(channel)).collect();
+    let read = move || {
+        let mailboxes = mailbox_status::mailboxes(&store, connections)?;
+        Ok((store.stats(), desk.brakes()?, store.default_channel()?, mailboxes))
+    };
+    let (stats, brakes, chosen, mailboxes) = blocking(read).await?;
     let board = admin.board.now();
     let directory = admin.directory.load();
     let mut problems = problems(&stats, room(&admin), admin.about.low_water_bytes, admin.clock.now());
@@ -57,6 +64,7 @@ pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Status>, P
             last_flush: stats.last_flush.map(|at| at.to_string()),
             damaged_records: stats.damaged,
         },
+        mailboxes,
         problems,
     }))
 }
