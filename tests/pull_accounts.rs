@@ -131,6 +131,12 @@ async fn a_line_of_a_listing_that_cannot_be_read_holds_up_no_mail() {
     server.until("a warning", |_| !gate.connection(1).unwrap().warnings.is_empty()).await;
     let warnings = gate.connection(1).unwrap().warnings;
     assert!(warnings[0].contains("of the server's listings cannot be read"), "{warnings:?}");
+    // What `n:*` brings of mail that is done is no news, and is not counted.
+    server.state().faults.insert(3, Fault::Dateless);
+    let looks = |state: &imap_support::server::State| state.commands.iter().filter(|c| c.contains(" 4:* ")).count();
+    let before = looks(&server.state());
+    server.until("more looks", |state| looks(state) > before + 3).await;
+    assert_eq!(gate.connection(1).unwrap().warnings, warnings);
     // The next sweep that finds nothing takes it back.
     server.state().faults.clear();
     gate.accounts.order(&channel(1), |orders| orders.sweep += 1);

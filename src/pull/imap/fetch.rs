@@ -29,12 +29,15 @@ impl Mailbox {
         let end = last.map_or_else(|| "*".to_owned(), |uid| uid.to_string());
         let items = format!("UID FLAGS RFC822.SIZE INTERNALDATE{labels}");
         let (mut found, passed) = self.listing(&format!("{first}:{end}"), &items).await?;
-        if !passed.is_empty() {
-            let uids: BTreeSet<u32> = passed.into_iter().flatten().collect();
+        // `n:*` names the last mail even where its uid is lower than n (RFC 3501 section 6.4.8).
+        let wanted = |uid: u32| uid >= first && last.is_none_or(|last| uid <= last);
+        let strange = passed.iter().filter(|uid| uid.is_none_or(wanted)).count();
+        if strange > 0 {
+            self.unreadable += strange as u64;
+            let uids: BTreeSet<u32> = passed.into_iter().flatten().filter(|uid| wanted(*uid)).collect();
             found.extend(self.list_less(&uids.into_iter().collect::<Vec<u32>>()).await?);
         }
-        // `n:*` names the last mail even where its uid is lower than n (RFC 3501 section 6.4.8).
-        found.retain(|mail| mail.uid >= first && last.is_none_or(|last| mail.uid <= last));
+        found.retain(|mail| wanted(mail.uid));
         found.sort_unstable_by_key(|mail| mail.uid);
         found.dedup_by_key(|mail| mail.uid);
         Ok(found)
@@ -51,7 +54,6 @@ impl Mailbox {
         };
         let done = self.wire.command("FETCH", &format!("UID FETCH {set} ({items})"), look).await;
         let passed = self.wire.passed.take().unwrap_or_default();
-        self.unreadable += passed.len() as u64;
         done.map(drop).or_else(|error| self.none_there(error))?;
         Ok((found, passed))
     }
