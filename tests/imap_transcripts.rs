@@ -132,11 +132,15 @@ async fn act(
                     f.validity, f.next, f.exists, f.labels
                 ));
             }
-            "list" => {
-                told.extend(mailbox.list(10, None).await?.iter().map(|mail| {
-                    format!("{} size={} seen={} labelled={}", mail.uid, mail.size, mail.seen, mail.labelled)
-                }))
-            }
+            "list" => told.extend(mailbox.list(10, None).await?.iter().map(|mail| {
+                format!(
+                    "{} size={} seen={} labelled={}",
+                    mail.uid,
+                    mail.size.map_or("?".to_owned(), |size| size.to_string()),
+                    mail.seen,
+                    mail.labelled
+                )
+            })),
             "mark" => {
                 mailbox.mark(&[10, 11], Marks { seen: true, imported: true, rejected: true, cleared: false }).await?;
                 told.push("marked".into());

@@ -94,7 +94,7 @@ async fn one_mail_that_does_not_come_holds_up_no_other() {
         let uids = put(&server, &names(5));
         labelled(&server, &[1, 2, 4, 5]).await;
         server.until("a row for it", |_| gate.ledger(1).contains(&"3 unfetchable".to_owned())).await;
-        assert_eq!(gate.filed(), ["m1", "m2", "m4", "m5"], "{fault:?}");
+        server.until("filing", |_| gate.filed() == ["m1", "m2", "m4", "m5"]).await;
         let row = gate.row(1);
         assert_eq!((row.cursor, row.unfetchable), (uids[4], 1), "{fault:?}");
         server.until("a warning", |_| !gate.connection(1).unwrap().warnings.is_empty()).await;
@@ -408,6 +408,255 @@ async fn a_new_uidvalidity_imports_nothing_twice() {
     gate.stop().await;
 }
 
+/// Gives all mails of the inbox other numbers, in their order; returns the first of them.
+fn renumber(server: &Server, validity: u32) -> u32 {
+    let mut state = server.state();
+    let inbox = state.folders.get_mut("INBOX").unwrap();
+    let old: Vec<_> = std::mem::take(&mut inbox.mails).into_values().collect();
+    let first = inbox.next + 10;
+    (inbox.validity, inbox.next) = (validity, first + old.len() as u32);
+    inbox.mails.extend((first..).zip(old));
+    first
+}
+
+/// The source of the first channel, with another name of its user.
+fn of_user(user: &str, server: &Server) -> Vec<Source> {
+    let mut one = source(1, server.port);
+    one.config.user = Some(user.into());
+    vec![one]
+}
+
+/// Waits until these and no others are filed, in this order.
+async fn filed(server: &Server, gate: &Gate, names: &[&str]) {
+    server.until("filing", |_| gate.filed().len() >= names.len()).await;
+    assert_eq!(gate.filed(), names);
+}
+
+/// Waits until these are labelled and the gateway has noted it.
+async fn settled(server: &Server, gate: &Gate, uids: &[u32]) {
+    labelled(server, uids).await;
+    server.until("nothing is owed", |_| gate.store.intents(&channel(1), 100).unwrap().is_empty()).await;
+}
+
+fn told(gate: &Gate, words: &str) -> bool {
+    let events = gate.store.events(0, 1000).unwrap();
+    events.iter().any(|event| event.said.as_deref().is_some_and(|said| said.contains(words)))
+}
+
+#[tokio::test]
+async fn another_mailbox_of_a_channel_is_connected_for_the_first_time_and_the_earlier_one_goes_on() {
+    let (dir, a, b) = (quick_dir(), Server::start().await, Server::start().await);
+    let gate = Gate::start(dir.path(), of_user("a@localhost", &a));
+    connected(&a, &gate).await;
+    settled(&a, &gate, &put(&a, &names(3))).await;
+    gate.stop().await;
+    // It has the same UIDVALIDITY, fewer mails, and one from before the connection.
+    put(&b, &["old".to_owned()]);
+    let gate = Gate::start(dir.path(), of_user("B@localhost", &b));
+    connected(&b, &gate).await;
+    assert!(told(&gate, "a@localhost@127.0.0.1/INBOX"));
+    settled(&b, &gate, &put(&b, &["b2".to_owned()])).await;
+    assert_eq!(
+        (gate.filed(), gate.ledger(1)),
+        (["m1", "m2", "m3", "b2"].map(str::to_owned).to_vec(), vec!["2 imported".to_owned()])
+    );
+    gate.stop().await;
+    // Back to the first: it goes on where it stopped.
+    let late = put(&a, &["m4".to_owned()]);
+    let gate = Gate::start(dir.path(), of_user("A@localhost", &a));
+    connected(&a, &gate).await;
+    labelled(&a, &late).await;
+    filed(&a, &gate, &["m1", "m2", "m3", "b2", "m4"]).await;
+    assert_eq!(gate.ledger(1), ["1 imported", "2 imported", "3 imported", "4 imported"]);
+    gate.stop().await;
+    // And to the second, which was numbered anew meanwhile.
+    let first = renumber(&b, 8);
+    let late = put(&b, &["b3".to_owned()]);
+    let gate = Gate::start(dir.path(), of_user("b@localhost", &b));
+    connected(&b, &gate).await;
+    labelled(&b, &late).await;
+    filed(&b, &gate, &["m1", "m2", "m3", "b2", "m4", "b3"]).await;
+    let known = |uid: u32| format!("{uid} known");
+    assert_eq!(gate.ledger(1), [known(first), known(first + 1), format!("{} imported", first + 2)]);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn another_mailbox_with_another_uidvalidity_imports_nothing_from_before() {
+    let (dir, a, b) = (quick_dir(), Server::start().await, Server::start().await);
+    let gate = Gate::start(dir.path(), of_user("a@localhost", &a));
+    connected(&a, &gate).await;
+    settled(&a, &gate, &put(&a, &names(1))).await;
+    gate.stop().await;
+    put(&b, &["old1".to_owned(), "old2".to_owned()]);
+    renumber(&b, 9);
+    let gate = Gate::start(dir.path(), of_user("b@localhost", &b));
+    connected(&b, &gate).await;
+    settled(&b, &gate, &put(&b, &["new".to_owned()])).await;
+    filed(&b, &gate, &["m1", "new"]).await;
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn another_name_of_the_same_mailbox_changes_nothing() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    let gate = Gate::start(dir.path(), of_user("support", &server));
+    connected(&server, &gate).await;
+    settled(&server, &gate, &put(&server, &names(2))).await;
+    gate.stop().await;
+    let late = put(&server, &["late".to_owned()]);
+    let gate = Gate::start(dir.path(), of_user("support@localhost", &server));
+    connected(&server, &gate).await;
+    labelled(&server, &late).await;
+    filed(&server, &gate, &["m1", "m2", "late"]).await;
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_uidvalidity_is_borne_wherever_the_connection_is_cut() {
+    for cut in 1.. {
+        let (dir, server) = (quick_dir(), Server::start().await);
+        let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+        connected(&server, &gate).await;
+        settled(&server, &gate, &put(&server, &names(2))).await;
+        gate.stop().await;
+        let first = renumber(&server, 8);
+        let new = put(&server, &["new".to_owned()]);
+        {
+            let mut state = server.state();
+            state.cut_at = Some(state.writes + cut);
+        }
+        let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+        settled(&server, &gate, &new).await;
+        filed(&server, &gate, &["m1", "m2", "new"]).await;
+        let known = |uid: u32| format!("{uid} known");
+        assert_eq!(gate.ledger(1), [known(first), known(first + 1), format!("{} imported", first + 2)], "cut {cut}");
+        gate.stop().await;
+        if !server.state().was_cut {
+            assert!(cut > 15, "{cut}");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn labels_that_were_owed_are_set_under_a_new_uidvalidity() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+    connected(&server, &gate).await;
+    server.state().refused.insert("UID STORE".into());
+    put(&server, &names(2));
+    server.until("both owed", |_| gate.store.intents(&channel(1), 100).unwrap().len() == 2).await;
+    gate.stop().await;
+    let first = renumber(&server, 8);
+    server.state().refused.clear();
+    let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+    labelled(&server, &[first, first + 1]).await;
+    server.until("nothing is owed", |_| gate.store.intents(&channel(1), 100).unwrap().is_empty()).await;
+    filed(&server, &gate, &["m1", "m2"]).await;
+    assert!(gate.rows(1).iter().all(|row| row.labelled && row.mail.is_some()), "{:?}", gate.rows(1));
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn mail_whose_size_or_arrival_cannot_be_read_is_imported() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+    connected(&server, &gate).await;
+    server.state().unsized_mails.insert(2);
+    server.state().undated.insert(3);
+    let uids = put(&server, &names(3));
+    labelled(&server, &uids).await;
+    filed(&server, &gate, &["m1", "m2", "m3"]).await;
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn unread_mail_that_waits_at_a_new_uidvalidity_is_imported_whatever_its_arrival_says() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    put(&server, &["before".to_owned()]);
+    let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+    connected(&server, &gate).await;
+    settled(&server, &gate, &put(&server, &names(1))).await;
+    gate.stop().await;
+    // One was moved here and keeps the time at which it came elsewhere, and nobody can read that of the other.
+    let uids = put(&server, &["moved".to_owned(), "undated".to_owned()]);
+    let long_ago = server.state().now - Duration::from_secs(90 * 86_400);
+    server.state().folders.get_mut("INBOX").unwrap().mails.get_mut(&uids[0]).unwrap().arrived = long_ago;
+    let first = renumber(&server, 8);
+    server.state().undated.insert(first + 3);
+    let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+    labelled(&server, &[first + 2, first + 3]).await;
+    filed(&server, &gate, &["m1", "moved", "undated"]).await;
+    assert_eq!(gate.ledger(1)[..2], [format!("{first} known"), format!("{} known", first + 1)]);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn another_mail_under_a_message_id_that_is_known_is_imported_at_a_new_uidvalidity() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+    connected(&server, &gate).await;
+    settled(&server, &gate, &put(&server, &names(1))).await;
+    gate.stop().await;
+    let mut other = mail("m1");
+    other.extend_from_slice(b"And this is another scan of the same machine.\r\n");
+    server.put(other);
+    let first = renumber(&server, 8);
+    let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+    labelled(&server, &[first + 1]).await;
+    assert_eq!(gate.ledger(1), [format!("{first} known"), format!("{} imported", first + 1)]);
+    assert_eq!(gate.store.entries(0, 10).unwrap().len(), 2);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn mail_that_another_gateway_has_labelled_is_known() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+    connected(&server, &gate).await;
+    {
+        let mut state = server.state();
+        let arrived = state.now;
+        let flags = ["Ticketgate".to_owned()].into();
+        let inbox = state.folders.get_mut("INBOX").unwrap();
+        let theirs = imap_support::server::Mail { bytes: mail("theirs"), size: 10, flags, arrived };
+        inbox.mails.insert(inbox.next, theirs);
+        inbox.next += 1;
+    }
+    settled(&server, &gate, &put(&server, &["ours".to_owned()])).await;
+    filed(&server, &gate, &["ours"]).await;
+    assert_eq!(gate.ledger(1), ["1 known", "2 imported"]);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn mail_from_before_the_connection_that_does_not_come_is_asked_for_again() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    put(&server, &names(4));
+    server.state().faults.insert(2, Fault::Refuse);
+    // Another gateway has imported this one.
+    let theirs = "Ticketgate".to_owned();
+    server.state().folders.get_mut("INBOX").unwrap().mails.get_mut(&4).unwrap().flags.insert(theirs);
+    let mut one = source(1, server.port);
+    one.config.import_recent = 4;
+    let gate = Gate::start(dir.path(), vec![one]);
+    server.until("a row for it", |_| gate.ledger(1) == ["1 imported", "2 unfetchable", "3 imported", "4 known"]).await;
+    server.until("a warning", |_| !gate.connection(1).unwrap().warnings.is_empty()).await;
+    gate.accounts.order(&channel(1), |orders| orders.sweep += 1);
+    let asked = |state: &imap_support::server::State| {
+        state.commands.iter().filter(|command| command.starts_with("UID FETCH 2 ")).count()
+    };
+    let before = asked(&server.state());
+    server.until("in vain", |state| asked(state) > before && gate.row(1).unfetchable == 1).await;
+    server.state().faults.clear();
+    gate.accounts.order(&channel(1), |orders| orders.sweep += 1);
+    server.until("it comes", |_| gate.ledger(1)[1] == "2 imported" && gate.filed().len() == 3).await;
+    let entries = gate.store.entries(0, 10).unwrap();
+    assert!(entries.iter().all(|entry| entry.backfill), "{entries:?}");
+    gate.stop().await;
+}
+
 /// Copies a data directory that is in use, but for its index.
 fn copy_log(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
@@ -619,6 +868,97 @@ async fn of_gateways_that_start_at_once_one_reads_the_mailbox() {
     for gate in gates {
         gate.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_gateway_that_stands_by_imports_what_came_before_it_takes_over() {
+    let (one, two, server) = (quick_dir(), quick_dir(), Server::start().await);
+    let first = Gate::made(one.path(), leased(server.port), named("first.example"));
+    connected(&server, &first).await;
+    let marker = server.state().folders["TicketgateLease"].mails.clone();
+    labelled(&server, &put(&server, &["theirs".to_owned()])).await;
+    first.stop().await;
+    // What a gateway leaves behind that was killed.
+    server.state().folders.get_mut("TicketgateLease").unwrap().mails = marker;
+    let second = Gate::made(two.path(), leased(server.port), named("second.example"));
+    server.until("the second stands by", |_| stands_by(&second).is_some()).await;
+    let gap = put(&server, &["gap".to_owned()]);
+    server.state().now += Duration::from_secs(60);
+    labelled(&server, &gap).await;
+    server.until("filing", |_| second.filed() == ["gap"]).await;
+    assert_eq!(second.ledger(1), ["2 imported"]);
+    second.stop().await;
+}
+
+/// A mail that comes in slices.
+fn large(name: &str) -> Vec<u8> {
+    let mut bytes = mail(name);
+    bytes.resize(1_300_000, b'x');
+    bytes
+}
+
+#[tokio::test]
+async fn a_lease_is_renewed_between_mails_and_its_loss_ends_the_import_at_once() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    {
+        let lease = imap_support::server::Folder { validity: 3, next: 10, mails: Default::default() };
+        server.state().folders.insert("TicketgateLease".into(), lease);
+    }
+    let gate = Gate::made(dir.path(), leased(server.port), Made::default());
+    connected(&server, &gate).await;
+    server.state().slow = Duration::from_millis(100);
+    server.state().commands.clear();
+    // Put there at once, so that one look finds all of them.
+    let names = names(12);
+    {
+        let mut state = server.state();
+        let arrived = state.now;
+        let inbox = state.folders.get_mut("INBOX").unwrap();
+        for name in &names {
+            let bytes = large(name);
+            let one = imap_support::server::Mail { size: bytes.len() as u64, bytes, arrived, ..Default::default() };
+            inbox.mails.insert(inbox.next, one);
+            inbox.next += 1;
+        }
+    }
+    server.bump();
+    let position = |state: &imap_support::server::State, words: &str| {
+        state.commands.iter().position(|command| command.starts_with(words))
+    };
+    server
+        .until("a renewal between mails", |state| {
+            let begun = position(state, "UID FETCH 1 (UID BODY.PEEK[]<");
+            let renewed = state.commands.iter().rposition(|command| command.starts_with("APPEND"));
+            assert!(position(state, "UID FETCH 12 (UID BODY.PEEK[]<").is_none(), "no renewal before the last mail");
+            begun.is_some() && renewed > begun
+        })
+        .await;
+    // Somebody else's claim has won.
+    {
+        let mut state = server.state();
+        let bytes = b"X-Ticketgate-Instance: other\r\nX-Ticketgate-Host: other.example\r\n\
+                      X-Ticketgate-For: 600000\r\n\r\nx\r\n"
+            .to_vec();
+        let arrived = state.now;
+        let claim = imap_support::server::Mail { bytes, size: 100, arrived, ..Default::default() };
+        state.folders.get_mut("TicketgateLease").unwrap().mails.insert(1, claim);
+    }
+    server.until("it stands by", |_| stands_by(&gate).is_some()).await;
+    assert!(gate.filed().len() < 12, "{:?}", gate.filed());
+    assert!(position(&server.state(), "UID FETCH 12 (UID BODY.PEEK[]<").is_none());
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_lease_is_kept_where_all_folders_lie_below_the_inbox() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    server.state().prefix = Some("INBOX.".into());
+    let gate = Gate::made(dir.path(), leased(server.port), Made::default());
+    connected(&server, &gate).await;
+    assert!(gate.connection(1).unwrap().warnings.is_empty(), "{:?}", gate.connection(1).unwrap().warnings);
+    assert_eq!(server.state().folders["INBOX.TicketgateLease"].mails.len(), 1);
+    gate.stop().await;
+    assert_eq!(server.state().folders["INBOX.TicketgateLease"].mails.len(), 0);
 }
 
 #[tokio::test]

@@ -169,7 +169,7 @@ pub(super) async fn ledger(
         // A state that few rows are in asks for a look at many.
         let looked = if query.state.is_some() { MOST_LOOKED } else { limit };
         let first = query.after.saturating_add(1);
-        let found = store.ledger(&channel, source.validity, first..=u32::MAX, looked)?;
+        let found = store.ledger(&channel, source.ledger_validity(), first..=u32::MAX, looked)?;
         let (whole, last) = (found.len() < looked, found.last().map(|row| row.uid));
         let fits = |row: &LedgerRow| query.state.as_deref().is_none_or(|state| state == row.state.as_str());
         let mut rows: Vec<LedgerRow> = found.into_iter().filter(fits).take(limit + 1).collect();

@@ -38,7 +38,8 @@ impl OriginKind {
 pub struct RemoteMessage {
     /// The channel whose mailbox it lies in.
     pub channel: Address,
-    /// UIDVALIDITY of the folder, and UID (RFC 3501 section 2.3.1.1).
+    /// UIDVALIDITY of the folder, or what stands for it in the ledger where mails of another mailbox had the same one,
+    /// and UID (RFC 3501 section 2.3.1.1).
     pub validity: u32,
     pub uid: u32,
     /// It arrived before the mailbox was connected, so no automatic mail may answer it.

@@ -90,6 +90,8 @@ pub struct Warnings {
     pub lease: Option<String>,
     /// Lines of listings that could not be read since the last sweep began.
     pub unreadable: u64,
+    /// The channel has another mailbox than before.
+    pub mailbox: Option<String>,
 }
 
 /// What a session works with.
@@ -178,7 +180,12 @@ impl Task {
         });
         self.pull.accounts.may_open(&self.source.channel).map_err(Trouble::Problem)?;
         let mut mailbox = self.log_in().await?;
-        self.hold_lease(&mut mailbox).await?;
+        if let Err(trouble) = self.hold_lease(&mut mailbox).await {
+            if matches!(&trouble, Trouble::Problem(problem) if problem.cause == Cause::OtherConsumer) {
+                self.stand_by(&mut mailbox).await?;
+            }
+            return Err(trouble);
+        }
         let folder = mailbox.select(&self.source.config.folder).await?;
         let row = self.settle(&mut mailbox, folder).await?;
         let session = Session { tls: mailbox.tls_info(), labels: folder.labels, mailbox, row };

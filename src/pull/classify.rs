@@ -13,6 +13,8 @@ pub enum Verdict {
     TooLarge,
     /// Somebody else has read it first.
     ReadElsewhere,
+    /// It carries our label: another gateway has imported it, or this one did under another number.
+    Known,
     /// It has its row; there is nothing to do.
     Done,
 }
@@ -28,24 +30,25 @@ pub struct Rules {
 /// first seen, and had to wait, is imported even if somebody has read it meanwhile: we were late, not they early.
 pub fn judge(mail: &Listed, row: Option<LedgerState>, rules: Rules) -> Verdict {
     match row {
+        Some(LedgerState::Waiting) | None if mail.labelled => return Verdict::Known,
         Some(LedgerState::Waiting) => {}
         Some(_) => return Verdict::Done,
         None if mail.seen && rules.read_elsewhere == ReadElsewhere::Record => return Verdict::ReadElsewhere,
         None => {}
     }
-    if mail.size > rules.most_bytes { Verdict::TooLarge } else { Verdict::Import }
+    if mail.size.is_some_and(|size| size > rules.most_bytes) { Verdict::TooLarge } else { Verdict::Import }
 }
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
 
     #[test]
     fn only_new_unread_mail_within_the_limit_is_fetched() {
         use LedgerState::{Imported, Known, Rejected, Waiting};
-        let mail = |seen, size| Listed { uid: 1, size, seen, labelled: false, arrived: Timestamp::UNIX_EPOCH };
+        let mail = |seen, size| Listed { uid: 1, size: Some(size), seen, labelled: false, arrived: None };
+        let labelled = |seen| Listed { labelled: true, ..mail(seen, 10) };
+        let unknown = Listed { size: None, ..mail(false, 0) };
         let (unread, read, large) = (mail(false, 10), mail(true, 10), mail(false, 101));
         let table = [
             (unread, None, ReadElsewhere::Record, Verdict::Import),
@@ -56,6 +59,11 @@ mod tests {
             (read, Some(Waiting), ReadElsewhere::Record, Verdict::Import),
             (large, Some(Waiting), ReadElsewhere::Record, Verdict::TooLarge),
             (unread, Some(Imported), ReadElsewhere::Record, Verdict::Done),
+            (unknown, None, ReadElsewhere::Record, Verdict::Import),
+            (labelled(false), None, ReadElsewhere::Import, Verdict::Known),
+            (labelled(true), None, ReadElsewhere::Import, Verdict::Known),
+            (labelled(true), Some(Waiting), ReadElsewhere::Record, Verdict::Known),
+            (labelled(true), Some(Imported), ReadElsewhere::Record, Verdict::Done),
             (unread, Some(LedgerState::ReadElsewhere), ReadElsewhere::Import, Verdict::Done),
             (unread, Some(Known), ReadElsewhere::Record, Verdict::Done),
         ];

@@ -187,9 +187,10 @@ impl SourceConfig {
             }
             Some(_) => {}
         }
-        if self.folder.is_empty() || self.folder.contains(char::is_control) {
+        if !is_folder(&self.folder) {
             wrong("folder", "it is no name of a folder".into(), "write a name such as \"INBOX\"");
         }
+        self.move_faults(&mut wrong);
         self.lease_faults(&mut wrong);
         self.login_faults(&mut wrong);
         if self.import_recent > 50 {
@@ -222,11 +223,41 @@ impl SourceConfig {
     }
 }
 
+/// The longest name of a folder, in bytes; servers take less.
+const FOLDER: usize = 255;
+
+fn is_folder(name: &str) -> bool {
+    !name.is_empty() && name.len() <= FOLDER && !name.contains(char::is_control)
+}
+
+/// Whether two names are of one folder; only INBOX has no case (RFC 3501 section 5.1).
+fn same_folder(one: &str, other: &str) -> bool {
+    one == other || (one.eq_ignore_ascii_case("INBOX") && other.eq_ignore_ascii_case("INBOX"))
+}
+
 impl SourceConfig {
+    /// Whether mail is pulled from the inbox itself.
+    pub fn is_inbox(&self) -> bool {
+        same_folder(&self.folder, "INBOX")
+    }
+
+    /// What is wrong with where imported mail is moved to: from the folder itself it would come again without end.
+    fn move_faults(&self, wrong: &mut impl FnMut(&'static str, String, &str)) {
+        let Some(to) = &self.move_to else { return };
+        let advice = "write a name such as \"Archive\", or leave it out";
+        if !is_folder(to) {
+            wrong("move_to", "it is no name of a folder".into(), advice);
+        } else if same_folder(to, &self.folder) {
+            wrong("move_to", format!("\"{to}\" is the folder that mail is pulled from"), advice);
+        } else if self.lease && same_folder(to, &self.lease_folder) {
+            wrong("move_to", format!("\"{to}\" is the folder of the lease"), advice);
+        }
+    }
+
     /// What is wrong with the lease.
     fn lease_faults(&self, wrong: &mut impl FnMut(&'static str, String, &str)) {
         let lease = &self.lease_folder;
-        if lease.is_empty() || lease.contains(char::is_control) || *lease == self.folder {
+        if !is_folder(lease) || same_folder(lease, &self.folder) || same_folder(lease, "INBOX") {
             wrong("lease_folder", "it is no name of a folder of its own".into(), "write \"TicketgateLease\"");
         } else if lease.eq_ignore_ascii_case(LABEL) {
             let said = format!("\"{lease}\" is the label of imported mail, which is a folder on some servers");
@@ -287,7 +318,14 @@ mod tests {
             (SourceConfig { poll: Duration::from_secs(61), ..good.clone() }, "poll"),
             (SourceConfig { retry_most: Duration::ZERO, ..good.clone() }, "retry_most"),
             (SourceConfig { lease_folder: "INBOX".into(), ..good.clone() }, "lease_folder"),
+            (SourceConfig { lease_folder: "inbox".into(), ..good.clone() }, "lease_folder"),
+            (SourceConfig { lease_folder: "inbox".into(), folder: "Support".into(), ..good.clone() }, "lease_folder"),
             (SourceConfig { lease_folder: "ticketgate".into(), ..good.clone() }, "lease_folder"),
+            (SourceConfig { move_to: Some(String::new()), ..good.clone() }, "move_to"),
+            (SourceConfig { move_to: Some("inbox".into()), ..good.clone() }, "move_to"),
+            (SourceConfig { move_to: Some("Help".into()), folder: "Help".into(), ..good.clone() }, "move_to"),
+            (SourceConfig { move_to: Some("TicketgateLease".into()), ..good.clone() }, "move_to"),
+            (SourceConfig { folder: "x".repeat(256), ..good.clone() }, "folder"),
             (SourceConfig { lease_for: Duration::from_secs(59), ..good.clone() }, "lease_for"),
             (SourceConfig { ca_file: Some("/nowhere".into()), ..good.clone() }, "ca_file"),
             (SourceConfig { proxy: Some("x".into()), ..good }, "proxy"),

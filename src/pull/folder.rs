@@ -1,45 +1,64 @@
-//! What an opened folder means for the ledger: the first connection, an ordinary one, and one whose UIDVALIDITY changed.
+//! What an opened folder means for the ledger: the first connection, an ordinary one, one whose UIDVALIDITY changed.
 
 use crate::accounts::Cause;
 use crate::accounts::Problem;
-use crate::mail::headers::HeaderSection;
 use crate::pull::account::{Session, Task, Trouble, Warnings};
-use crate::pull::imap::{Folder, Labels, Listed, Mailbox};
-use crate::store::rows::{LedgerRow, LedgerState, SourceRow};
+use crate::pull::imap::{Folder, Labels, Mailbox};
+use crate::store::rows::{LedgerRow, SourceRow};
 
-/// How many mails are looked up at once when a folder is recognised again.
-const CHUNK: usize = 250;
+/// How many uids before the first connection are looked at for when the newest mail of that time arrived.
+const NEWEST: u32 = 200;
 /// How long a resynchronisation waits for filing, which has to be done with what came before.
 const FILING_PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 impl Task {
     /// Brings the row of the mailbox in line with the folder as it was opened.
-    pub async fn settle(&self, mailbox: &mut Mailbox, folder: Folder) -> Result<SourceRow, Trouble> {
+    pub async fn settle(&mut self, mailbox: &mut Mailbox, folder: Folder) -> Result<SourceRow, Trouble> {
         let channel = self.source.channel.clone();
         let row = self.blocking(move |store| store.source(&channel)).await?.unwrap_or_default();
+        let row = self.identify(mailbox, folder, row).await?;
         if row.validity == folder.validity {
             // A session that broke off may have left mail on its way into the log. This commit stands behind all of
             // it: afterwards whatever counts as imported is imported, and whatever could not be written is not.
             return self.keep(row, Vec::new()).await;
         }
         if row.validity == 0 {
-            let backfill = self.most_recent(mailbox, folder.next).await?;
-            let now = self.pull.clock.now();
-            let last = folder.next.saturating_sub(1);
-            tracing::info!(channel = %self.source.channel, last, backfill = backfill.len(), "connected for the first time");
-            let fresh = SourceRow {
-                channel: self.source.channel.to_string(),
-                since: if row.channel.is_empty() { now } else { row.since },
-                connected_at: Some(now),
-                validity: folder.validity,
-                baseline: last,
-                cursor: last,
-                backfill,
-                ..row
-            };
-            return self.keep(fresh, Vec::new()).await;
+            return self.first_connection(mailbox, folder, row).await;
         }
         self.recognise(mailbox, folder, row).await
+    }
+
+    async fn first_connection(
+        &self,
+        mailbox: &mut Mailbox,
+        folder: Folder,
+        row: SourceRow,
+    ) -> Result<SourceRow, Trouble> {
+        let backfill = self.most_recent(mailbox, folder.next).await?;
+        let now = self.pull.clock.now();
+        let last = folder.next.saturating_sub(1);
+        let mut newest_before = None;
+        if folder.exists > 0 && last > 0 {
+            let first = last.saturating_sub(NEWEST - 1).max(1);
+            newest_before = mailbox.list(first, Some(last)).await?.iter().filter_map(|mail| mail.arrived).max();
+        }
+        let (channel, validity) = (self.source.channel.clone(), folder.validity);
+        let number = self.blocking(move |store| store.free_validity(&channel, validity)).await?;
+        tracing::info!(channel = %self.source.channel, last, backfill = backfill.len(), "connected for the first time");
+        let fresh = SourceRow {
+            channel: self.source.channel.to_string(),
+            since: if row.channel.is_empty() { now } else { row.since },
+            connected_at: Some(now),
+            validity,
+            ledger: if number == validity { 0 } else { number },
+            before: Some(folder.exists),
+            newest_before,
+            baseline: last,
+            cursor: last,
+            backfill,
+            ..row
+        };
+        self.keep(fresh, Vec::new()).await
     }
 
     /// Writes the row, and rows of the ledger with it.
@@ -48,11 +67,7 @@ impl Task {
         let written = self.blocking(move |store| {
             store.step(|step| {
                 step.ledger(&channel, &ledger)?;
-                // What a person wants may have changed meanwhile, and is theirs to say.
-                let current = step.source(&channel)?.unwrap_or_else(|| row.clone());
-                let row = SourceRow { wanted: current.wanted, since: current.since, ..row };
-                step.put_source(&channel, &row)?;
-                Ok::<_, crate::store::StoreError>(row)
+                step.merge_source(&channel, row)
             })
         });
         Ok(written.await?)
@@ -72,57 +87,6 @@ impl Task {
         found.truncate(wanted);
         found.sort_unstable();
         Ok(found)
-    }
-
-    /// The server has numbered all mails anew: those that we know get rows under their new numbers, so that only what
-    /// is really new is imported.
-    async fn recognise(&self, mailbox: &mut Mailbox, folder: Folder, row: SourceRow) -> Result<SourceRow, Trouble> {
-        tracing::warn!(
-            channel = %self.source.channel, old = row.validity, new = folder.validity,
-            "UIDVALIDITY has changed: mail is recognised by its Message-ID"
-        );
-        self.filing_done().await?;
-        let listed = mailbox.list(1, None).await?;
-        let mut rows = Vec::new();
-        for chunk in listed.chunks(CHUNK) {
-            let uids: Vec<u32> = chunk.iter().map(|mail| mail.uid).collect();
-            let ids = mailbox.message_ids(&uids).await?;
-            let channel = self.source.channel.clone();
-            let known = self.blocking(move |store| {
-                let mut known = Vec::new();
-                for (uid, field) in ids {
-                    let Some(id) = message_id(&field) else { continue };
-                    if store.find_message(&id)?.iter().any(|entry| entry.channel == channel.to_string()) {
-                        known.push(uid);
-                    }
-                }
-                Ok(known)
-            });
-            let known = known.await?;
-            rows.extend(chunk.iter().filter(|mail| is_known(mail, &known, &row)).map(|mail| LedgerRow {
-                uid: mail.uid,
-                validity: folder.validity,
-                state: LedgerState::Known,
-                reason: None,
-                mail: None,
-                at: self.pull.clock.now(),
-                labelled: true,
-                label_refused: false,
-                rejected_before: false,
-            }));
-        }
-        let fresh = listed.len() - rows.len();
-        tracing::info!(channel = %self.source.channel, known = rows.len(), new = fresh, "mail was recognised");
-        self.pull.metrics.pulled(&self.source.channel.to_string(), "known", rows.len() as u64);
-        let row = SourceRow {
-            validity: folder.validity,
-            baseline: 0,
-            cursor: 0,
-            backfill: Vec::new(),
-            unfetchable: 0,
-            ..row
-        };
-        self.keep(row, rows).await
     }
 
     /// Waits until everything that was pulled is filed.
@@ -151,30 +115,15 @@ impl Task {
         let unfetchable = (unfetchable > 0).then(|| {
             format!("{unfetchable} mails are not handed out by the server; each sweep tries them again, and the log names them")
         });
-        let Warnings { labels, lease, unreadable } = self.warnings.clone();
+        let Warnings { labels, lease, mailbox, unreadable } = self.warnings.clone();
         let labels_refused = labels.is_some();
         let unreadable = (unreadable > 0).then(|| {
             format!("{unreadable} lines of the server's listings cannot be read; their mails were asked for once more")
         });
-        let warnings = [self.label_warning(session.labels), labels, lease, unfetchable, unreadable];
+        let warnings = [self.label_warning(session.labels), labels, lease, mailbox, unfetchable, unreadable];
         self.pull.accounts.show(&self.source.channel, |connection| {
             connection.warnings = warnings.into_iter().flatten().collect();
             connection.labels_refused = labels_refused;
         });
     }
-}
-
-/// Whether a mail was imported before, or was there before the mailbox was connected.
-fn is_known(mail: &Listed, known: &[u32], row: &SourceRow) -> bool {
-    // A server tells whole seconds: mail of the very second of the connection counts as later, for none may be lost.
-    let before = row.connected_at.is_some_and(|at| mail.arrived.as_second() < at.as_second());
-    mail.labelled || known.contains(&mail.uid) || before
-}
-
-/// The Message-ID in a header section that has little else.
-fn message_id(field: &[u8]) -> Option<String> {
-    let section = HeaderSection::read(field, 64 << 10).ok()?;
-    let value = section.values("Message-ID").next()?;
-    let id = value.trim().trim_start_matches('<').trim_end_matches('>').trim();
-    (!id.is_empty()).then(|| id.to_owned())
 }

@@ -83,6 +83,7 @@ impl Task {
             let many = self.batch(rest);
             let (now, later) = rest.split_at(many.max(1));
             rest = later;
+            self.renew_lease(session).await?;
             if many == 0 {
                 self.alone(session, first, handover, missing).await?;
                 continue;
@@ -111,8 +112,10 @@ impl Task {
     fn batch(&self, mails: &[Listed]) -> usize {
         let mut bytes = 0;
         let fits = |mail: &&Listed| {
-            bytes += mail.size;
-            let small = mail.size <= SMALL.min(self.source.max_mail_bytes) && bytes <= BATCH_BYTES;
+            // One of unknown size comes in slices.
+            let Some(size) = mail.size else { return false };
+            bytes += size;
+            let small = size <= SMALL.min(self.source.max_mail_bytes) && bytes <= BATCH_BYTES;
             small && !self.tries.contains_key(&mail.uid)
         };
         mails.iter().take(BATCH).take_while(fits).count()
@@ -122,7 +125,7 @@ impl Task {
     async fn together(&self, session: &mut Session, mails: &[Listed], handover: &mut Handover) -> Result<(), Trouble> {
         let fetching = session.mailbox.fetch(mails.iter().map(|mail| mail.uid).collect()).await?;
         while let Some((uid, bytes)) = session.mailbox.fetched(&fetching).await? {
-            let claims = mails.binary_search_by_key(&uid, |mail| mail.uid).map_or(0, |at| mails[at].size);
+            let claims = mails.binary_search_by_key(&uid, |mail| mail.uid).map_or(0, |at| mails[at].size.unwrap_or(0));
             // A mail that was expunged meanwhile comes empty from some servers, and some bring a mail twice.
             if (bytes.is_empty() && claims > 0) || handover.came.contains(&uid) {
                 continue;
@@ -163,10 +166,10 @@ impl Task {
     }
 
     /// Fetches a mail in slices, or only the header section of one that is too large. `false` if nothing came.
-    async fn large(&self, session: &mut Session, mail: &Listed, handover: &mut Handover) -> Result<bool, Trouble> {
+    async fn large(&mut self, session: &mut Session, mail: &Listed, handover: &mut Handover) -> Result<bool, Trouble> {
         let most = self.source.max_mail_bytes;
-        if mail.size > most {
-            return self.refuse(session, mail.uid, mail.size, handover).await;
+        if let Some(size) = mail.size.filter(|size| *size > most) {
+            return self.refuse(session, mail.uid, size, handover).await;
         }
         let parcel = self.parcel(session, mail.uid);
         let mut body = self.pull.intake.body(parcel.id);
@@ -174,7 +177,10 @@ impl Task {
         loop {
             let offset = u32::try_from(size).unwrap_or(u32::MAX);
             let Some(part) = session.mailbox.fetch_part(mail.uid, offset, SLICE).await? else { return Ok(false) };
-            if part.is_empty() && size < mail.size && (size == 0 || !self.is_there(session, mail.uid).await?) {
+            if part.is_empty()
+                && mail.size.is_none_or(|claims| size < claims)
+                && (size == 0 || !self.is_there(session, mail.uid).await?)
+            {
                 return Ok(false);
             }
             size += part.len() as u64;
@@ -186,6 +192,8 @@ impl Task {
             if part.len() < SLICE as usize {
                 break;
             }
+            // Trouble with the lease is not about this mail.
+            self.renew_lease(session).await.map_err(|trouble| Trouble::Problem(trouble.problem()))?;
         }
         let body = body.finish().await.map_err(full)?;
         handover.take_body(parcel, body).await?;
@@ -255,9 +263,9 @@ impl Task {
         let (channel, row) = (self.source.channel.clone(), &session.row);
         let remote = RemoteMessage {
             channel: channel.clone(),
-            validity: row.validity,
+            validity: row.ledger_validity(),
             uid,
-            backfill: row.backfill.contains(&uid),
+            backfill: uid <= row.baseline,
         };
         let origin = Origin {
             kind: OriginKind::Imap,

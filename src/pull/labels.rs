@@ -71,7 +71,7 @@ impl Task {
     async fn label(&mut self, session: &mut Session, intents: Vec<Intent>) -> Result<bool, Trouble> {
         let config = &self.source.config;
         // Numbers of an older UIDVALIDITY name other mails now.
-        let validity = session.row.validity;
+        let validity = session.row.ledger_validity();
         let (current, old): (Vec<_>, Vec<_>) = intents.into_iter().partition(|one| one.validity == validity);
         let (seen, label) = (config.mark_read, config.label);
         let mut pass = Pass::default();
@@ -80,17 +80,24 @@ impl Task {
             let uids: Vec<u32> = wanted.map(|one| one.uid).collect();
             let marks = Marks { seen, imported: label, rejected: label && rejected, cleared: label && cleared };
             for chunk in uids.chunks(COMMAND) {
+                self.renew_lease(session).await?;
                 self.label_chunk(session, chunk, marks, &mut pass).await?;
             }
         }
         let given_up = self.give_up(&pass);
         let channel = self.source.channel.clone();
         let whole = pass.said.is_none();
-        let old = old.iter().map(|one| (one.validity, one.uid));
+        // A mailbox that the channel had before cannot be labelled any more, and its ledger says so.
+        let left: Vec<u32> =
+            session.row.former.iter().map(|one| if one.ledger == 0 { one.validity } else { one.ledger }).collect();
+        let (left, old): (Vec<_>, Vec<_>) =
+            old.iter().map(|one| (one.validity, one.uid)).partition(|(validity, _)| left.contains(validity));
+        let old = old.into_iter();
         let done: Vec<(u32, u32)> = old.chain(pass.done.iter().map(|uid| (validity, *uid))).collect();
         self.blocking(move |store| {
             store.step(|step| {
                 step.labelled(&channel, &done)?;
+                left.iter().try_for_each(|(validity, uid)| step.label_refused(&channel, *validity, *uid))?;
                 given_up.iter().try_for_each(|uid| step.label_refused(&channel, validity, *uid))
             })
         })

@@ -90,19 +90,27 @@ fn outlived(claims: &[Claim], own: &str, newest: u32) -> Vec<u32> {
 }
 
 impl Task {
-    /// Makes sure that the mailbox is ours, if it is time to; the folder is opened again afterwards.
+    /// Makes sure that the mailbox is ours, if it is time to; the folder is opened again afterwards. Whatever takes long
+    /// calls it between its commands: a lease that runs out meanwhile would let another gateway import the same mails.
     pub async fn renew_lease(&mut self, session: &mut Session) -> Result<(), Trouble> {
-        let lasts = self.lease_lasts(&session.mailbox);
-        if !self.source.config.lease || self.lease.tried.is_some_and(|tried| tried.elapsed() < lasts / 3) {
-            return Ok(());
-        }
-        self.hold_lease(&mut session.mailbox).await?;
-        self.show_warnings(session);
-        let folder = session.mailbox.select(&self.source.config.folder).await?;
-        if folder.validity != session.row.validity {
-            return Err(ImapError::Lost("UIDVALIDITY has changed".into()).into());
+        if self.renew_lease_in(&mut session.mailbox, session.row.validity).await? {
+            self.show_warnings(session);
         }
         Ok(())
+    }
+
+    /// The same for a folder that is no session yet; `true` if it was time to.
+    pub async fn renew_lease_in(&mut self, mailbox: &mut Mailbox, validity: u32) -> Result<bool, Trouble> {
+        let lasts = self.lease_lasts(mailbox);
+        if !self.source.config.lease || self.lease.tried.is_some_and(|tried| tried.elapsed() < lasts / 3) {
+            return Ok(false);
+        }
+        self.hold_lease(mailbox).await?;
+        let folder = mailbox.select(&self.source.config.folder).await?;
+        if folder.validity != validity {
+            return Err(ImapError::Lost("UIDVALIDITY has changed".into()).into());
+        }
+        Ok(true)
     }
 
     /// Takes or renews the lease; an error with the cause `OtherConsumer` if the mailbox is another's.

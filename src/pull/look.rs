@@ -63,7 +63,7 @@ impl Task {
 
     /// All rows of the ledger from this uid on; the store hands out a part of them at once.
     async fn rows_above(&self, session: &Session, first: u32) -> Result<Vec<LedgerRow>, Trouble> {
-        let (channel, validity) = (self.source.channel.clone(), session.row.validity);
+        let (channel, validity) = (self.source.channel.clone(), session.row.ledger_validity());
         let read = self.blocking(move |store| {
             let (mut rows, mut next): (Vec<LedgerRow>, _) = (Vec::new(), Some(first));
             while let Some(first) = next {
@@ -110,16 +110,22 @@ impl Task {
         let (Some(first), Some(last)) = (wanted.first(), wanted.last()) else { return Ok(()) };
         let mut listed = session.mailbox.list(*first, Some(*last)).await?;
         listed.retain(|mail| wanted.contains(&mail.uid));
-        let known = self.rows(session, &listed).await?;
-        listed.retain(|mail| known.get(&mail.uid).is_none_or(|state| *state == LedgerState::Waiting));
+        let known = self.states(session, wanted.clone()).await?;
+        let is_open = |uid: &u32| known.get(uid).is_none_or(|state| *state == LedgerState::Waiting);
+        let gone = wanted.iter().filter(|uid| is_open(uid) && listed.iter().all(|mail| mail.uid != **uid));
+        let mut rows: Vec<LedgerRow> = gone.map(|uid| self.row(session, *uid, LedgerState::Gone)).collect();
+        listed.retain(|mail| is_open(&mail.uid));
+        rows.extend(listed.iter().filter(|mail| mail.labelled).map(|mail| self.known(session, mail.uid)));
+        listed.retain(|mail| !mail.labelled);
         let free = self.rate.free(self.pull.clock.now()).min(listed.len());
         let (now, later) = listed.split_at(free);
         found.waiting += later.len();
         let import = self.import(session, now, &mut found.imported).await?;
         found.again += import.again.len();
+        rows.extend(import.rows);
         let mut backfill: Vec<u32> = later.iter().map(|mail| mail.uid).chain(import.again).collect();
         backfill.sort_unstable();
-        session.row = self.keep(SourceRow { backfill, ..counted(&session.row, &import.rows) }, import.rows).await?;
+        session.row = self.keep(SourceRow { backfill, ..counted(&session.row, &rows) }, rows).await?;
         Ok(())
     }
 
@@ -130,11 +136,13 @@ impl Task {
         for mail in chunk {
             match judge(mail, known.get(&mail.uid).copied(), rules) {
                 Verdict::Done => {}
+                Verdict::Known => rows.push(self.known(session, mail.uid)),
                 Verdict::ReadElsewhere => rows.push(self.row(session, mail.uid, LedgerState::ReadElsewhere)),
                 Verdict::Import | Verdict::TooLarge => wanted.push(*mail),
             }
         }
-        let read_elsewhere = rows.len() as u64;
+        let read_elsewhere = rows.iter().filter(|row| row.state == LedgerState::ReadElsewhere).count() as u64;
+        self.pull.metrics.pulled(&self.source.channel.to_string(), "known", rows.len() as u64 - read_elsewhere);
         let free = if found.waiting > 0 { 0 } else { self.rate.free(self.pull.clock.now()).min(wanted.len()) };
         let (now, later) = wanted.split_at(free);
         let import = self.import(session, now, &mut found.imported).await?;
@@ -164,8 +172,11 @@ impl Task {
 
     /// The states of these mails in the ledger.
     async fn rows(&self, session: &Session, mails: &[Listed]) -> Result<HashMap<u32, LedgerState>, Trouble> {
-        let uids: Vec<u32> = mails.iter().map(|mail| mail.uid).collect();
-        let (channel, validity) = (self.source.channel.clone(), session.row.validity);
+        self.states(session, mails.iter().map(|mail| mail.uid).collect()).await
+    }
+
+    async fn states(&self, session: &Session, uids: Vec<u32>) -> Result<HashMap<u32, LedgerState>, Trouble> {
+        let (channel, validity) = (self.source.channel.clone(), session.row.ledger_validity());
         let rows = self.blocking(move |store| store.ledger_rows(&channel, validity, &uids)).await?;
         Ok(rows.into_iter().map(|row| (row.uid, row.state)).collect())
     }
@@ -175,7 +186,7 @@ impl Task {
         let at = self.pull.clock.now();
         LedgerRow {
             uid,
-            validity: session.row.validity,
+            validity: session.row.ledger_validity(),
             state,
             reason: None,
             mail: None,
@@ -184,6 +195,11 @@ impl Task {
             label_refused: false,
             rejected_before: false,
         }
+    }
+
+    /// A row for a mail that carries our label already.
+    fn known(&self, session: &Session, uid: u32) -> LedgerRow {
+        LedgerRow { labelled: true, ..self.row(session, uid, LedgerState::Known) }
     }
 
     /// Compares mailbox and ledger, when it is time or somebody asks. What has no row and is unread is fetched next.
@@ -200,7 +216,7 @@ impl Task {
         self.swept = told.sweep;
         self.warnings.unreadable = 0;
         let SourceRow { baseline, cursor, .. } = session.row;
-        let (mut missing, mut unfetchable): (Vec<Listed>, Vec<Listed>) = Default::default();
+        let (mut missing, mut unfetchable) = (Vec::<Listed>::new(), self.unfetchable_before(session).await?);
         if cursor > baseline {
             let listed = self.list(session, baseline + 1, Some(cursor)).await?;
             for chunk in listed.chunks(CHUNK) {
@@ -223,6 +239,18 @@ impl Task {
         self.try_again(session, unfetchable).await?;
         self.show_warnings(session);
         Ok(())
+    }
+
+    /// Mail from before the connection that was wanted and did not come.
+    async fn unfetchable_before(&self, session: &mut Session) -> Result<Vec<Listed>, Trouble> {
+        let (channel, validity) = (self.source.channel.clone(), session.row.ledger_validity());
+        let baseline = session.row.baseline;
+        let mut rows = self.blocking(move |store| store.ledger(&channel, validity, 1..=baseline, usize::MAX)).await?;
+        rows.retain(|row| row.state == LedgerState::Unfetchable);
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(Vec::new()) };
+        let mut listed = session.mailbox.list(first.uid, Some(last.uid)).await?;
+        listed.retain(|mail| rows.iter().any(|row| row.uid == mail.uid));
+        Ok(listed)
     }
 
     /// Asks once more for what the server did not hand out. The sweep is noted as done by then: a mail that breaks the

@@ -10,12 +10,14 @@ mod classify;
 pub mod config;
 mod folder;
 mod handover;
+mod identity;
 pub mod imap;
 mod ingest;
 mod labels;
 mod lease;
 mod look;
 mod rate;
+mod recognise;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

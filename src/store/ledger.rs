@@ -15,7 +15,7 @@ use super::error::StoreError;
 use super::index::Order;
 use super::rows::{Intent, LedgerRow, LedgerState};
 use super::step::{Step, json, parse};
-use super::{Inner, keys};
+use super::{Inner, Store, keys};
 use crate::mail::origin::RemoteMessage;
 use crate::mail::{Address, MailId};
 
@@ -150,6 +150,19 @@ impl Inner {
     }
 }
 
+impl Store {
+    /// A number that may stand for UIDVALIDITY in a channel's ledger: UIDVALIDITY itself, unless there are rows under it,
+    /// which are about other mails.
+    pub fn free_validity(&self, channel: &Address, validity: u32) -> Result<u32, StoreError> {
+        for number in std::iter::once(validity).chain((1..=u32::MAX).rev()).take(MOST) {
+            if self.0.ledger(channel, number, 0..=u32::MAX, 1)?.is_empty() {
+                return Ok(number);
+            }
+        }
+        Err(StoreError::Broken(format!("the ledger of {channel} has rows under {MOST} numbers of UIDVALIDITY")))
+    }
+}
+
 fn pending_row(key: LedgerKey, pending: Pending) -> LedgerRow {
     LedgerRow {
         uid: key.uid,
@@ -166,7 +179,7 @@ fn pending_row(key: LedgerKey, pending: Pending) -> LedgerRow {
 
 impl Step<'_> {
     /// Writes rows of mails that were seen and not accepted. A row that a mail already has is left as it is, unless
-    /// the mail was only waiting, or could not be fetched.
+    /// the mail was only waiting, or could not be fetched. A row with an entry, whose label is not set, owes it.
     pub fn ledger(&mut self, channel: &Address, rows: &[LedgerRow]) -> Result<(), StoreError> {
         for row in rows {
             let key = LedgerKey::new(channel, row.validity, row.uid);
@@ -174,6 +187,9 @@ impl Step<'_> {
             let pending = self.store.shared.pending.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&key);
             if !pending && old.is_none_or(|old| old.state.is_open()) {
                 self.put(key.under(keys::LEDGER), json(row)?)?;
+                if row.mail.is_some() && !row.labelled && !row.label_refused {
+                    self.put(key.under(keys::INTENTS), Vec::new())?;
+                }
             }
         }
         Ok(())

@@ -192,10 +192,19 @@ pub struct SourceRow {
     pub channel: String,
     pub wanted: Wanted,
     pub since: Timestamp,
+    /// Whose mailbox it is, as `user@host/folder`; empty in rows of older versions until it is opened again.
+    pub mailbox: String,
     /// When it was connected for the first time: nothing that arrived before is imported.
     pub connected_at: Option<Timestamp>,
     /// UIDVALIDITY of the folder; 0 before it was opened for the first time.
     pub validity: u32,
+    /// What stands in the ledger for UIDVALIDITY, where rows of other mails have that number; 0 where they are the same.
+    pub ledger: u32,
+    /// UIDVALIDITY of a folder whose mails are being recognised, and the number that their rows get.
+    pub renumbering: Option<(u32, u32)>,
+    /// How many mails lay in the folder when it was connected, and when the newest had arrived by the server's clock.
+    pub before: Option<u32>,
+    pub newest_before: Option<Timestamp>,
     /// The highest uid from before the connection.
     pub baseline: u32,
     /// Every uid up to this one has its row in the ledger, or is not above `baseline`.
@@ -213,6 +222,30 @@ pub struct SourceRow {
     /// The imports of the last minute, as second (since 1970) and count: the rate outlives a restart with them. They
     /// stand here before the mails are asked for.
     pub recent: Vec<(i64, u32)>,
+    /// Mailboxes that the channel had before this one, the latest last.
+    pub former: Vec<FormerRow>,
+}
+
+impl SourceRow {
+    /// What stands for UIDVALIDITY in the ledger, and in the records of mails that are pulled.
+    pub fn ledger_validity(&self) -> u32 {
+        if self.ledger == 0 { self.validity } else { self.ledger }
+    }
+}
+
+/// Where pulling stopped in a mailbox that a channel had before: it goes on there should the channel get it back. The
+/// fields are those of `SourceRow`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FormerRow {
+    pub mailbox: String,
+    pub connected_at: Option<Timestamp>,
+    pub validity: u32,
+    pub ledger: u32,
+    pub before: Option<u32>,
+    pub newest_before: Option<Timestamp>,
+    pub baseline: u32,
+    pub cursor: u32,
 }
 
 /// What became of a mail that was seen in a mailbox.
@@ -227,7 +260,8 @@ pub enum LedgerState {
     ReadElsewhere,
     /// It left the folder before it could be imported.
     Gone,
-    /// Recognised after UIDVALIDITY changed: it was imported, or was there before.
+    /// Another gateway has imported it, which its label says; or, recognised after UIDVALIDITY changed, it was imported
+    /// before, or was there before the connection.
     Known,
     /// The server has not handed it out, however often it was asked for by itself; each sweep tries it again.
     Unfetchable,
@@ -268,6 +302,7 @@ impl LedgerState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerRow {
     pub uid: u32,
+    /// UIDVALIDITY, or what stands for it (`SourceRow::ledger_validity`).
     pub validity: u32,
     pub state: LedgerState,
     /// The code of a `mail::Reason`, where it was rejected.

@@ -38,6 +38,15 @@ impl Step<'_> {
         self.put(keys::source(channel), json(row)?)
     }
 
+    /// Writes the row of a channel's mailbox, but for what a person wants of it: that may have changed meanwhile, and is
+    /// theirs to say. Returns the row as it stands now.
+    pub fn merge_source(&mut self, channel: &Address, row: SourceRow) -> Result<SourceRow, StoreError> {
+        let current = self.source(channel)?.unwrap_or_else(|| row.clone());
+        let row = SourceRow { wanted: current.wanted, since: current.since, ..row };
+        self.put_source(channel, &row)?;
+        Ok(row)
+    }
+
     /// Makes a channel the default one, for mail to the postmaster.
     pub fn set_default_channel(&mut self, channel: &Address, author: &str, now: Timestamp) -> Result<(), StoreError> {
         self.put(keys::DEFAULT.to_vec(), channel.to_string().into_bytes())?;

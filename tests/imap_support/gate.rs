@@ -159,7 +159,7 @@ impl Gate {
     }
 
     pub fn rows(&self, n: usize) -> Vec<LedgerRow> {
-        let validity = self.row(n).validity;
+        let validity = self.row(n).ledger_validity();
         self.store.ledger(&channel(n), validity, 0..=u32::MAX, 10_000).unwrap()
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -75,6 +76,13 @@ pub struct State {
     pub logins: usize,
     /// The server's clock.
     pub now: Timestamp,
+    /// Listings say nothing of the size of these, and nothing readable of the arrival of those.
+    pub unsized_mails: HashSet<u32>,
+    pub undated: HashSet<u32>,
+    /// How long a body, or a part of one, takes to come.
+    pub slow: Duration,
+    /// Every folder but INBOX has a name that begins like this.
+    pub prefix: Option<String>,
 }
 
 /// A handle; the server runs until the test ends.
@@ -113,6 +121,10 @@ impl Server {
             served: 0,
             logins: 0,
             now: Timestamp::from_second(1_795_000_000).unwrap(),
+            unsized_mails: HashSet::new(),
+            undated: HashSet::new(),
+            slow: Duration::ZERO,
+            prefix: None,
         };
         let server = Self {
             port: listener.local_addr().unwrap().port(),
@@ -162,10 +174,10 @@ impl Server {
                     return;
                 }
                 // The store may be behind what the server has seen.
-                let _ = tokio::time::timeout(std::time::Duration::from_millis(100), changed.changed()).await;
+                let _ = tokio::time::timeout(Duration::from_millis(100), changed.changed()).await;
             }
         };
-        if tokio::time::timeout(std::time::Duration::from_secs(30), waiting).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(30), waiting).await.is_err() {
             let state = self.state();
             let last: Vec<_> = state.commands.iter().rev().take(25).rev().collect();
             panic!(
@@ -249,6 +261,11 @@ impl Session {
             }
             "LOGIN" => self.server.state().logins += 1,
             "SELECT" => return self.select(tag, &unquoted(command)).await,
+            "CREATE" if !self.is_name(&unquoted(command)) => return self.line(&format!("{tag} NO no namespace")).await,
+            "LIST" => {
+                let delimiter = if self.server.state().prefix.is_some() { '.' } else { '/' };
+                self.line(&format!("* LIST () \"{delimiter}\" INBOX")).await?;
+            }
             "CREATE" => {
                 let folder = Folder { validity: 99, next: 1, mails: BTreeMap::new() };
                 self.server.state().folders.entry(unquoted(command)).or_insert(folder);
@@ -276,6 +293,10 @@ impl Session {
             _ => {}
         }
         self.line(&format!("{tag} OK done")).await
+    }
+
+    fn is_name(&self, folder: &str) -> bool {
+        self.server.state().prefix.as_ref().is_none_or(|prefix| folder.starts_with(prefix))
     }
 
     async fn select(&mut self, tag: &str, folder: &str) -> End {
@@ -378,6 +399,10 @@ impl Session {
     async fn fetch(&mut self, tag: &str, uids: &[u32], items: &str) -> End {
         let bodies = items.contains("BODY.PEEK[]");
         let inbox = self.folder == "INBOX";
+        if bodies || items.contains("BODY.PEEK[]<") {
+            let slow = self.server.state().slow;
+            tokio::time::sleep(slow).await;
+        }
         let fault = |server: &Server, uid: &u32| server.state().faults.get(uid).copied().filter(|_| bodies && inbox);
         if uids.iter().any(|uid| fault(&self.server, uid) == Some(Fault::Refuse)) {
             return self.line(&format!("{tag} NO Server error")).await;
@@ -419,9 +444,14 @@ impl Session {
 
     async fn fetch_one(&mut self, seq: usize, uid: u32, mail: &Mail, items: &str) -> End {
         let flags = mail.flags.iter().cloned().collect::<Vec<_>>().join(" ");
-        let date = mail.arrived.strftime("%d-%b-%Y %H:%M:%S +0000");
+        let (unsized_mail, undated) = {
+            let state = self.server.state();
+            (state.unsized_mails.contains(&uid), state.undated.contains(&uid))
+        };
+        let date = mail.arrived.strftime("%d-%b-%Y %H:%M:%S +0000").to_string();
+        let date = if undated { "00-Jan-0000 00:00:00 +0000".to_owned() } else { date };
         let mut head = format!("* {seq} FETCH (UID {uid} FLAGS ({flags})");
-        if items.contains("RFC822.SIZE") {
+        if items.contains("RFC822.SIZE") && !unsized_mail {
             head.push_str(&format!(" RFC822.SIZE {}", mail.size));
         }
         if items.contains("INTERNALDATE") && self.server.state().faults.get(&uid) == Some(&Fault::Dateless) {

@@ -1,6 +1,6 @@
 //! Listing and fetching. Nothing here marks a mail as read: bodies are asked for with BODY.PEEK.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_imap::imap_proto::{AttributeValue, Response};
 use jiff::Timestamp;
@@ -23,7 +23,8 @@ pub struct Fetching {
 }
 
 impl Mailbox {
-    /// Mails with uids from `first` to `last`, in order. What a server sends twice or out of range is left out.
+    /// Mails with uids from `first` to `last`, in order. What is out of range is left out; what a server tells of one mail
+    /// in several responses is put together. A uid alone lists a mail, for none may be passed over.
     pub async fn list(&mut self, first: u32, last: Option<u32>) -> Result<Vec<Listed>, ImapError> {
         let labels = if self.labels == Labels::Gmail { " X-GM-LABELS" } else { "" };
         let end = last.map_or_else(|| "*".to_owned(), |uid| uid.to_string());
@@ -37,19 +38,17 @@ impl Mailbox {
             let uids: BTreeSet<u32> = passed.into_iter().flatten().filter(|uid| wanted(*uid)).collect();
             found.extend(self.list_less(&uids.into_iter().collect::<Vec<u32>>()).await?);
         }
-        found.retain(|mail| wanted(mail.uid));
-        found.sort_unstable_by_key(|mail| mail.uid);
-        found.dedup_by_key(|mail| mail.uid);
-        Ok(found)
+        found.retain(|uid, _| wanted(*uid));
+        Ok(found.into_values().collect())
     }
 
     /// One command of a listing, and the uids of the lines in its answer that cannot be read.
-    async fn listing(&mut self, set: &str, items: &str) -> Result<(Vec<Listed>, Vec<Option<u32>>), ImapError> {
-        let mut found = Vec::new();
+    async fn listing(&mut self, set: &str, items: &str) -> Result<Listing, ImapError> {
+        let mut found: BTreeMap<u32, Listed> = BTreeMap::new();
         self.wire.passed = Some(Vec::new());
         let look = |response: &Response<'_>| {
-            if let Response::Fetch(_, attributes) = response {
-                found.extend(listed(attributes));
+            if let (Response::Fetch(_, attributes), Some(uid)) = (response, uid_of(response)) {
+                told(found.entry(uid).or_insert(bare(uid)), attributes);
             }
         };
         let done = self.wire.command("FETCH", &format!("UID FETCH {set} ({items})"), look).await;
@@ -60,13 +59,14 @@ impl Mailbox {
 
     /// Lists mails without what servers are known to tell in ways that cannot be read: a date of arrival that is NIL,
     /// say. One that still cannot be read counts as unread and of unknown size, so that it is fetched and not lost.
-    async fn list_less(&mut self, uids: &[u32]) -> Result<Vec<Listed>, ImapError> {
-        let mut all = Vec::new();
+    async fn list_less(&mut self, uids: &[u32]) -> Result<BTreeMap<u32, Listed>, ImapError> {
+        let mut all = BTreeMap::new();
         for chunk in uids.chunks(LESS) {
             let (found, passed) = self.listing(&sequence_set(chunk), "UID FLAGS RFC822.SIZE").await?;
             all.extend(found);
-            let bare = |uid| Listed { uid, size: 1, seen: false, labelled: false, arrived: Timestamp::UNIX_EPOCH };
-            all.extend(passed.into_iter().flatten().map(bare));
+            for uid in passed.into_iter().flatten() {
+                all.entry(uid).or_insert(bare(uid));
+            }
         }
         Ok(all)
     }
@@ -134,6 +134,14 @@ impl Mailbox {
     }
 }
 
+/// What a listing has brought, and the uids of the lines that cannot be read.
+type Listing = (BTreeMap<u32, Listed>, Vec<Option<u32>>);
+
+/// A mail of which nothing is told yet.
+fn bare(uid: u32) -> Listed {
+    Listed { uid, size: None, seen: false, labelled: false, arrived: None }
+}
+
 async fn part(wire: &mut Wire, text: &str, uid: u32, len: u32) -> Result<Option<Vec<u8>>, ImapError> {
     let mut found = None;
     let patience = wire.patience;
@@ -175,26 +183,22 @@ pub(super) fn body_of(attributes: &[AttributeValue<'_>]) -> Option<(u32, Vec<u8>
     Some((uid?, bytes?))
 }
 
-/// A flag update that comes by itself has no size or no uid, and is no listing.
-fn listed(attributes: &[AttributeValue<'_>]) -> Option<Listed> {
-    let (mut uid, mut size, mut arrived) = (None, None, None);
-    let (mut seen, mut labelled) = (false, false);
+/// Notes what one response tells of a mail.
+fn told(mail: &mut Listed, attributes: &[AttributeValue<'_>]) {
     for attribute in attributes {
         match attribute {
-            AttributeValue::Uid(number) => uid = Some(*number),
-            AttributeValue::Rfc822Size(bytes) => size = Some(u64::from(*bytes)),
-            AttributeValue::InternalDate(text) => arrived = internal_date(text),
+            AttributeValue::Rfc822Size(bytes) => mail.size = Some(u64::from(*bytes)),
+            AttributeValue::InternalDate(text) => mail.arrived = internal_date(text),
             AttributeValue::Flags(flags) => {
-                seen = flags.iter().any(|flag| flag.eq_ignore_ascii_case("\\Seen"));
-                labelled |= flags.iter().any(|flag| flag.eq_ignore_ascii_case(LABEL));
+                mail.seen = flags.iter().any(|flag| flag.eq_ignore_ascii_case("\\Seen"));
+                mail.labelled |= flags.iter().any(|flag| flag.eq_ignore_ascii_case(LABEL));
             }
             AttributeValue::GmailLabels(labels) => {
-                labelled |= labels.iter().any(|label| label.trim_matches('"').eq_ignore_ascii_case(LABEL));
+                mail.labelled |= labels.iter().any(|label| label.trim_matches('"').eq_ignore_ascii_case(LABEL));
             }
             _ => {}
         }
     }
-    Some(Listed { uid: uid?, size: size?, seen, labelled, arrived: arrived.unwrap_or(Timestamp::UNIX_EPOCH) })
 }
 
 /// `17-Jul-1996 02:44:25 -0700` (RFC 3501, date-time).

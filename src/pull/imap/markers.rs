@@ -19,8 +19,30 @@ pub struct Note {
 }
 
 impl Mailbox {
-    /// Opens the folder, and makes it if it is not there.
+    /// Opens the folder, and makes it if it is not there; below the inbox where the server wants it there.
     pub async fn open_notes(&mut self, folder: &str) -> Result<Folder, ImapError> {
+        if let Some(found) = self.notes.take() {
+            let opened = self.select(&found).await?;
+            self.notes = Some(found);
+            return Ok(opened);
+        }
+        let refused = match self.select_or_make(folder).await {
+            Err(refused @ ImapError::Refused { .. }) => refused,
+            other => {
+                self.notes = Some(folder.to_owned());
+                return other;
+            }
+        };
+        let Some(below) = self.below_inbox(folder).await? else { return Err(refused) };
+        let opened = match self.select_or_make(&below).await {
+            Err(ImapError::Refused { .. }) => return Err(refused),
+            other => other?,
+        };
+        self.notes = Some(below);
+        Ok(opened)
+    }
+
+    async fn select_or_make(&mut self, folder: &str) -> Result<Folder, ImapError> {
         match self.select(folder).await {
             Err(ImapError::Refused { .. }) => {
                 let text = format!("CREATE {}", folder_name(folder)?);
@@ -51,9 +73,10 @@ impl Mailbox {
         Ok(found)
     }
 
-    /// Adds a note to a folder. The server may say other things before it asks for the bytes.
+    /// Adds a note to a folder, which is the one of `open_notes` if that was called. The server may say other things before it asks for the bytes.
     pub async fn append(&mut self, folder: &str, bytes: &[u8]) -> Result<(), ImapError> {
-        let text = format!("APPEND {} (\\Seen) {{{}}}", folder_name(folder)?, bytes.len());
+        let name = folder_name(self.notes.as_deref().unwrap_or(folder))?;
+        let text = format!("APPEND {name} (\\Seen) {{{}}}", bytes.len());
         let tag = self.wire.send("APPEND", &text).await?;
         self.wire.go_ahead("APPEND", &tag).await?;
         self.wire.bytes("APPEND", bytes).await?;

@@ -41,12 +41,24 @@ impl Mailbox {
     }
 
     /// Moves mails to another folder (RFC 6851). A server that cannot is left as it is: copying and deleting would
-    /// delete.
+    /// delete. Where the server knows no such folder, one of this name below the inbox is tried.
     pub async fn move_to(&mut self, uids: &[u32], folder: &str) -> Result<(), ImapError> {
         if !self.offers("MOVE") {
             let said = "the server cannot move mail (it does not offer MOVE)".into();
             return Err(ImapError::Refused { command: "MOVE", said });
         }
+        let refused = match self.move_into(uids, folder).await {
+            Err(refused @ ImapError::Refused { .. }) => refused,
+            other => return other,
+        };
+        let Some(below) = self.below_inbox(folder).await? else { return Err(refused) };
+        match self.move_into(uids, &below).await {
+            Err(ImapError::Refused { .. }) => Err(refused),
+            other => other,
+        }
+    }
+
+    async fn move_into(&mut self, uids: &[u32], folder: &str) -> Result<(), ImapError> {
         let text = format!("UID MOVE {} {}", sequence_set(uids), folder_name(folder)?);
         self.wire.command("MOVE", &text, |_| {}).await.map(drop)
     }

@@ -100,13 +100,13 @@ pub struct Folder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listed {
     pub uid: u32,
-    /// RFC822.SIZE: what the server believes.
-    pub size: u64,
+    /// RFC822.SIZE: what the server believes; `None` where it does not tell, or not readably.
+    pub size: Option<u64>,
     pub seen: bool,
     /// It carries our label.
     pub labelled: bool,
-    /// INTERNALDATE.
-    pub arrived: Timestamp,
+    /// INTERNALDATE; `None` where it is not told, or is no date.
+    pub arrived: Option<Timestamp>,
 }
 
 /// The labels to set.
@@ -133,13 +133,15 @@ pub struct Mailbox {
     selected: Option<Folder>,
     /// Lines of listings that could not be read, and were not told yet.
     unreadable: u64,
+    /// The name under which the folder of notes was found.
+    notes: Option<String>,
 }
 
 impl Mailbox {
     /// Connects and logs in.
     pub async fn open(connector: &Connector, settings: &Settings, login: &Login) -> Result<Self, ImapError> {
         let (wire, capabilities) = login::open(connector, settings, login).await?;
-        Ok(Self { wire, capabilities, labels: Labels::None, selected: None, unreadable: 0 })
+        Ok(Self { wire, capabilities, labels: Labels::None, selected: None, unreadable: 0, notes: None })
     }
 
     /// TLS version and cipher of the connection.
@@ -219,6 +221,24 @@ impl Mailbox {
             ImapError::Refused { said, .. } if self.wire.exists == Some(0) && !holds_for_all(said) => Ok(()),
             _ => Err(error),
         }
+    }
+
+    /// The name of a folder below the inbox, where servers such as Courier and many of Cyrus have all folders of a
+    /// person. `None` where it lies there already, or the server does not tell what separates names.
+    async fn below_inbox(&mut self, folder: &str) -> Result<Option<String>, ImapError> {
+        let mut separator = None;
+        let look = |response: &Response<'_>| {
+            if let Response::MailboxData(MailboxDatum::List(list)) = response {
+                let between = list.delimiter.as_deref().filter(|one| one.bytes().all(|byte| byte.is_ascii_graphic()));
+                separator = between.map(|between| format!("INBOX{between}"));
+            }
+        };
+        match self.wire.command("LIST", "LIST \"\" INBOX", look).await {
+            Ok(_) | Err(ImapError::Refused { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let begins = |prefix: &String| folder.get(..prefix.len()).is_some_and(|part| part.eq_ignore_ascii_case(prefix));
+        Ok(separator.filter(|prefix| !begins(prefix)).map(|prefix| format!("{prefix}{folder}")))
     }
 
     /// Says goodbye; what the server answers does not matter.

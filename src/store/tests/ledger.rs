@@ -169,6 +169,49 @@ fn rows_of_mail_that_was_only_seen_never_hide_a_mail() {
     assert_eq!(told(&store).0[3..], ["4 imported false", "5 gone true"]);
 }
 
+fn known(validity: u32, uid: u32) -> LedgerRow {
+    LedgerRow { validity, labelled: true, ..seen(uid, LedgerState::Known) }
+}
+
+#[test]
+fn numbers_of_another_mailbox_are_not_used_again() {
+    let dir = quick_dir();
+    let (store, _) = open(dir.path());
+    let free = |validity| store.free_validity(&address(CHANNEL), validity).unwrap();
+    assert_eq!((free(7), free(8)), (7, 8));
+    // A mail that is not filed yet counts.
+    pull(&store, 1);
+    assert_eq!((free(7), free(8)), (u32::MAX, 8));
+    file_next(&store, "a@x", &OPEN);
+    store.step(|step| step.ledger(&address(CHANNEL), &[known(u32::MAX, 1)])).unwrap();
+    assert_eq!((free(7), free(8), free(u32::MAX)), (u32::MAX - 1, 8, u32::MAX - 1));
+    assert_eq!(store.free_validity(&address("other@localhost"), 7).unwrap(), 7);
+}
+
+#[test]
+fn a_label_that_is_owed_is_owed_under_a_new_number_too() {
+    let dir = quick_dir();
+    let (store, _) = open(dir.path());
+    pull(&store, 1);
+    file_next(&store, "a@x", &OPEN);
+    let old = store.ledger_rows(&address(CHANNEL), 7, &[1]).unwrap().remove(0);
+    let rows = [LedgerRow { uid: 11, validity: 8, ..old }, known(8, 12)];
+    store.step(|step| step.ledger(&address(CHANNEL), &rows)).unwrap();
+    let intents = store.intents(&address(CHANNEL), 10).unwrap();
+    let told: Vec<_> = intents.iter().map(|one| (one.validity, one.uid, one.mail.is_some())).collect();
+    assert_eq!(told, [(7, 1, true), (8, 11, true)]);
+}
+
+#[test]
+fn the_row_of_a_mailbox_of_an_older_version_is_read() {
+    let old = r#"{"channel":"support@localhost","wanted":"connected","since":"2026-11-01T00:00:00Z",
+        "connected_at":"2026-11-01T00:00:00Z","validity":7,"baseline":3,"cursor":9,"backfill":[],"swept_at":null,
+        "unaccounted":0,"read_elsewhere":0,"gone":0,"unfetchable":0,"recent":[]}"#;
+    let row: SourceRow = serde_json::from_str(old).unwrap();
+    assert_eq!((row.ledger_validity(), row.cursor, row.mailbox.as_str(), row.before), (7, 9, "", None));
+    assert_eq!(SourceRow { ledger: 5, ..row }.ledger_validity(), 5);
+}
+
 #[test]
 fn a_mailbox_and_the_default_channel_outlive_a_restart() {
     let dir = quick_dir();
