@@ -182,12 +182,12 @@ impl Task {
         let mut mailbox = self.log_in().await?;
         if let Err(trouble) = self.hold_lease(&mut mailbox).await {
             if matches!(&trouble, Trouble::Problem(problem) if problem.cause == Cause::OtherConsumer) {
-                self.stand_by(&mut mailbox).await?;
+                Box::pin(self.stand_by(&mut mailbox)).await?;
             }
             return Err(trouble);
         }
         let folder = mailbox.select(&self.source.config.folder).await?;
-        let row = self.settle(&mut mailbox, folder).await?;
+        let row = Box::pin(self.settle(&mut mailbox, folder)).await?;
         let session = Session { tls: mailbox.tls_info(), labels: folder.labels, mailbox, row };
         self.opened = Some(Instant::now());
         self.show(State::Connected, None);

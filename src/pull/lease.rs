@@ -105,7 +105,8 @@ impl Task {
         if !self.source.config.lease || self.lease.tried.is_some_and(|tried| tried.elapsed() < lasts / 3) {
             return Ok(false);
         }
-        self.hold_lease(mailbox).await?;
+        // On the heap, because it is rare and would make every import that waits larger.
+        Box::pin(self.hold_lease(mailbox)).await?;
         let folder = mailbox.select(&self.source.config.folder).await?;
         if folder.validity != validity {
             return Err(ImapError::Lost("UIDVALIDITY has changed".into()).into());
