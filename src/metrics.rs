@@ -87,7 +87,7 @@ pub const SMTP_REFUSALS: &[&str] = &[
 pub const CONNECTION_STATES: &[&str] = &["connecting", "connected", "paused", "disconnected", "problem"];
 
 /// What becomes of mail that is seen in a mailbox.
-pub const PULLED: &[&str] = &["imported", "rejected", "waiting", "read_elsewhere", "gone", "known", "unfetchable"];
+pub const PULLED: &[&str] = &["imported", "rejected", "read_elsewhere", "gone", "known", "unfetchable"];
 
 /// How a request for an access token ends.
 pub const REFRESHES: &[&str] = &["refreshed", "kept", "failed", "dead"];

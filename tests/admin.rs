@@ -761,6 +761,7 @@ async fn a_mailbox_is_shown_with_its_ledger_and_its_two_ways() {
         validity: 7,
         cursor: 12,
         unaccounted: 2,
+        read_elsewhere: 3,
         ..SourceRow::default()
     };
     let seen = LedgerRow {
@@ -794,6 +795,10 @@ async fn a_mailbox_is_shown_with_its_ledger_and_its_two_ways() {
     for (path, want) in wanted {
         assert_eq!(shown.pointer(path), Some(&want), "{path} of {shown:#}");
     }
+    let (_, status) = bed.get("/v1/status").await;
+    let line = &status["mailboxes"][0];
+    assert_eq!((&line["channel"], &line["unaccounted"]), (&json!("support@localhost"), &json!(2)), "{status:#}");
+    assert_eq!(line["read_elsewhere"], json!(3));
     let ledger = "/v1/channels/support@localhost/ledger";
     let table = [
         ("", vec![(11, "imported", "owed"), (12, "read_elsewhere", "none")], Value::Null),

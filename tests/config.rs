@@ -169,6 +169,22 @@ fn single_faults() {
         ),
         ("[smtp]\nallow_from = [\"10.0.0.0/40\"]", "t.toml:2: smtp.allow_from: "),
         ("[smtp]\nallow_certificates = [\"a b\"]", "t.toml:2: smtp.allow_certificates: "),
+        (
+            "[people]\nagents = [\"Eve@x.example\"]\n[[channel]]\naddress = \"help@x.example\"\n[channel.source]\n\
+             host = \"h\"\nuser = \"eve@x.example\"\npassword_file = \"/p\"",
+            "t.toml:7: channel.source.user: \"Eve@x.example\" is listed as an agent;",
+        ),
+        (
+            "[[channel]]\naddress = \"help@x.example\"\naliases = [\"info@x.example\"]\n\
+             [[channel]]\naddress = \"sales@x.example\"\n[channel.source]\nhost = \"h\"\nuser = \"info@x.example\"",
+            "t.toml:8: channel.source.user: \"info@x.example\" is used by the channel help@x.example;",
+        ),
+        (
+            "[[oauth]]\nname = \"m\"\npreset = \"microsoft\"\nclient_id = \"c\"\ntenant = \"t\"\ncloud = \"us_gov\"\n\
+             [[channel]]\naddress = \"help@x.example\"\n[channel.source]\npreset = \"microsoft365\"\noauth = \"m\"",
+            "t.toml:9: channel.source.host: outlook.office365.com is not in the cloud \"us_gov\" of the [[oauth]] \"m\"; \
+             write host = \"outlook.office365.us\"",
+        ),
         ("[[relay]]\nname = \"a b\"\nkind = \"maildir\"", "t.toml:2: relay.name: \"a b\" is no name for a relay;"),
         ("[[relay]]\nname = \"r\"", "t.toml:1: relay.host: the server is not named; add host"),
         (

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use imap_support::{Fault, Gate, Made, Server, channel, mail, quick_dir, source};
 use jiff::Timestamp;
-use ticketgate::accounts::State;
+use ticketgate::accounts::{State, Use};
 use ticketgate::clock::Clock;
 use ticketgate::pull::Source;
 use ticketgate::store::rows::Wanted;
@@ -119,19 +119,194 @@ async fn one_mail_that_does_not_come_holds_up_no_other() {
 }
 
 #[tokio::test]
-async fn a_throttled_fetch_is_about_no_mail() {
+async fn a_line_of_a_listing_that_cannot_be_read_holds_up_no_mail() {
     let (dir, server) = (quick_dir(), Server::start().await);
     let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
     connected(&server, &gate).await;
-    server.state().faults.insert(1, Fault::Throttle);
-    let uids = put(&server, &names(2));
-    let asked = |command: &&String| command.starts_with("UID FETCH 1") && command.ends_with("(UID BODY.PEEK[])");
-    server.until("more tries than one mail gets", |state| state.commands.iter().filter(asked).count() > 5).await;
-    assert!(matches!(gate.connection(1).unwrap().state, State::Problem(_) | State::Connecting | State::Connected));
-    assert_eq!((gate.row(1).unfetchable, gate.rows(1).len()), (0, 0));
+    server.state().faults.insert(2, Fault::Dateless);
+    let uids = put(&server, &names(3));
+    labelled(&server, &uids).await;
+    server.until("filing", |_| gate.filed().len() == 3).await;
+    assert_eq!(gate.ledger(1), ["1 imported", "2 imported", "3 imported"]);
+    server.until("a warning", |_| !gate.connection(1).unwrap().warnings.is_empty()).await;
+    let warnings = gate.connection(1).unwrap().warnings;
+    assert!(warnings[0].contains("of the server's listings cannot be read"), "{warnings:?}");
+    // What `n:*` brings of mail that is done is no news, and is not counted.
+    server.state().faults.insert(3, Fault::Dateless);
+    let looks = |state: &imap_support::server::State| state.commands.iter().filter(|c| c.contains(" 4:* ")).count();
+    let before = looks(&server.state());
+    server.until("more looks", |state| looks(state) > before + 3).await;
+    assert_eq!(gate.connection(1).unwrap().warnings, warnings);
+    // The next sweep that finds nothing takes it back.
     server.state().faults.clear();
+    gate.accounts.order(&channel(1), |orders| orders.sweep += 1);
+    server.until("no warning", |_| gate.connection(1).unwrap().warnings.is_empty()).await;
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn an_empty_inbox_that_refuses_to_be_listed_is_connected() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    {
+        let mut state = server.state();
+        state.refused.insert("UID FETCH".into());
+        state.refusal = "BAD The specified message set is invalid.".into();
+    }
+    let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+    connected(&server, &gate).await;
+    assert_eq!(gate.connection(1).unwrap().state, State::Connected);
+    server.state().refused.clear();
+    let uids = put(&server, &names(1));
     labelled(&server, &uids).await;
     gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_mailbox_that_is_an_agents_is_not_opened_with_a_password_file_either() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+    connected(&server, &gate).await;
+    let mut setup = (*gate.accounts.setup()).clone();
+    setup.uses.push((channel(1), Use::Agent));
+    gate.accounts.configure(setup);
+    let logins = server.state().logins;
+    gate.accounts.order(&channel(1), |orders| orders.changed += 1);
+    let cause = || match gate.connection(1)?.state {
+        State::Problem(problem) => Some(problem.cause.code()),
+        _ => None,
+    };
+    server.until("a problem", |_| cause() == Some("address_in_use")).await;
+    assert_eq!(server.state().logins, logins);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_server_repeats_of_the_login_comes_nowhere() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    {
+        let mut state = server.state();
+        state.refused.insert("LOGIN".into());
+        state.refusal = "NO [AUTHENTICATIONFAILED] not this: %".into();
+    }
+    let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+    let problem = || match gate.connection(1)?.state {
+        State::Problem(problem) => Some(problem.said),
+        _ => None,
+    };
+    server.until("a problem", |_| problem().is_some()).await;
+    let said = problem().unwrap();
+    assert!(said.contains("LOGIN \"support1@localhost\" \"[secret]\""), "{said}");
+    server.until("an event", |_| !gate.store.events(0, 100).unwrap().is_empty()).await;
+    let events = gate.store.events(0, 100).unwrap();
+    let told: Vec<_> = events.iter().filter_map(|event| event.said.clone()).collect();
+    assert!(told.iter().any(|said| said.contains("wrong_password")), "{told:?}");
+    assert!(told.iter().all(|said| !said.contains("\"secret\"")), "{told:?}");
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn of_a_backlog_only_what_is_next_is_listed_again() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    let mut one = source(1, server.port);
+    (one.config.mails_per_minute, one.config.sweep_every) = (5, Duration::from_secs(86_400));
+    let second = Arc::new(AtomicI64::new(1_795_000_000));
+    let read = second.clone();
+    let clock = Clock::from_fn(move || Timestamp::from_second(read.load(Ordering::SeqCst)).unwrap());
+    let gate = Gate::made(dir.path(), vec![one], Made { pull_clock: clock.clone(), clock, ..Made::default() });
+    connected(&server, &gate).await;
+    put(&server, &names(1205));
+    let count = |state: &str| gate.ledger(1).iter().filter(|row| row.ends_with(state)).count();
+    server.until("the rest waits", |_| (count("imported"), count("waiting")) == (5, 1200)).await;
+    let seen = server.state().commands.len();
+    let late = server.put(mail("late"));
+    // One of the next, and one further back, leave the folder.
+    server.state().folders.get_mut("INBOX").unwrap().mails.retain(|uid, _| ![7, 1200].contains(uid));
+    gate.accounts.order(&channel(1), |orders| orders.look += 1);
+    server.until("the new one waits too", |_| gate.rows(1).iter().any(|row| row.uid == late)).await;
+    let listings = |state: &imap_support::server::State| -> Vec<String> {
+        let lists = |command: &&String| command.starts_with("UID FETCH") && command.contains("RFC822.SIZE");
+        let sets = state.commands[seen..].iter().filter(lists).map(|c| c.split(' ').nth(2).unwrap().to_owned());
+        sets.collect()
+    };
+    let sets = listings(&server.state());
+    assert!(sets.contains(&"6:1005".to_owned()) && sets.contains(&"1206:*".to_owned()), "{sets:?}");
+    assert!(sets.iter().all(|set| set != "6:*"), "{sets:?}");
+    assert_eq!(gate.connection(1).unwrap().waiting, 1200);
+    // In its turn each is imported or gone, in the order of the mailbox.
+    for _ in 0..3 {
+        second.fetch_add(61, Ordering::SeqCst);
+        let before = count("imported");
+        gate.accounts.order(&channel(1), |orders| orders.look += 1);
+        server.until("the next five", |_| count("imported") == before + 5).await;
+    }
+    assert_eq!((gate.row(1).cursor, gate.row(1).gone), (21, 1));
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_throttled_fetch_is_about_no_mail() {
+    let said = [
+        "NO [THROTTLED] slow down",
+        "BAD Request is throttled. Suggested Backoff Time: 1 milliseconds",
+        "NO Server Unavailable. 15",
+        "NO [UNAVAILABLE] come back later",
+        "NO [INUSE] somebody else is at it",
+        "NO [LIMIT] that is enough",
+    ];
+    for said in said {
+        let (dir, server) = (quick_dir(), Server::start().await);
+        let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+        connected(&server, &gate).await;
+        {
+            let mut state = server.state();
+            state.faults.insert(1, Fault::Throttle);
+            state.refusal = said.into();
+        }
+        let uids = put(&server, &names(2));
+        let asked = |command: &&String| command.starts_with("UID FETCH 1") && command.ends_with("(UID BODY.PEEK[])");
+        server.until("more tries than one mail gets", |state| state.commands.iter().filter(asked).count() > 5).await;
+        assert!(matches!(gate.connection(1).unwrap().state, State::Problem(_) | State::Connecting | State::Connected));
+        assert_eq!((gate.row(1).unfetchable, gate.rows(1).len()), (0, 0), "{said}");
+        server.state().faults.clear();
+        labelled(&server, &uids).await;
+        gate.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_refused_login_is_the_passwords_fault_only_if_the_server_says_so() {
+    // What it says, the cause, and the seconds until the next try where they are certain.
+    let table = [
+        ("NO [AUTHENTICATIONFAILED] no", "wrong_password", Some(60)),
+        ("NO Request is throttled. Suggested Backoff Time: 30000 milliseconds", "throttled", Some(30)),
+        ("BAD Request is throttled. Suggested Backoff Time: 9000000000 milliseconds", "throttled", Some(60)),
+        ("NO Server Unavailable. 15", "provider_trouble", None),
+        ("NO [INUSE] x", "provider_trouble", None),
+        ("NO [CONTACTADMIN] x", "provider_trouble", None),
+        ("BAD Command Argument Error. 11", "provider_trouble", None),
+    ];
+    for (said, cause, seconds) in table {
+        let (dir, server) = (quick_dir(), Server::start().await);
+        {
+            let mut state = server.state();
+            state.refused.insert("LOGIN".into());
+            state.refusal = said.into();
+        }
+        let mut one = source(1, server.port);
+        one.config.retry_most = Duration::from_secs(60);
+        let gate = Gate::start(dir.path(), vec![one]);
+        let problem = || match gate.connection(1)?.state {
+            State::Problem(problem) => Some(problem),
+            _ => None,
+        };
+        server.until("a problem", |_| problem().is_some()).await;
+        assert_eq!(problem().unwrap().cause.code(), cause, "{said}");
+        if let Some(seconds) = seconds {
+            let wait = gate.connection(1).unwrap().next_try.unwrap().duration_since(Made::default().clock.now());
+            assert_eq!(wait.as_secs(), seconds, "{said}");
+        }
+        gate.stop().await;
+    }
 }
 
 #[tokio::test]
@@ -168,6 +343,8 @@ async fn a_mail_that_is_too_large_is_rejected_without_being_fetched() {
     let rows = gate.rows(1);
     assert_eq!((rows[0].state.as_str(), rows[0].reason.as_deref()), ("rejected", Some("too_large")));
     assert!(server.state().served < 64 << 10, "{}", server.state().served);
+    let told = gate.metrics.render();
+    assert!(told.contains("state=\"rejected\"} 1") && !told.contains("state=\"imported\"} 1"), "{told}");
     gate.stop().await;
 }
 
@@ -528,6 +705,30 @@ async fn the_minute_goes_on_across_a_restart_however_much_waits() {
     second.fetch_add(31, Ordering::SeqCst);
     gate.accounts.order(&channel(1), |orders| orders.look += 1);
     server.until("the next 25", |_| count(&gate, "imported") == 50).await;
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_steps_back_stops_no_import_and_no_sweep() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    let mut one = source(1, server.port);
+    (one.config.mails_per_minute, one.config.sweep_every) = (25, Duration::from_secs(600));
+    let second = Arc::new(AtomicI64::new(1_795_003_600));
+    let read = second.clone();
+    let clock = Clock::from_fn(move || Timestamp::from_second(read.load(Ordering::SeqCst)).unwrap());
+    let gate = Gate::made(dir.path(), vec![one], Made { pull_clock: clock.clone(), clock, ..Made::default() });
+    connected(&server, &gate).await;
+    put(&server, &names(50));
+    let imported = |gate: &Gate| gate.ledger(1).iter().filter(|row| row.ends_with("imported")).count();
+    server.until("25 came", |_| imported(&gate) == 25).await;
+    second.fetch_sub(3600, Ordering::SeqCst);
+    let swept = || gate.row(1).swept_at.is_some_and(|at| at.as_second() == 1_795_000_000);
+    gate.accounts.order(&channel(1), |orders| orders.look += 1);
+    server.until("a sweep", |_| swept()).await;
+    assert_eq!(imported(&gate), 25);
+    second.fetch_add(61, Ordering::SeqCst);
+    gate.accounts.order(&channel(1), |orders| orders.look += 1);
+    server.until("the next 25", |_| imported(&gate) == 50).await;
     gate.stop().await;
 }
 

@@ -164,6 +164,9 @@ struct Version {
 /// the mailbox's server refuses it.
 const ASSUMED_LIFE: Duration = Duration::from_secs(1800);
 
+/// What a clock may step back without anything being made of it.
+const STEP: Duration = Duration::from_secs(60);
+
 fn expiry(told: Option<Timestamp>, now: Timestamp) -> Timestamp {
     told.unwrap_or_else(|| now.saturating_add(ASSUMED_LIFE).unwrap_or(now))
 }
@@ -216,6 +219,13 @@ impl About {
     pub fn next_refresh(&self, before: Duration) -> Timestamp {
         let life = Duration::try_from(self.expires_at.duration_since(self.obtained_at)).unwrap_or_default();
         self.expires_at.saturating_sub(before.min(life / 3)).unwrap_or(self.expires_at)
+    }
+
+    /// Whether it is time to ask for a new access token. One that comes from the future was dated by a clock that has
+    /// stepped back since, and nobody knows when it ends.
+    pub fn is_due(&self, before: Duration, now: Timestamp) -> bool {
+        let dated = self.obtained_at.saturating_sub(STEP).unwrap_or(self.obtained_at);
+        now >= self.next_refresh(before) || dated > now
     }
 
     /// Whether the access token still opens anything.

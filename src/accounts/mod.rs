@@ -14,6 +14,8 @@ mod forecast;
 mod password;
 pub mod problem;
 mod redirect;
+mod said;
+pub mod sasl;
 mod secrets;
 mod tokens;
 mod trouble;
@@ -37,6 +39,7 @@ pub use forecast::End;
 pub use password::read_password;
 pub use problem::{Cause, Problem, Remedy};
 pub use redirect::is_loopback;
+pub use said::{holds_for_all, wait_asked};
 pub use watch::Shown;
 
 use crate::clock::Clock;
@@ -192,7 +195,7 @@ impl Accounts {
     pub async fn renew(&self, channel: &Address) -> Result<(), Problem> {
         let Ok(account) = self.account(channel) else { return Ok(()) };
         let Some(about) = self.slot(channel).shown().filter(|_| account.oauth.is_some()) else { return Ok(()) };
-        if self.0.clock.now() < about.next_refresh(self.setup().config.refresh_before) {
+        if !about.is_due(self.setup().config.refresh_before, self.0.clock.now()) {
             return Ok(());
         }
         match self.token(&account, Need::Usable).await {
@@ -231,13 +234,20 @@ impl Accounts {
     /// The account of a channel, if none of its addresses is used for something else (R3).
     fn usable(&self, channel: &Address) -> Result<Account, AccountError> {
         let account = self.account(channel)?;
-        match self.setup().taken(&account) {
-            Some((address, by)) => {
-                let problem = Problem::new(Cause::AddressInUse, format!("{address} is {by}"));
-                Err(AccountError::Refused { channel: channel.clone(), problem })
-            }
-            None => Ok(account),
-        }
+        let refused = |problem| AccountError::Refused { channel: channel.clone(), problem };
+        self.is_free(&account).map_err(refused)?;
+        Ok(account)
+    }
+
+    /// Whether a mailbox may be opened as far as its addresses go (R3). One whose password stands in a file is opened
+    /// without anybody having connected it.
+    pub fn may_open(&self, channel: &Address) -> Result<(), Problem> {
+        self.account(channel).map_or(Ok(()), |account| self.is_free(&account))
+    }
+
+    fn is_free(&self, account: &Account) -> Result<(), Problem> {
+        let taken = self.setup().taken(account);
+        taken.map_or(Ok(()), |(used, by)| Err(Problem::new(Cause::AddressInUse, format!("{used} is {by}"))))
     }
 
     /// Changes what is wanted of a connection. Blocks on the disk.

@@ -226,44 +226,6 @@ impl Cause {
             ConnectError::Proxy { .. } => Self::ProxyFailed,
         }
     }
-
-    /// The cause behind the words of an IMAP server, which has no codes for most of them; `otherwise` where the words
-    /// say nothing that is known. The list follows what Gmail, Microsoft 365, Yahoo and Dovecot are known to say.
-    pub fn from_imap(said: &str, otherwise: Self) -> Self {
-        const KNOWN: &[(&str, Cause)] = &[
-            ("application-specific password", Cause::AppPasswordNeeded),
-            ("app password", Cause::AppPasswordNeeded),
-            ("web login required", Cause::AppPasswordNeeded),
-            ("imap access is disabled", Cause::ImapDisabled),
-            ("not enabled for imap", Cause::ImapDisabled),
-            ("imap is disabled", Cause::ImapDisabled),
-            ("user is authenticated but not connected", Cause::NoAccess),
-            ("[throttled]", Cause::Throttled),
-            ("too many simultaneous connections", Cause::Throttled),
-            ("maximum number of connections", Cause::Throttled),
-            ("exceeded command or bandwidth limits", Cause::Throttled),
-            ("rate limit", Cause::Throttled),
-            ("[limit]", Cause::Throttled),
-            ("[overquota]", Cause::MailboxFull),
-            ("quota exceeded", Cause::MailboxFull),
-            ("[unavailable]", Cause::ProviderTrouble),
-            ("temporary", Cause::ProviderTrouble),
-            ("try again", Cause::ProviderTrouble),
-            ("server busy", Cause::ProviderTrouble),
-            ("internal error", Cause::ProviderTrouble),
-            ("nonexistent", Cause::FolderMissing),
-            ("doesn't exist", Cause::FolderMissing),
-            ("unknown mailbox", Cause::FolderMissing),
-            ("can only be read", Cause::FolderMissing),
-            ("authenticationfailed", Cause::WrongPassword),
-            ("invalid credentials", Cause::WrongPassword),
-            ("authentication failed", Cause::WrongPassword),
-            ("authenticate failed", Cause::WrongPassword),
-            ("login failed", Cause::WrongPassword),
-        ];
-        let said = said.to_lowercase();
-        KNOWN.iter().find(|(words, _)| said.contains(words)).map_or(otherwise, |(_, cause)| *cause)
-    }
 }
 
 /// A problem as it happened.
@@ -294,33 +256,6 @@ impl std::fmt::Display for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_words_of_known_servers_have_their_cause() {
-        let table = [
-            (
-                "[ALERT] Application-specific password required: https://support.google.com/x (Failure)",
-                Cause::AppPasswordNeeded,
-            ),
-            ("[AUTHENTICATIONFAILED] Invalid credentials (Failure)", Cause::WrongPassword),
-            ("[ALERT] IMAP access is disabled for your domain. (Failure)", Cause::ImapDisabled),
-            ("AUTHENTICATE failed.", Cause::WrongPassword),
-            ("User is authenticated but not connected.", Cause::NoAccess),
-            ("LOGIN failed.", Cause::WrongPassword),
-            ("[AUTHENTICATIONFAILED] Authentication failed.", Cause::WrongPassword),
-            ("[UNAVAILABLE] Temporary authentication failure.", Cause::ProviderTrouble),
-            ("[OVERQUOTA] Quota exceeded (mailbox for user is full)", Cause::MailboxFull),
-            ("[ALERT] Too many simultaneous connections. (Failure)", Cause::Throttled),
-            ("[THROTTLED] Request was throttled", Cause::Throttled),
-            ("[ALERT] Account exceeded command or bandwidth limits. (Failure)", Cause::Throttled),
-            ("[NONEXISTENT] Unknown Mailbox: Inbox2 (Failure)", Cause::FolderMissing),
-            ("Mailbox doesn't exist: Inbox2", Cause::FolderMissing),
-            ("Meow.", Cause::Protocol),
-        ];
-        for (said, want) in table {
-            assert_eq!(Cause::from_imap(said, Cause::Protocol), want, "{said}");
-        }
-    }
 
     #[test]
     fn every_cause_has_a_code_of_its_own_and_an_action() {

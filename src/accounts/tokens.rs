@@ -104,19 +104,21 @@ impl Accounts {
         };
         let alive = token.about.alive(now);
         match need {
-            Need::Usable if now < token.about.next_refresh(self.setup().config.refresh_before) => {
+            Need::Usable if !token.about.is_due(self.setup().config.refresh_before, now) => {
                 return Ok(token.access);
             }
             Need::InsteadOf(refused) if alive && !same(&refused, &token.access) => return Ok(token.access),
             Need::InsteadOf(_) => {
                 let before = turn.forced_at.replace(now);
-                if before.is_some_and(|at| now.duration_since(at) < FORCED_AT_MOST.try_into().unwrap_or_default()) {
+                if before.is_some_and(|at| is_within(at, now, FORCED_AT_MOST)) {
                     let said = "the server refuses tokens that the provider has just issued";
                     return Err(Problem::new(Cause::TokenRefused, said));
                 }
             }
             Need::Usable => {
-                if let Some((_, problem)) = turn.held_off.as_ref().filter(|(until, _)| now < *until) {
+                if let Some((_, problem)) =
+                    turn.held_off.as_ref().filter(|(until, _)| now < *until && is_within(now, *until, RETRY.1))
+                {
                     return if alive { Ok(token.access) } else { Err(problem.clone()) };
                 }
             }
@@ -324,6 +326,12 @@ impl Accounts {
             }
         }
     }
+}
+
+/// Whether `to` lies after `from`, and not further than `most`. A time that does was noted by a clock that has stepped
+/// since, and says nothing.
+fn is_within(from: Timestamp, to: Timestamp, most: Duration) -> bool {
+    Duration::try_from(to.duration_since(from)).is_ok_and(|between| between <= most)
 }
 
 /// The token of a first grant.

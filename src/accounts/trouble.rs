@@ -32,7 +32,7 @@ fn cause(error: &OAuthError) -> Cause {
         OAuthError::GrantDead { kind: GrantKind::AccountBlocked, .. } => Cause::NoAccess,
         OAuthError::GrantDead { .. } => Cause::ConsentExpired,
         OAuthError::ClientWrong { kind: ClientKind::SecretExpired, .. } => Cause::ClientSecretExpired,
-        OAuthError::ClientWrong { kind: ClientKind::Clock, .. } => Cause::ClockSkew,
+        OAuthError::ClientWrong { kind: ClientKind::Clock, .. } | OAuthError::Clock(_) => Cause::ClockSkew,
         OAuthError::ClientWrong { .. } => Cause::ClientWrong,
         OAuthError::ConsentDeclined(_) => Cause::ConsentDeclined,
         OAuthError::ConsentNeeded(_) => Cause::ConsentMissing,
@@ -47,6 +47,12 @@ fn cause(error: &OAuthError) -> Cause {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clocks_that_disagree_are_no_fault_of_the_protocol() {
+        let error = OAuthError::Clock("its id_token has expired before it came".into());
+        assert_eq!(problem(&error, &ProviderConfig::default()).cause, Cause::ClockSkew);
+    }
 
     #[test]
     fn a_missing_permission_is_named_as_asked() {

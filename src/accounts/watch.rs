@@ -109,7 +109,7 @@ impl Accounts {
         let slot = self.slot(&account.channel);
         let Ok(_turn) = slot.turn.try_lock() else { return };
         let Ok(Some(Credential::Token(mut token))) = self.read(&account.channel).await else { return };
-        if token.about.warned_at.is_some_and(|at| now.duration_since(at).as_secs() < TOLD_EVERY) {
+        if token.about.warned_at.is_some_and(|at| (0..TOLD_EVERY).contains(&now.duration_since(at).as_secs())) {
             return;
         }
         token.about.warned_at = Some(now);

@@ -10,6 +10,7 @@ pub mod credential;
 pub mod entry;
 mod events;
 mod listener;
+pub mod mailbox_status;
 pub mod metrics_http;
 pub mod outbox;
 mod outbox_status;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::credential::warning;
 use super::problem::Problem;
 use super::types::{ChannelJson, ChannelList, ListenerJson, ProblemJson, SpoolJson, Status, StoreJson};
-use super::{Admin, blocking, outbox_status, relays};
+use super::{Admin, blocking, mailbox_status, outbox_status, relays};
 use crate::accounts::{Connection, State as Condition};
 use crate::mail::Address;
 use crate::store::Stats;
@@ -20,11 +20,14 @@ const LATE: std::time::Duration = std::time::Duration::from_secs(300);
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
 pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Status>, Problem> {
     let this = admin.clone();
+    let channels = admin.accounts.setup();
+    let channels = channels.accounts.iter().map(|account| &account.channel);
+    let connections: Vec<Connection> = channels.filter_map(|channel| admin.accounts.connection(channel)).collect();
     let read = move || {
-        let chosen = this.store.default_channel()?;
-        Ok((this.store.stats(), this.desk.brakes()?, chosen, relays::all(&this)?))
+        let mailboxes = mailbox_status::mailboxes(&this.store, connections)?;
+        Ok((this.store.stats(), this.desk.brakes()?, this.store.default_channel()?, relays::all(&this)?, mailboxes))
     };
-    let (stats, brakes, chosen, relays) = blocking(read).await?;
+    let (stats, brakes, chosen, relays, mailboxes) = blocking(read).await?;
     let board = admin.board.now();
     let directory = admin.directory.load();
     let mut problems = problems(&stats, room(&admin), admin.about.low_water_bytes, admin.clock.now());
@@ -61,6 +64,7 @@ pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Status>, P
             last_flush: stats.last_flush.map(|at| at.to_string()),
             damaged_records: stats.damaged,
         },
+        mailboxes,
         problems,
     }))
 }

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use super::channels::LedgerJson;
 use super::credential::CredentialJson;
 use super::entry::EntryJson;
+pub use super::mailbox_status::MailboxStatus;
 use super::outbox::DeliveryJson;
 pub use super::outbox_status::OutboxStatus;
 use crate::accounts::{Accounts, Connection, State};
@@ -211,6 +212,9 @@ pub struct Status {
     #[serde(default)]
     pub outbox: OutboxStatus,
     pub store: StoreJson,
+    /// The mailboxes that mail is pulled from.
+    #[serde(default)]
+    pub mailboxes: Vec<MailboxStatus>,
     /// What is wrong, and what to do.
     pub problems: Vec<ProblemJson>,
 }

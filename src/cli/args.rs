@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::store::rows::LedgerState;
 pub use sending::{
     LoopCommand, NewTicket, OutboxCommand, OutboxFilter, RelayCommand, Reply, SuppressionCommand, Which, Writing,
 };
@@ -183,7 +184,7 @@ pub enum ChannelCommand {
 #[derive(Debug, Args)]
 pub struct LedgerFilter {
     /// Only these
-    #[arg(long, value_parser = ["waiting", "imported", "rejected", "read_elsewhere", "gone", "known"])]
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(LedgerState::ALL.map(LedgerState::as_str)))]
     pub state: Option<String>,
     /// Only mails with a higher UID
     #[arg(long, value_name = "UID", default_value_t = 0)]

@@ -51,6 +51,12 @@ pub(super) fn status(client: &Client, out: &mut Output) -> Result<(), CliError> 
     for (name, value) in lines {
         out.line(&format!("{name:<11} {value}"))?;
     }
+    for (mailbox, told) in status.mailboxes.iter().filter_map(|mailbox| Some((mailbox, mailbox.told()?))) {
+        let more = format!("`ticketgate channels show {}` has more", mailbox.channel);
+        for line in wrap(&format!("Mailbox {}: {told}; {more}", mailbox.channel), out.width()) {
+            out.line(&line)?;
+        }
+    }
     for problem in &status.problems {
         for line in wrap(&format!("Problem: {}; {}", problem.said, problem.action), out.width()) {
             out.line(&line)?;

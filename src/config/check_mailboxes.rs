@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use super::Config;
 use super::check::Checker;
 use super::read::nearest;
-use crate::accounts::{self, Flow};
+use crate::accounts::{self, Flow, Setup};
 use crate::mail::Address;
+use crate::net::oauth::{Cloud, Preset, ProviderConfig};
 use crate::pull::config::SourceConfig;
 
 impl Checker<'_> {
@@ -75,6 +76,7 @@ impl Checker<'_> {
             self.wrong(&["channel", at, "source", "oauth"], &format!("there is no [[oauth]] \"{name}\""), &advice);
             return;
         };
+        self.source_cloud(at, source, provider);
         let proves = provider.client_secret_file.is_some()
             || provider.certificate_file.is_some()
             || provider.service_account_file.is_some();
@@ -89,9 +91,33 @@ impl Checker<'_> {
         }
     }
 
+    /// Microsoft's clouds do not take each other's tokens, and are not to be sent them.
+    fn source_cloud(&mut self, at: &str, source: &SourceConfig, provider: &ProviderConfig) {
+        let host = source.host().unwrap_or_default();
+        let of = Cloud::ALL.into_iter().find(|cloud| cloud.mail_host().eq_ignore_ascii_case(host));
+        let (Some(of), Preset::Microsoft) = (of, provider.preset) else { return };
+        if of != provider.cloud {
+            let (name, cloud) = (&provider.name, provider.cloud);
+            let wrong = format!("{host} is not in the cloud \"{}\" of the [[oauth]] \"{name}\"", cloud.as_str());
+            let advice = format!("write host = \"{}\", or another cloud there", cloud.mail_host());
+            self.wrong(&["channel", at, "source", "host"], &wrong, &advice);
+        }
+    }
+
+    /// That a mailbox is not a person's or another channel's (R3). The channel's own address is looked at elsewhere.
+    fn source_use(&mut self, setup: &Setup, at: &str, address: &str) {
+        let Some(own) = Address::parse(address).ok() else { return };
+        let account = setup.accounts.iter().find(|account| account.channel == own);
+        if let Some((taken, by)) = account.and_then(|account| setup.taken(account)).filter(|(taken, _)| *taken != own) {
+            let advice = "an address has one use only: take out one of the two";
+            self.wrong(&["channel", at, "source", "user"], &format!("\"{taken}\" is {by}"), advice);
+        }
+    }
+
     /// Each source by itself, and that no mailbox is pulled by two channels.
     pub(super) fn sources(&mut self, config: &Config) {
         let mut owners: HashMap<String, String> = HashMap::new();
+        let setup = config.setup();
         for (index, channel) in config.channels.iter().enumerate() {
             let Some(source) = &channel.source else { continue };
             let at = index.to_string();
@@ -99,6 +125,7 @@ impl Checker<'_> {
                 self.wrong(&["channel", &at, "source", key], &wrong, &advice);
             }
             self.source_provider(config, &at, source);
+            self.source_use(&setup, &at, &channel.address);
             let user = source.user.as_deref().unwrap_or(&channel.address).to_lowercase();
             let mailbox = format!("{user} at {}, folder {}", source.host().unwrap_or_default(), source.folder);
             if let Some(other) = owners.insert(mailbox.clone(), channel.address.clone()) {

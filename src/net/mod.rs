@@ -3,6 +3,7 @@
 //! Must not know: channels, tickets, the store.
 
 pub mod backoff;
+pub mod conceal;
 pub mod connect;
 pub mod der;
 mod dial;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::cadence::Cadence;
 use super::config::SourceConfig;
@@ -11,7 +12,7 @@ use super::imap::{Idle, ImapError, Labels, Mailbox};
 use super::lease::Lease;
 use super::rate::Rate;
 use super::{Pull, Source, problem, refusal};
-use crate::accounts::{Cause, Orders, Problem, Remedy, State};
+use crate::accounts::{Cause, Orders, Problem, Remedy, State, wait_asked};
 use crate::intake::Refusal;
 use crate::net::backoff::{Backoff, chance};
 use crate::shutdown::Shutdown;
@@ -76,6 +77,8 @@ pub struct Task {
     pub tried_again: u32,
     pub warnings: Warnings,
     pub lease: Lease,
+    /// When the session was opened, by a clock that does not step; None once it is known how it ended.
+    opened: Option<Instant>,
     cadence: Cadence,
     backoff: Backoff,
 }
@@ -85,6 +88,8 @@ pub struct Task {
 pub struct Warnings {
     pub labels: Option<String>,
     pub lease: Option<String>,
+    /// Lines of listings that could not be read since the last sweep began.
+    pub unreadable: u64,
     /// The channel has another mailbox than before.
     pub mailbox: Option<String>,
 }
@@ -110,6 +115,7 @@ impl Task {
             tried_again: 0,
             warnings: Warnings::default(),
             lease: Lease::default(),
+            opened: None,
             pull,
             source,
             cadence,
@@ -172,6 +178,7 @@ impl Task {
                 connection.state = State::Connecting;
             }
         });
+        self.pull.accounts.may_open(&self.source.channel).map_err(Trouble::Problem)?;
         let mut mailbox = self.log_in().await?;
         if let Err(trouble) = self.hold_lease(&mut mailbox).await {
             if matches!(&trouble, Trouble::Problem(problem) if problem.cause == Cause::OtherConsumer) {
@@ -182,6 +189,7 @@ impl Task {
         let folder = mailbox.select(&self.source.config.folder).await?;
         let row = Box::pin(self.settle(&mut mailbox, folder)).await?;
         let session = Session { tls: mailbox.tls_info(), labels: folder.labels, mailbox, row };
+        self.opened = Some(Instant::now());
         self.show(State::Connected, None);
         self.show_warnings(&session);
         Ok(session)
@@ -246,23 +254,19 @@ impl Task {
     /// What follows trouble: the state on the board, and how long to wait.
     fn after(&mut self, trouble: Trouble) -> Duration {
         let channel = self.source.channel.clone();
-        self.pull.metrics.look_failed(&channel.to_string());
-        let now = self.pull.clock.now();
-        let lasted = self.pull.accounts.connection(&channel).filter(|connection| connection.state == State::Connected);
-        let lasted = lasted.and_then(|connection| Duration::try_from(now.duration_since(connection.since)).ok());
-        let worked = lasted.is_some_and(|lasted| lasted >= WORKED);
-        if worked {
+        let lasted = self.opened.take().map_or(Duration::ZERO, |opened| opened.elapsed());
+        if lasted >= WORKED {
             self.backoff.reset();
         }
-        let lost = matches!(trouble, Trouble::Imap(ImapError::Lost(_)));
-        let problem = trouble.problem();
-        // Servers end idle connections as they like: one that worked is opened again at once, and only if that fails is
-        // something wrong.
-        if worked && lost {
-            tracing::debug!(channel = %channel, %problem, "the connection ended and is opened again");
-            self.pull.accounts.show(&channel, |connection| connection.state = State::Connecting);
+        // A connection that worked is opened again at once, and only if that fails is something wrong. Until then nothing
+        // has failed, and nothing has changed that anybody has to be told of.
+        if is_ordinary(lasted, &trouble) {
+            tracing::debug!(channel = %channel, ?trouble, "the connection ended and is opened again");
             return Duration::from_millis(200);
         }
+        let problem = trouble.problem();
+        self.pull.metrics.look_failed(&channel.to_string());
+        let now = self.pull.clock.now();
         let mut wait = self.backoff.next(chance());
         if problem.cause == Cause::OtherConsumer {
             // A gateway that stops gives its lease back: whoever stands by takes over at its next look.
@@ -271,6 +275,10 @@ impl Task {
         }
         if problem.cause.remedy() == Remedy::Person {
             wait = self.source.config.retry_most;
+        }
+        if let Some(asked) = wait_asked(&problem.said) {
+            // Whoever asks sooner is throttled for longer; nobody keeps us away for longer than the configuration says.
+            wait = wait.max(asked.min(self.source.config.retry_most));
         }
         let next = now + wait;
         self.show(State::Problem(problem), Some(next));
@@ -316,9 +324,42 @@ impl Task {
     }
 }
 
+/// Whether a session ended as sessions do: servers close idle connections as they like.
+fn is_ordinary(lasted: Duration, trouble: &Trouble) -> bool {
+    match trouble {
+        Trouble::Imap(ImapError::Lost(said)) => {
+            lasted >= WORKED && Cause::from_imap(said, Cause::Unreachable) == Cause::Unreachable
+        }
+        _ => false,
+    }
+}
+
 /// Returns once somebody has changed what is wanted of the connection, or its credential.
 async fn changed(orders: &mut watch::Receiver<Orders>, told: Orders) {
     if orders.wait_for(|orders| orders.changed != told.changed).await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_closes_an_idle_connection_is_no_trouble() {
+        let (short, long) = (WORKED - Duration::from_secs(1), WORKED);
+        let lost = |said: &str| Trouble::Imap(ImapError::Lost(said.into()));
+        let table = [
+            (long, lost("the server closed the connection"), true),
+            (long, lost("Autologout; idle for too long"), true),
+            (short, lost("the server closed the connection"), false),
+            (Duration::ZERO, lost("the server closed the connection"), false),
+            (long, lost("Account exceeded command or bandwidth limits"), false),
+            (long, Trouble::Imap(ImapError::Timeout("FETCH")), false),
+            (long, Trouble::Problem(Problem::new(Cause::OtherConsumer, "x")), false),
+        ];
+        for (lasted, trouble, want) in table {
+            assert_eq!(is_ordinary(lasted, &trouble), want, "{lasted:?} {trouble:?}");
+        }
     }
 }

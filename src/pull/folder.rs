@@ -117,9 +117,12 @@ impl Task {
             let mails = count(unfetchable, "mail is", "mails are");
             format!("{mails} not handed out by the server; each sweep tries again, and the log says which")
         });
-        let Warnings { labels, lease, mailbox } = self.warnings.clone();
+        let Warnings { labels, lease, mailbox, unreadable } = self.warnings.clone();
         let labels_refused = labels.is_some();
-        let warnings = [self.label_warning(session.labels), labels, lease, mailbox, unfetchable];
+        let unreadable = (unreadable > 0).then(|| {
+            format!("{unreadable} lines of the server's listings cannot be read; their mails were asked for once more")
+        });
+        let warnings = [self.label_warning(session.labels), labels, lease, mailbox, unfetchable, unreadable];
         self.pull.accounts.show(&self.source.channel, |connection| {
             connection.warnings = warnings.into_iter().flatten().collect();
             connection.labels_refused = labels_refused;

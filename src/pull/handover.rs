@@ -37,11 +37,13 @@ pub struct Handover {
     waiting: JoinSet<Result<(), Refusal>>,
     /// What came as a whole, whatever becomes of it.
     pub came: HashSet<u32>,
+    /// How many of those were refused for good.
+    pub refused: u64,
 }
 
 impl Handover {
     pub fn new(intake: Intake) -> Self {
-        Self { intake, filling: VecDeque::new(), waiting: JoinSet::new(), came: HashSet::new() }
+        Self { intake, filling: VecDeque::new(), waiting: JoinSet::new(), came: HashSet::new(), refused: 0 }
     }
 
     /// Takes a mail. An error is about an earlier one, and means that nothing more can be taken.
@@ -84,7 +86,7 @@ impl Handover {
     pub async fn finish(&mut self) -> Result<(), Trouble> {
         self.filled().await?;
         while let Some(done) = self.waiting.join_next().await {
-            settled(done)?;
+            self.settled(done)?;
         }
         Ok(())
     }
@@ -116,10 +118,23 @@ impl Handover {
         if self.waiting.len() >= ACCEPTING
             && let Some(done) = self.waiting.join_next().await
         {
-            settled(done)?;
+            self.settled(done)?;
         }
         self.waiting.spawn(async move { accepting.done().await.map(drop) });
         Ok(())
+    }
+
+    /// A refusal for good has its record; anything else is our own trouble and stops the look.
+    fn settled(&mut self, done: Result<Result<(), Refusal>, tokio::task::JoinError>) -> Result<(), Trouble> {
+        match done {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Refusal::Permanent(_))) => {
+                self.refused += 1;
+                Ok(())
+            }
+            Ok(Err(refusal)) => Err(Trouble::Refused(refusal)),
+            Err(error) => Err(Trouble::Refused(Refusal::Trouble(error.to_string()))),
+        }
     }
 }
 
@@ -140,13 +155,4 @@ pub fn full(error: BodyError) -> Trouble {
         BodyError::Full => Refusal::Full,
         other => Refusal::Trouble(other.to_string()),
     })
-}
-
-/// A refusal for good has its record; anything else is our own trouble and stops the look.
-fn settled(done: Result<Result<(), Refusal>, tokio::task::JoinError>) -> Result<(), Trouble> {
-    match done {
-        Ok(Ok(()) | Err(Refusal::Permanent(_))) => Ok(()),
-        Ok(Err(refusal)) => Err(Trouble::Refused(refusal)),
-        Err(error) => Err(Trouble::Refused(Refusal::Trouble(error.to_string()))),
-    }
 }

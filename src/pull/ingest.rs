@@ -3,7 +3,7 @@
 //! A mail that does not come together with others is asked for by itself, in slices; one that does not come by itself
 //! either, again and again, gets the state `unfetchable`, and the rest goes on.
 
-use crate::accounts::Cause;
+use crate::accounts::holds_for_all;
 use crate::intake::TurnedAway;
 use crate::mail::auth::AuthResults;
 use crate::mail::origin::{OriginKind, RemoteMessage};
@@ -64,7 +64,8 @@ impl Task {
         let finished = handover.finish().await;
         let channel = self.source.channel.to_string();
         *imported += handover.came.len();
-        self.pull.metrics.pulled(&channel, "imported", handover.came.len() as u64);
+        self.pull.metrics.pulled(&channel, "rejected", handover.refused);
+        self.pull.metrics.pulled(&channel, "imported", (handover.came.len() as u64).saturating_sub(handover.refused));
         self.tries.retain(|uid, _| !handover.came.contains(uid));
         fetched.and(finished)?;
         self.account_for(session, missing).await
@@ -283,10 +284,7 @@ impl Task {
 /// full, would say the same of any other; so would our own disk.
 fn is_about_mail(trouble: &Trouble) -> bool {
     match trouble {
-        Trouble::Imap(ImapError::Refused { said, .. }) => {
-            !matches!(Cause::from_imap(said, Cause::Protocol), Cause::Throttled | Cause::MailboxFull)
-        }
-        Trouble::Imap(ImapError::Lost(said)) => Cause::from_imap(said, Cause::Protocol) != Cause::Throttled,
+        Trouble::Imap(ImapError::Refused { said, .. } | ImapError::Lost(said)) => !holds_for_all(said),
         Trouble::Imap(ImapError::Timeout(_) | ImapError::Protocol(_)) => true,
         _ => false,
     }

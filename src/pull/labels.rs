@@ -1,6 +1,6 @@
 //! Labels that are owed on the server, from the intents that filing has left behind.
 
-use crate::accounts::Cause;
+use crate::accounts::holds_for_all;
 use crate::pull::account::{Session, Task, Trouble};
 use crate::pull::imap::{ImapError, Marks};
 use crate::pull::ingest::TRIES;
@@ -127,8 +127,7 @@ impl Task {
             match self.set(session, part, marks).await {
                 Ok(()) => pass.done.extend(part),
                 Err(ImapError::Refused { command, said }) => {
-                    let cause = Cause::from_imap(&said, Cause::Protocol);
-                    pass.general |= matches!(cause, Cause::Throttled | Cause::MailboxFull);
+                    pass.general |= holds_for_all(&said);
                     pass.refusals += 1;
                     pass.said = Some(format!("{command}: {said}"));
                     if let [uid] = part {

@@ -34,28 +34,64 @@ fn counted(row: &SourceRow, rows: &[LedgerRow]) -> SourceRow {
 }
 
 impl Task {
-    /// Looks at everything above the cursor, and at what is to be imported from before the connection.
+    /// Looks at what is above the cursor, and at what is to be imported from before the connection.
     pub async fn look(&mut self, session: &mut Session) -> Result<Found, Trouble> {
         let mut found = Found::default();
         self.look_back(session, &mut found).await?;
         let first = session.row.cursor.saturating_add(1);
-        let listed = session.mailbox.list(first, None).await?;
-        self.note_gone(session, &listed).await?;
+        let rows = self.rows_above(session, first).await?;
+        // What waits has its row, and so has all below it: of a long backlog only what is next is listed again, and what
+        // has come since. Otherwise a mailbox with 20,000 mails costs 2 MB at every look.
+        let (now, later) = rows.split_at(rows.len().min(CHUNK));
+        let later = Some(later).filter(|later| later.iter().any(|row| row.state == LedgerState::Waiting));
+        let end = later.and(now.last()).map(|row| row.uid);
+        let listed = self.list(session, first, end).await?;
+        self.note_gone(session, now, &listed).await?;
         for chunk in listed.chunks(CHUNK) {
             self.renew_lease(session).await?;
             self.chunk(session, chunk, &mut found).await?;
         }
+        if let Some((later, last)) = later.and_then(|later| Some((later, later.last()?))) {
+            found.waiting += later.iter().filter(|row| row.state == LedgerState::Waiting).count();
+            let news = self.list(session, last.uid.saturating_add(1), None).await?;
+            for chunk in news.chunks(CHUNK) {
+                self.chunk(session, chunk, &mut found).await?;
+            }
+        }
         Ok(found)
     }
 
-    /// Mail that had to wait, and left the folder meanwhile, has its end in the ledger too.
-    async fn note_gone(&mut self, session: &mut Session, listed: &[Listed]) -> Result<(), Trouble> {
+    /// All rows of the ledger from this uid on; the store hands out a part of them at once.
+    async fn rows_above(&self, session: &Session, first: u32) -> Result<Vec<LedgerRow>, Trouble> {
         let (channel, validity) = (self.source.channel.clone(), session.row.ledger_validity());
-        let first = session.row.cursor.saturating_add(1);
-        let rows = self.blocking(move |store| store.ledger(&channel, validity, first..=u32::MAX, usize::MAX)).await?;
+        let read = self.blocking(move |store| {
+            let (mut rows, mut next): (Vec<LedgerRow>, _) = (Vec::new(), Some(first));
+            while let Some(first) = next {
+                let part = store.ledger(&channel, validity, first..=u32::MAX, usize::MAX)?;
+                next = part.last().and_then(|row| row.uid.checked_add(1));
+                rows.extend(part);
+            }
+            Ok(rows)
+        });
+        Ok(read.await?)
+    }
+
+    /// Lists mails, and counts what could not be read of that.
+    async fn list(&mut self, session: &mut Session, first: u32, last: Option<u32>) -> Result<Vec<Listed>, Trouble> {
+        let listed = session.mailbox.list(first, last).await?;
+        let unreadable = session.mailbox.take_unreadable();
+        if unreadable > 0 {
+            tracing::warn!(channel = %self.source.channel, lines = unreadable, "lines of a listing cannot be read; their mails are asked for once more");
+            self.warnings.unreadable += unreadable;
+        }
+        Ok(listed)
+    }
+
+    /// Mail that had to wait, and left the folder meanwhile, has its end in the ledger too.
+    async fn note_gone(&mut self, session: &mut Session, rows: &[LedgerRow], listed: &[Listed]) -> Result<(), Trouble> {
         let there = |uid: u32| listed.binary_search_by_key(&uid, |mail| mail.uid).is_ok();
         let gone: Vec<LedgerRow> = rows
-            .into_iter()
+            .iter()
             .filter(|row| row.state == LedgerState::Waiting && !there(row.uid))
             .map(|row| self.row(session, row.uid, LedgerState::Gone))
             .collect();
@@ -169,18 +205,20 @@ impl Task {
     /// Compares mailbox and ledger, when it is time or somebody asks. What has no row and is unread is fetched next.
     pub async fn sweep(&mut self, session: &mut Session, told: Orders) -> Result<(), Trouble> {
         let now = self.pull.clock.now();
+        // A sweep that is said to come was dated by a clock that has stepped back since.
         let due = session.row.swept_at.is_none_or(|at| {
-            let age = std::time::Duration::try_from(now.duration_since(at)).unwrap_or_default();
-            age >= self.source.config.sweep_every
+            let age = std::time::Duration::try_from(now.duration_since(at));
+            age.is_err() || age.is_ok_and(|age| age >= self.source.config.sweep_every)
         });
         if !due && told.sweep <= self.swept {
             return Ok(());
         }
         self.swept = told.sweep;
+        self.warnings.unreadable = 0;
         let SourceRow { baseline, cursor, .. } = session.row;
         let (mut missing, mut unfetchable) = (Vec::<Listed>::new(), self.unfetchable_before(session).await?);
         if cursor > baseline {
-            let listed = session.mailbox.list(baseline + 1, Some(cursor)).await?;
+            let listed = self.list(session, baseline + 1, Some(cursor)).await?;
             for chunk in listed.chunks(CHUNK) {
                 let known = self.rows(session, chunk).await?;
                 missing.extend(chunk.iter().filter(|mail| !known.contains_key(&mail.uid)));

@@ -29,6 +29,11 @@ impl Rate {
         if self.most == 0 {
             return usize::MAX;
         }
+        // The clock may have stepped back. What it dated into the future counts from now on: the window stays closed for
+        // a minute at most, and not for as long as the step was.
+        for at in self.taken.iter_mut().rev().take_while(|at| **at > now) {
+            *at = now;
+        }
         while self.taken.front().is_some_and(|at| now.duration_since(*at) >= WINDOW) {
             self.taken.pop_front();
         }
@@ -101,5 +106,20 @@ mod tests {
         let mut full = Rate::new(1, [at(-20)]);
         assert_eq!(full.wait(start), std::time::Duration::from_secs(40));
         assert_eq!(full.wait(at(40)), std::time::Duration::ZERO);
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_closes_the_window_for_a_minute_at_most() {
+        let start = Timestamp::from_second(1_795_000_000).unwrap();
+        let at = |seconds: i64| start + SignedDuration::from_secs(seconds);
+        let hour = [at(3600), at(3601), at(3602)];
+        // In the same run, and in a later one that reads what was kept.
+        let mut rate = Rate::new(3, hour);
+        let mut later = Rate::new(3, Rate::times(&Rate::new(3, hour).recent(at(3603))));
+        for rate in [&mut rate, &mut later] {
+            assert_eq!((rate.free(at(0)), rate.wait(at(0))), (0, std::time::Duration::from_secs(60)));
+            assert_eq!(rate.recent(at(1)), [(start.as_second(), 3)]);
+            assert_eq!((rate.free(at(59)), rate.free(at(60))), (0, 3));
+        }
     }
 }

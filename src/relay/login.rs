@@ -8,7 +8,7 @@ use smtp_proto::{AUTH_LOGIN, AUTH_OAUTHBEARER, AUTH_PLAIN, AUTH_XOAUTH2};
 use super::client::{Client, Peer};
 use super::config::Mechanism;
 use super::job::Reply;
-use crate::accounts::Login;
+use crate::accounts::{Login, sasl};
 use crate::net::connect::is_loopback;
 
 /// Logs in. A credential goes over TLS only, or to this machine.
@@ -83,25 +83,17 @@ async fn at_once(client: &mut Client, login: &Login, mechanism: u64, peer: &Peer
     }
     // The server tells why in a challenge, and refuses once that is acknowledged (RFC 7628 section 3.2.3).
     let why = STANDARD.decode(answer.text.trim()).unwrap_or_default();
-    let acknowledged = if mechanism == AUTH_OAUTHBEARER { "AQ==\r\n" } else { "\r\n" };
-    let refused = client.command(acknowledged).await?;
+    let acknowledged = if mechanism == AUTH_OAUTHBEARER { sasl::OAUTHBEARER_ACKNOWLEDGED } else { "" };
+    let refused = client.command(&format!("{acknowledged}\r\n")).await?;
     let said = format!("{} {}", refused.text, String::from_utf8_lossy(&why));
     Ok(Reply::new(refused.code, refused.enhanced.as_deref(), &said))
 }
 
 fn initial_response(login: &Login, mechanism: u64, peer: &Peer<'_>) -> (&'static str, SecretString) {
     match login {
-        Login::Password { user, password } => ("PLAIN", format!("\0{user}\0{}", password.expose_secret()).into()),
-        Login::Bearer { user, token } if mechanism == AUTH_XOAUTH2 => {
-            ("XOAUTH2", format!("user={user}\x01auth=Bearer {}\x01\x01", token.expose_secret()).into())
-        }
-        Login::Bearer { user, token } => {
-            // The gs2 header ends in a comma; `=` and `,` have their own spelling in it (RFC 5801 section 4).
-            let user = user.replace('=', "=3D").replace(',', "=2C");
-            let (host, port, token) = (peer.host, peer.port, token.expose_secret());
-            let text = format!("n,a={user},\x01host={host}\x01port={port}\x01auth=Bearer {token}\x01\x01");
-            ("OAUTHBEARER", text.into())
-        }
+        Login::Password { user, password } => ("PLAIN", sasl::plain(user, password)),
+        Login::Bearer { user, token } if mechanism == AUTH_XOAUTH2 => ("XOAUTH2", sasl::xoauth2(user, token)),
+        Login::Bearer { user, token } => ("OAUTHBEARER", sasl::oauthbearer(user, token, peer.host, peer.port)),
     }
 }
 

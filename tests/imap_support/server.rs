@@ -48,6 +48,8 @@ pub enum Fault {
     Endless,
     /// The mail is expunged as soon as it is asked for, and comes as NIL.
     Expunge,
+    /// Its date of arrival is NIL, which no client can read.
+    Dateless,
 }
 
 #[derive(Debug)]
@@ -62,6 +64,8 @@ pub struct State {
     pub unlabelled: HashSet<u32>,
     /// Commands by their first word that are refused.
     pub refused: HashSet<String>,
+    /// What a refusal says, and a FETCH that is throttled. A `%` in it is the refused command.
+    pub refusal: String,
     /// The connection ends in the middle of this write, counted over all connections.
     pub cut_at: Option<usize>,
     pub writes: usize,
@@ -109,6 +113,7 @@ impl Server {
             faults: BTreeMap::new(),
             unlabelled: HashSet::new(),
             refused: HashSet::new(),
+            refusal: "NO not that".into(),
             cut_at: None,
             writes: 0,
             was_cut: false,
@@ -238,7 +243,8 @@ impl Session {
                 state.refused.iter().any(|word| command.starts_with(word.as_str()))
             };
             if refused && !command.starts_with("APPEND") {
-                self.line(&format!("{tag} NO not that")).await?;
+                let said = self.server.state().refusal.replace('%', command);
+                self.line(&format!("{tag} {said}")).await?;
             } else {
                 self.command(tag, command, refused).await?;
             }
@@ -402,7 +408,8 @@ impl Session {
             return self.line(&format!("{tag} NO Server error")).await;
         }
         if uids.iter().any(|uid| fault(&self.server, uid) == Some(Fault::Throttle)) {
-            return self.line(&format!("{tag} NO [THROTTLED] slow down")).await;
+            let said = self.server.state().refusal.clone();
+            return self.line(&format!("{tag} {said}")).await;
         }
         for uid in uids {
             let found = {
@@ -447,7 +454,9 @@ impl Session {
         if items.contains("RFC822.SIZE") && !unsized_mail {
             head.push_str(&format!(" RFC822.SIZE {}", mail.size));
         }
-        if items.contains("INTERNALDATE") {
+        if items.contains("INTERNALDATE") && self.server.state().faults.get(&uid) == Some(&Fault::Dateless) {
+            head.push_str(" INTERNALDATE NIL");
+        } else if items.contains("INTERNALDATE") {
             head.push_str(&format!(" INTERNALDATE \"{date}\""));
         }
         let Some((_, section)) = items.split_once("BODY.PEEK[") else { return self.line(&format!("{head})")).await };

@@ -293,6 +293,26 @@ async fn a_refused_token_is_exchanged_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_steps_back_holds_nothing_up() {
+    let bed = Bed::new().await;
+    bed.consent().await;
+    bed.pass(LIFE - 200);
+    bed.provider.fail(1, (503, "{}"));
+    assert_eq!(bed.token().await.unwrap(), "access-1");
+    // The next try, and the age of the token, were noted by a clock that was an hour ahead.
+    bed.pass(-3600);
+    assert_eq!(bed.token().await.unwrap(), "access-2");
+    let asked = bed.provider.asked();
+    let login = bed.accounts.login(&support()).await.unwrap();
+    assert_eq!(bed.provider.asked(), asked);
+    // So was the last exchange of a refused token.
+    let other = bed.accounts.login_instead(&support(), &login).await.unwrap().unwrap();
+    bed.pass(-3600);
+    assert!(bed.accounts.login_instead(&support(), &other).await.unwrap().is_some());
+    assert_eq!(bed.token().await.unwrap(), "access-4");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn answers_belong_to_their_authorisation_and_those_that_wait_can_be_ended() {
     let bed = Bed::new().await;
     let begun = bed.accounts.authorise(&support(), None, "eve").await.unwrap();
@@ -335,6 +355,10 @@ async fn a_warning_is_told_once_a_day() {
     bed.accounts.look_at_credentials().await;
     assert_eq!(seq() - before, 2);
     assert_eq!(bed.accounts.credential(&support()).unwrap().warnings[0].code, "client_secret_expires");
+    // A clock that has stepped back far tells once more, and not never again.
+    bed.pass(-86_400 * 3);
+    bed.accounts.look_at_credentials().await;
+    assert_eq!(seq() - before, 3);
 }
 
 #[tokio::test]

@@ -5,10 +5,11 @@ use std::time::Duration;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, Request, StatusCode};
 use jiff::Timestamp;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
 use super::classify::{ErrorAnswer, classify};
 use super::error::OAuthError;
+use crate::net::conceal::Hidden;
 use crate::net::http::{Http, HttpError};
 
 /// Nobody tells us to wait longer than this.
@@ -80,9 +81,9 @@ pub(super) async fn json(
     }
     if let Ok(mut said) = serde_json::from_slice::<ErrorAnswer>(&body) {
         for text in [&mut said.error_description, &mut said.error_subtype, &mut said.suberror].into_iter().flatten() {
-            conceal(text, &hidden);
+            *text = hidden.conceal(text);
         }
-        conceal(&mut said.error, &hidden);
+        said.error = hidden.conceal(&said.error);
         return Err(Failure::Said(said));
     }
     if status == StatusCode::OK { Ok(body) } else { Err(Failure::Status(status, host)) }
@@ -121,29 +122,18 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(wait.min(LONGEST_WAIT))
 }
 
-/// The secrets that a request holds, the longest first so that none is left over in part.
-fn hidden(request: &Request<Vec<u8>>, others: &[&SecretString]) -> Vec<SecretString> {
+/// The secrets that a request holds.
+fn hidden(request: &Request<Vec<u8>>, others: &[&SecretString]) -> Hidden {
     let sent = url::form_urlencoded::parse(request.body());
-    let mut hidden: Vec<SecretString> = sent
+    let secrets = sent
         .filter(|(key, _)| SECRET.contains(&key.as_ref()))
         .map(|(_, value)| SecretString::from(value.into_owned()))
         .chain(others.iter().map(|secret| (*secret).clone()))
         .chain(request.headers().get(AUTHORIZATION).and_then(|value| {
             let (_, credentials) = value.to_str().ok()?.split_once(' ')?;
             Some(SecretString::from(credentials.to_owned()))
-        }))
-        .filter(|secret| !secret.expose_secret().is_empty())
-        .collect();
-    hidden.sort_by_key(|secret| std::cmp::Reverse(secret.expose_secret().len()));
-    hidden
-}
-
-fn conceal(text: &mut String, hidden: &[SecretString]) {
-    for secret in hidden {
-        if text.contains(secret.expose_secret()) {
-            *text = text.replace(secret.expose_secret(), "[secret]");
-        }
-    }
+        }));
+    Hidden::new(secrets)
 }
 
 #[cfg(test)]

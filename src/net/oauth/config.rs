@@ -29,6 +29,30 @@ pub enum Cloud {
     China,
 }
 
+impl Cloud {
+    pub const ALL: [Self; 4] = [Self::Global, Self::UsGov, Self::UsGovDod, Self::China];
+
+    /// The word of the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Global => "global",
+            Self::UsGov => "us_gov",
+            Self::UsGovDod => "us_gov_dod",
+            Self::China => "china",
+        }
+    }
+
+    /// The server of the cloud's mailboxes, which takes the tokens of this cloud only.
+    pub fn mail_host(self) -> &'static str {
+        match self {
+            Self::Global => "outlook.office365.com",
+            Self::UsGov => "outlook.office365.us",
+            Self::UsGovDod => "outlook-dod.office365.us",
+            Self::China => "partner.outlook.cn",
+        }
+    }
+}
+
 /// How the client secret is sent, in the words of the registry of OAuth (RFC 7591 section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]

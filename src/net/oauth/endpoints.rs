@@ -32,8 +32,8 @@ pub(super) struct Urls {
 pub(super) enum Issuer {
     /// One of these.
     Exactly(Vec<String>),
-    /// The directory that the account belongs to, at this host.
-    Microsoft { login: &'static str },
+    /// The directory that the account belongs to, at one of these hosts.
+    Microsoft { hosts: &'static [&'static str] },
     /// Not known, and so not compared.
     Unknown,
 }
@@ -43,9 +43,9 @@ impl Issuer {
     pub fn is(&self, issuer: &str, tenant: Option<&str>) -> bool {
         match self {
             Self::Exactly(known) => known.iter().any(|known| known == issuer),
-            Self::Microsoft { login } => {
-                let named =
-                    issuer.strip_prefix(&format!("https://{login}/")).and_then(|rest| rest.strip_suffix("/v2.0"));
+            Self::Microsoft { hosts } => {
+                let host = |host: &&str| issuer.strip_prefix("https://")?.strip_prefix(*host)?.strip_prefix('/');
+                let named = hosts.iter().find_map(host).and_then(|rest| rest.strip_suffix("/v2.0"));
                 named.is_some_and(|named| !named.contains('/') && tenant.is_none_or(|tenant| tenant == named))
             }
             Self::Unknown => true,
@@ -198,7 +198,8 @@ mod tests {
     #[test]
     fn issuers_are_compared_and_documents_found() {
         let exactly = Issuer::Exactly(vec!["https://a".into()]);
-        let microsoft = Issuer::Microsoft { login: "login.microsoftonline.com" };
+        let microsoft = Issuer::Microsoft { hosts: &["login.microsoftonline.com"] };
+        let china = Issuer::Microsoft { hosts: &["login.partner.microsoftonline.cn", "login.chinacloudapi.cn"] };
         let table = [
             (&exactly, "https://a", None, true),
             (&exactly, "https://a/", None, false),
@@ -206,6 +207,9 @@ mod tests {
             (&microsoft, "https://login.microsoftonline.com/t1/v2.0", Some("t2"), false),
             (&microsoft, "https://login.microsoftonline.com/t1/x/v2.0", None, false),
             (&microsoft, "https://login.microsoftonline.us/t1/v2.0", Some("t1"), false),
+            (&china, "https://login.partner.microsoftonline.cn/t1/v2.0", Some("t1"), true),
+            (&china, "https://login.chinacloudapi.cn/t1/v2.0", Some("t1"), true),
+            (&china, "https://login.microsoftonline.com/t1/v2.0", Some("t1"), false),
             (&Issuer::Unknown, "anything", None, true),
         ];
         for (issuer, text, tenant, want) in table {

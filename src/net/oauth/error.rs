@@ -110,6 +110,9 @@ pub enum OAuthError {
     /// Nobody signed in before the code expired.
     #[error("nobody signed in before the code expired")]
     Expired,
+    /// The provider's clock and ours disagree, so that what it has just issued is over already.
+    #[error("the provider's clock and ours disagree: {0}")]
+    Clock(String),
     /// The configuration cannot work; names the key.
     #[error("{0}")]
     Config(String),

@@ -109,9 +109,10 @@ pub(super) fn from_token(token: &str, expected: &Expected<'_>) -> Result<Identit
         return Err(wrong("was issued for another application"));
     }
     let latest = expected.now.checked_sub(SKEW).unwrap_or(expected.now).as_second();
-    // An end in the future is all that is asked; fractions do not matter.
-    if claims.exp.is_none_or(|end| end < latest as f64) {
-        return Err(wrong("has expired; compare the clocks of this machine and of the provider"));
+    let end = claims.exp.ok_or_else(|| wrong("does not say when it expires"))?;
+    // An end in the future is all that is asked; fractions do not matter. It has come from the provider just now.
+    if end < latest as f64 {
+        return Err(OAuthError::Clock("its id_token has expired before it came".into()));
     }
     if let Some(nonce) = expected.nonce {
         let theirs = claims.nonce.unwrap_or_default();
@@ -156,8 +157,8 @@ mod tests {
             (good.replace("\"me\"", "\"you\""), Err("another application")),
             (good.replace(r#""aud":"me","#, ""), Err("another application")),
             (good.replace("https://i", "https://j"), Err("issued by \"https://j\"")),
-            (good.replace(&end.to_string(), &(end - 3600).to_string()), Err("has expired")),
-            (good.replace(&format!(r#""exp":{end},"#), ""), Err("has expired")),
+            (good.replace(&end.to_string(), &(end - 3600).to_string()), Err("clock and ours disagree")),
+            (good.replace(&format!(r#""exp":{end},"#), ""), Err("does not say when it expires")),
             (good.replace(r#""nonce":"n""#, r#""nonce":"m""#), Err("nonce differs")),
             (good.replace(r#","nonce":"n""#, ""), Err("nonce differs")),
         ];

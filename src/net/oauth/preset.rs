@@ -26,12 +26,10 @@ pub(super) fn app_scopes(config: &ProviderConfig) -> Vec<String> {
     if let Some(scopes) = &config.scopes {
         return scopes.clone();
     }
-    match (config.preset, config.cloud) {
-        (Preset::Google, _) => vec!["https://mail.google.com/".to_owned()],
-        // The one cloud whose two resources differ in name.
-        (Preset::Microsoft, Cloud::Global) => vec!["https://outlook.office365.com/.default".to_owned()],
-        (Preset::Microsoft, cloud) => vec![format!("https://{}/.default", outlook(cloud))],
-        (Preset::Generic, _) => Vec::new(),
+    match config.preset {
+        Preset::Google => vec!["https://mail.google.com/".to_owned()],
+        Preset::Microsoft => vec![format!("https://{}/.default", config.cloud.mail_host())],
+        Preset::Generic => Vec::new(),
     }
 }
 
@@ -67,7 +65,7 @@ pub(super) fn issuer(config: &ProviderConfig) -> Issuer {
         (None, Preset::Google) => {
             Issuer::Exactly(vec!["https://accounts.google.com".into(), "accounts.google.com".into()])
         }
-        (None, Preset::Microsoft) => Issuer::Microsoft { login: login(config.cloud) },
+        (None, Preset::Microsoft) => Issuer::Microsoft { hosts: signers(config.cloud) },
         (None, Preset::Generic) => Issuer::Unknown,
     }
 }
@@ -81,13 +79,21 @@ fn login(cloud: Cloud) -> &'static str {
     }
 }
 
+/// The hosts whose names stand in the identities of a Microsoft cloud. China's is another one than people sign in at.
+fn signers(cloud: Cloud) -> &'static [&'static str] {
+    match cloud {
+        Cloud::Global => &["login.microsoftonline.com"],
+        Cloud::UsGov | Cloud::UsGovDod => &["login.microsoftonline.us"],
+        Cloud::China => &["login.partner.microsoftonline.cn", "login.chinacloudapi.cn"],
+    }
+}
+
 /// The resource that IMAP and SMTP belong to, for delegated access.
 fn outlook(cloud: Cloud) -> &'static str {
     match cloud {
+        // The one cloud whose two resources differ in name.
         Cloud::Global => "outlook.office.com",
-        Cloud::UsGov => "outlook.office365.us",
-        Cloud::UsGovDod => "outlook-dod.office365.us",
-        Cloud::China => "partner.outlook.cn",
+        other => other.mail_host(),
     }
 }
 
@@ -115,6 +121,9 @@ mod tests {
             for url in [urls.authorization, urls.token, urls.device] {
                 assert!(url.unwrap().starts_with(login));
             }
+            // Discovery documents of China's cloud name an issuer on another host than the sign-in.
+            let signer = if cloud == Cloud::China { "https://login.partner.microsoftonline.cn/t/" } else { login };
+            assert!(issuer(&config).is(&format!("{signer}v2.0"), Some("t")), "{cloud:?}");
             let scopes = config.scopes(ScopeUse::Imap);
             let want = [format!("{outlook}IMAP.AccessAsUser.All"), format!("{outlook}SMTP.Send")];
             assert_eq!(scopes[..2], want);

@@ -1,6 +1,6 @@
 //! Listing and fetching. Nothing here marks a mail as read: bodies are asked for with BODY.PEEK.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_imap::imap_proto::{AttributeValue, Response};
 use jiff::Timestamp;
@@ -11,6 +11,9 @@ use super::{ImapError, LABEL, Labels, Listed, Mailbox, sequence_set};
 
 /// How much of a large mail is asked for at once.
 pub const SLICE: u32 = 512 << 10;
+
+/// How many mails are listed again in one command.
+const LESS: usize = 250;
 
 /// A command that brings mails, from its sending to its tagged answer.
 #[derive(Debug)]
@@ -25,21 +28,52 @@ impl Mailbox {
     pub async fn list(&mut self, first: u32, last: Option<u32>) -> Result<Vec<Listed>, ImapError> {
         let labels = if self.labels == Labels::Gmail { " X-GM-LABELS" } else { "" };
         let end = last.map_or_else(|| "*".to_owned(), |uid| uid.to_string());
-        let text = format!("UID FETCH {first}:{end} (UID FLAGS RFC822.SIZE INTERNALDATE{labels})");
+        let items = format!("UID FLAGS RFC822.SIZE INTERNALDATE{labels}");
+        let (mut found, passed) = self.listing(&format!("{first}:{end}"), &items).await?;
         // `n:*` names the last mail even where its uid is lower than n (RFC 3501 section 6.4.8).
-        let wanted = |uid: &u32| *uid >= first && last.is_none_or(|last| *uid <= last);
-        let mut found: BTreeMap<u32, Listed> = BTreeMap::new();
-        self.wire
-            .command("FETCH", &text, |response| {
-                if let Response::Fetch(_, attributes) = response
-                    && let Some(uid) = uid_of(response).filter(wanted)
-                {
-                    let new = Listed { uid, size: None, seen: false, labelled: false, arrived: None };
-                    told(found.entry(uid).or_insert(new), attributes);
-                }
-            })
-            .await?;
+        let wanted = |uid: u32| uid >= first && last.is_none_or(|last| uid <= last);
+        let strange = passed.iter().filter(|uid| uid.is_none_or(wanted)).count();
+        if strange > 0 {
+            self.unreadable += strange as u64;
+            let uids: BTreeSet<u32> = passed.into_iter().flatten().filter(|uid| wanted(*uid)).collect();
+            found.extend(self.list_less(&uids.into_iter().collect::<Vec<u32>>()).await?);
+        }
+        found.retain(|uid, _| wanted(*uid));
         Ok(found.into_values().collect())
+    }
+
+    /// One command of a listing, and the uids of the lines in its answer that cannot be read.
+    async fn listing(&mut self, set: &str, items: &str) -> Result<Listing, ImapError> {
+        let mut found: BTreeMap<u32, Listed> = BTreeMap::new();
+        self.wire.passed = Some(Vec::new());
+        let look = |response: &Response<'_>| {
+            if let (Response::Fetch(_, attributes), Some(uid)) = (response, uid_of(response)) {
+                told(found.entry(uid).or_insert(bare(uid)), attributes);
+            }
+        };
+        let done = self.wire.command("FETCH", &format!("UID FETCH {set} ({items})"), look).await;
+        let passed = self.wire.passed.take().unwrap_or_default();
+        done.map(drop).or_else(|error| self.none_there(error))?;
+        Ok((found, passed))
+    }
+
+    /// Lists mails without what servers are known to tell in ways that cannot be read: a date of arrival that is NIL,
+    /// say. One that still cannot be read counts as unread and of unknown size, so that it is fetched and not lost.
+    async fn list_less(&mut self, uids: &[u32]) -> Result<BTreeMap<u32, Listed>, ImapError> {
+        let mut all = BTreeMap::new();
+        for chunk in uids.chunks(LESS) {
+            let (found, passed) = self.listing(&sequence_set(chunk), "UID FLAGS RFC822.SIZE").await?;
+            all.extend(found);
+            for uid in passed.into_iter().flatten() {
+                all.entry(uid).or_insert(bare(uid));
+            }
+        }
+        Ok(all)
+    }
+
+    /// How many lines of listings could not be read since the last call.
+    pub fn take_unreadable(&mut self) -> u64 {
+        std::mem::take(&mut self.unreadable)
     }
 
     /// Asks for whole mails, in one command; `fetched` then hands them over. The caller keeps their sizes together
@@ -98,6 +132,14 @@ impl Mailbox {
             .await?;
         Ok(found)
     }
+}
+
+/// What a listing has brought, and the uids of the lines that cannot be read.
+type Listing = (BTreeMap<u32, Listed>, Vec<Option<u32>>);
+
+/// A mail of which nothing is told yet.
+fn bare(uid: u32) -> Listed {
+    Listed { uid, size: None, seen: false, labelled: false, arrived: None }
 }
 
 async fn part(wire: &mut Wire, text: &str, uid: u32, len: u32) -> Result<Option<Vec<u8>>, ImapError> {

@@ -3,11 +3,12 @@
 use async_imap::imap_proto::{Response, Status};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::wire::{Wire, cut, quoted, told};
 use super::{ImapError, Mechanism, Security, Settings};
-use crate::accounts::Login;
+use crate::accounts::{Login, sasl};
+use crate::net::conceal::Hidden;
 use crate::net::connect::Connector;
 
 /// Connects and logs in; returns the session's wire and what the server can do.
@@ -28,6 +29,8 @@ pub async fn open(connector: &Connector, settings: &Settings, login: &Login) -> 
     }
     let capabilities = wire.capabilities().await?;
     if !pre_authenticated {
+        // A server that repeats what it cannot read repeats the credential.
+        wire.hidden = sasl::hidden(login, host, port);
         authenticate(&mut wire, settings, login, &capabilities).await?;
     }
     // A server may offer more, or less, once it knows who asks.
@@ -40,6 +43,7 @@ pub async fn open(connector: &Connector, settings: &Settings, login: &Login) -> 
             Err(other) => return Err(other),
         }
     }
+    wire.hidden = Hidden::default();
     Ok((wire, capabilities))
 }
 
@@ -52,7 +56,9 @@ async fn greeting(wire: &mut Wire) -> Result<bool, ImapError> {
     wire.read("greeting", |response| match response {
         Response::Data { status: Status::Ok, .. } => Ok(false),
         Response::Data { status: Status::PreAuth, .. } => Ok(true),
-        Response::Data { outcome, .. } => Err(ImapError::Refused { command: "greeting", said: told(outcome) }),
+        Response::Data { outcome, .. } => {
+            Err(ImapError::Refused { command: "greeting", said: told(outcome, &Hidden::default()) })
+        }
         _ => Err(ImapError::Protocol("the server did not greet".into())),
     })
     .await?
@@ -80,21 +86,18 @@ async fn authenticate(
                 Mechanism::Xoauth2 => false,
                 _ => offered("OAUTHBEARER") && !offered("XOAUTH2"),
             };
-            let token = token.expose_secret();
             let (name, text) = if modern {
-                let (host, port) = (&settings.host, settings.port);
-                let text = format!("n,a={user},\x01host={host}\x01port={port}\x01auth=Bearer {token}\x01\x01");
-                ("OAUTHBEARER", text)
+                ("OAUTHBEARER", sasl::oauthbearer(user, token, &settings.host, settings.port))
             } else {
-                ("XOAUTH2", format!("user={user}\x01auth=Bearer {token}\x01\x01"))
+                ("XOAUTH2", sasl::xoauth2(user, token))
             };
-            challenge(wire, name, text.as_bytes()).await
+            challenge(wire, name, &text).await
         }
         (Login::Password { user, password }, Mechanism::Login) => {
             plain_login(wire, user, password.expose_secret()).await
         }
         (Login::Password { user, password }, chosen) if chosen == Mechanism::Plain || offered("PLAIN") => {
-            challenge(wire, "PLAIN", format!("\0{user}\0{}", password.expose_secret()).as_bytes()).await
+            challenge(wire, "PLAIN", &sasl::plain(user, password)).await
         }
         (Login::Password { .. }, _) if has(capabilities, "LOGINDISABLED") => {
             return Err(ImapError::LoginRefused("the server takes no password on this connection; use TLS".into()));
@@ -108,11 +111,12 @@ async fn authenticate(
 }
 
 /// AUTHENTICATE with one answer. A second challenge is the server's account of a failure (RFC 7628 section 3.2.3, and
-/// XOAUTH2 alike): an empty answer gets the tagged NO.
-async fn challenge(wire: &mut Wire, mechanism: &'static str, answer: &[u8]) -> Result<(), ImapError> {
+/// XOAUTH2 alike): its acknowledgement gets the tagged NO.
+async fn challenge(wire: &mut Wire, mechanism: &'static str, answer: &SecretString) -> Result<(), ImapError> {
+    let acknowledged = if mechanism == "OAUTHBEARER" { sasl::OAUTHBEARER_ACKNOWLEDGED } else { "" };
     let tag = wire.send("AUTHENTICATE", &format!("AUTHENTICATE {mechanism}")).await?;
     wire.go_ahead("AUTHENTICATE", &tag).await?;
-    wire.line("AUTHENTICATE", &BASE64_STANDARD.encode(answer)).await?;
+    wire.line("AUTHENTICATE", &BASE64_STANDARD.encode(answer.expose_secret())).await?;
     let mut account = None;
     for _ in 0..1000 {
         let mut failed = None;
@@ -132,8 +136,8 @@ async fn challenge(wire: &mut Wire, mechanism: &'static str, answer: &[u8]) -> R
         }
         if let Some(text) = failed {
             let decoded = BASE64_STANDARD.decode(text.trim()).unwrap_or_default();
-            account = Some(cut(&String::from_utf8_lossy(&decoded)));
-            wire.line("AUTHENTICATE", "").await?;
+            account = Some(cut(&wire.hidden.conceal(&String::from_utf8_lossy(&decoded))));
+            wire.line("AUTHENTICATE", acknowledged).await?;
         }
     }
     Err(ImapError::Protocol("AUTHENTICATE never ended".into()))

@@ -17,7 +17,7 @@ use std::time::Duration;
 use async_imap::imap_proto::{MailboxDatum, Response, ResponseCode};
 use jiff::Timestamp;
 
-use crate::accounts::Login;
+use crate::accounts::{Login, holds_for_all};
 use crate::net::connect::{ConnectError, Connector};
 pub use fetch::SLICE;
 pub use markers::Note;
@@ -131,6 +131,8 @@ pub struct Mailbox {
     capabilities: Vec<String>,
     labels: Labels,
     selected: Option<Folder>,
+    /// Lines of listings that could not be read, and were not told yet.
+    unreadable: u64,
     /// The name under which the folder of notes was found.
     notes: Option<String>,
 }
@@ -139,7 +141,7 @@ impl Mailbox {
     /// Connects and logs in.
     pub async fn open(connector: &Connector, settings: &Settings, login: &Login) -> Result<Self, ImapError> {
         let (wire, capabilities) = login::open(connector, settings, login).await?;
-        Ok(Self { wire, capabilities, labels: Labels::None, selected: None, notes: None })
+        Ok(Self { wire, capabilities, labels: Labels::None, selected: None, unreadable: 0, notes: None })
     }
 
     /// TLS version and cipher of the connection.
@@ -157,6 +159,7 @@ impl Mailbox {
         let name = folder_name(folder)?;
         let (mut validity, mut next, mut exists) = (0, 0, 0);
         let (mut flags, mut permanent) = (Vec::new(), None);
+        self.wire.exists = None;
         let words =
             |list: &[std::borrow::Cow<'_, str>]| list.iter().map(|flag| flag.to_lowercase()).collect::<Vec<_>>();
         let done = self
@@ -202,17 +205,22 @@ impl Mailbox {
     /// For servers that do not tell UIDNEXT.
     async fn highest_uid(&mut self) -> Result<u32, ImapError> {
         let mut highest = 0;
-        self.wire
-            .command("FETCH", "UID FETCH * (UID)", |response| {
-                if let Some(uid) = fetch::uid_of(response) {
-                    highest = highest.max(uid);
-                }
-            })
-            .await
-            .or_else(
-                |error| if matches!(error, ImapError::Refused { .. }) { Ok(Default::default()) } else { Err(error) },
-            )?;
+        let look = |response: &Response<'_>| {
+            if let Some(uid) = fetch::uid_of(response) {
+                highest = highest.max(uid);
+            }
+        };
+        let done = self.wire.command("FETCH", "UID FETCH * (UID)", look).await;
+        done.map(drop).or_else(|error| self.none_there(error))?;
         Ok(highest)
+    }
+
+    /// Some servers refuse a FETCH in an empty folder. In any other one a refusal does not mean that there is no mail.
+    fn none_there(&self, error: ImapError) -> Result<(), ImapError> {
+        match &error {
+            ImapError::Refused { said, .. } if self.wire.exists == Some(0) && !holds_for_all(said) => Ok(()),
+            _ => Err(error),
+        }
     }
 
     /// The name of a folder below the inbox, where servers such as Courier and many of Cyrus have all folders of a

@@ -44,17 +44,25 @@ impl Mailbox {
         let mut woken = Woken::Quiet;
         while woken == Woken::Quiet {
             let heard = self.wire.read_any(|response| match response {
-                Response::MailboxData(MailboxDatum::Exists(_)) => Ok(Woken::News),
+                Response::MailboxData(MailboxDatum::Exists(_)) => Ok(Heard::News),
                 Response::Data { status: Status::Bye, .. } => Err(ImapError::Lost("the server said goodbye".into())),
-                Response::Done { .. } => Err(ImapError::Protocol("IDLE ended by itself".into())),
+                Response::Done { .. } => Ok(Heard::End),
                 // "* OK Still here" and flag changes are no reason to look.
-                _ => Ok(Woken::Quiet),
+                _ => Ok(Heard::Nothing),
             });
             tokio::select! {
                 () = &mut stop => break,
                 heard = timeout_at(until, heard) => match heard {
                     Err(_) => break,
-                    Ok(heard) => woken = heard??,
+                    Ok(heard) => match heard?? {
+                        Heard::News => woken = Woken::News,
+                        Heard::Nothing => {}
+                        // Some servers end it as they like. Begun anew at once it might end at once, without end.
+                        Heard::End => {
+                            sleep_or(until, stop).await;
+                            return self.noop().await;
+                        }
+                    },
                 },
             }
         }
@@ -70,6 +78,14 @@ impl Mailbox {
         self.wire.command("NOOP", "NOOP", |response| news |= tells_of_mail(response)).await?;
         Ok(if news { Woken::News } else { Woken::Quiet })
     }
+}
+
+/// What came during IDLE.
+enum Heard {
+    News,
+    Nothing,
+    /// The tagged answer.
+    End,
 }
 
 async fn sleep_or(until: Instant, stop: impl Future<Output = ()>) {

@@ -6,18 +6,21 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use async_imap::imap_proto::{Capability, Outcome, Response, ResponseCode, Status};
+use async_imap::imap_proto::{Capability, MailboxDatum, Outcome, Response, ResponseCode, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::ImapError;
 use super::frame::Frames;
+use crate::net::conceal::Hidden;
 use crate::net::connect::Stream;
 
 /// The most of a server's words that is kept.
 const SAID: usize = 300;
 /// The most responses that one command may bring: a listing of a large mailbox, and far less than forever.
 const RESPONSES: usize = 2_000_000;
+/// The most unreadable responses that one command may bring and go on.
+const PASSED: usize = 10_000;
 /// The most times the patience for one response that a whole command may take, however steadily responses come.
 const PATIENCES: u32 = 30;
 
@@ -29,6 +32,12 @@ pub struct Wire {
     tag: u32,
     /// The longest wait for one response.
     pub patience: Duration,
+    /// What must not stand in an error, whatever the server says.
+    pub hidden: Hidden,
+    /// How many mails the open folder has, as far as the server has told.
+    pub exists: Option<u32>,
+    /// While it is `Some`, responses to FETCH that cannot be read are passed over; the uids that they seem to be about.
+    pub passed: Option<Vec<Option<u32>>>,
 }
 
 /// How a command ended well.
@@ -40,7 +49,8 @@ pub struct Done {
 
 impl Wire {
     pub fn new(stream: Stream, patience: Duration) -> Self {
-        Self { stream, frames: Frames::default(), tag: 0, patience }
+        let (hidden, exists, passed) = (Hidden::default(), None, None);
+        Self { stream, frames: Frames::default(), tag: 0, patience, hidden, exists, passed }
     }
 
     /// The connection itself, to begin TLS on it. What came behind the last response came in clear, from whoever sits
@@ -84,15 +94,16 @@ impl Wire {
         tag: &str,
         on: &mut impl FnMut(&Response<'_>),
     ) -> Result<Option<Done>, ImapError> {
+        let hidden = self.hidden.clone();
         self.read(name, |response| match response {
             Response::Done { tag: theirs, status, outcome } if theirs.0 == tag => {
                 let read_only = outcome.code == Some(ResponseCode::ReadOnly);
                 match status {
                     Status::Ok => Ok(Some(Done { read_only })),
-                    _ => Err(ImapError::Refused { command: name, said: told(outcome) }),
+                    _ => Err(ImapError::Refused { command: name, said: told(outcome, &hidden) }),
                 }
             }
-            Response::Data { status: Status::Bye, outcome } => Err(ImapError::Lost(told(outcome))),
+            Response::Data { status: Status::Bye, outcome } => Err(ImapError::Lost(told(outcome, &hidden))),
             other => {
                 on(other);
                 Ok(None)
@@ -158,7 +169,19 @@ impl Wire {
         let mut look = Some(look);
         loop {
             while let Some(len) = self.frames.first().map_err(|error| ImapError::Protocol(error.to_string()))? {
-                let response = parse(self.frames.get(len))?;
+                let frame = self.frames.get(len);
+                let response = match (parse(frame), &mut self.passed) {
+                    (Err(_), Some(passed)) if is_fetch(frame) && passed.len() < PASSED => {
+                        passed.push(uid_in(frame));
+                        None
+                    }
+                    (response, _) => response?,
+                };
+                match &response {
+                    Some(Response::MailboxData(MailboxDatum::Exists(count))) => self.exists = Some(*count),
+                    Some(Response::Expunge(_)) => self.exists = self.exists.map(|count| count.saturating_sub(1)),
+                    _ => {}
+                }
                 let told = response.and_then(|response| look.take().map(|look| look(&response)));
                 self.frames.done(len);
                 if let Some(told) = told {
@@ -209,14 +232,32 @@ fn parse(frame: &[u8]) -> Result<Option<Response<'_>>, ImapError> {
     if frame.starts_with(b"* ") && !kind(b"FETCH") { Ok(None) } else { strange("cannot be read as IMAP") }
 }
 
+/// Whether a response tells of a mail.
+fn is_fetch(frame: &[u8]) -> bool {
+    frame.starts_with(b"* ") && frame.split(|byte| *byte == b' ').nth(2).is_some_and(|word| word == b"FETCH")
+}
+
+/// The uid in a response that the parser cannot read.
+fn uid_in(frame: &[u8]) -> Option<u32> {
+    let (text, mut quoted) = (String::from_utf8_lossy(frame), false);
+    let outside = text.chars().map(|c| {
+        quoted ^= c == '"';
+        if quoted { '"' } else { c }
+    });
+    let outside: String = outside.collect();
+    let mut words = outside.split([' ', '(', ')', '\r', '\n']).filter(|word| !word.is_empty());
+    words.find(|word| word.eq_ignore_ascii_case("UID"))?;
+    words.next()?.parse().ok().filter(|uid| *uid > 0)
+}
+
 /// A response that takes up all of these bytes.
 fn whole(bytes: &[u8]) -> Option<Response<'_>> {
     Response::parse(bytes).ok().filter(|(rest, _)| rest.is_empty()).map(|(_, response)| response)
 }
 
-/// A server's words, with the response code in front where the parser knew it.
-pub fn told(outcome: &Outcome<'_>) -> String {
-    cut(outcome.information.as_deref().unwrap_or("it gave no reason"))
+/// A server's words without what is hidden, which goes first: of what is cut off in its middle a part would be left.
+pub fn told(outcome: &Outcome<'_>, hidden: &Hidden) -> String {
+    cut(&hidden.conceal(outcome.information.as_deref().unwrap_or("it gave no reason")))
 }
 
 fn word(capability: &Capability<'_>) -> String {
@@ -236,4 +277,26 @@ pub fn cut(said: &str) -> String {
 pub fn quoted(text: &str) -> Option<String> {
     let plain = text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
     plain.then(|| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_uid_of_an_unreadable_response_is_found() {
+        let table = [
+            ("* 3 FETCH (UID 7 FLAGS () INTERNALDATE NIL)\r\n", Some(7)),
+            ("* 3 FETCH (FLAGS () INTERNALDATE NIL uid 4294967295)\r\n", Some(u32::MAX)),
+            ("* 3 FETCH (X-GM-LABELS (\"UID 5\" x) UID 8 RFC822.SIZE -1)\r\n", Some(8)),
+            ("* 3 FETCH (FLAGS () UID NIL)\r\n", None),
+            ("* 3 FETCH (FLAGS ())\r\n", None),
+            ("* 3 FETCH (UID 0)\r\n", None),
+        ];
+        for (frame, want) in table {
+            assert_eq!(uid_in(frame.as_bytes()), want, "{frame}");
+            assert!(is_fetch(frame.as_bytes()));
+        }
+        assert!(!is_fetch(b"* OK FETCH\r\n") && !is_fetch(b"T1 OK FETCH\r\n"));
+    }
 }

@@ -111,6 +111,7 @@ fn word(error: &OAuthError) -> String {
         OAuthError::StateMismatch => "state".into(),
         OAuthError::NonceMismatch => "nonce".into(),
         OAuthError::Expired => "expired".into(),
+        OAuthError::Clock(_) => "clock".into(),
         OAuthError::Config(_) => "config".into(),
         OAuthError::Protocol(_) => "protocol".into(),
     }
