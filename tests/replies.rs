@@ -164,6 +164,7 @@ impl Bed {
             directory: Arc::clone(&self.directory),
             config: Arc::new(ArcSwap::from_pointee(outbox::Config::default())),
             suppress: Arc::new(ArcSwap::from_pointee(Suppress { after: 0, within: jiff::SignedDuration::ZERO })),
+            never: Arc::default(),
             board: Board::default(),
             clock,
             metrics,

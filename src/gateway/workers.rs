@@ -21,6 +21,7 @@ impl Rooms {
             directory: Arc::clone(&self.shared.directory),
             config: Arc::clone(&self.shared.outbox),
             suppress: Arc::clone(&self.shared.suppress),
+            never: Arc::clone(&self.shared.never),
             board: self.board.clone(),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
