@@ -89,6 +89,21 @@ impl Step<'_> {
         Ok(row)
     }
 
+    /// When the first recipient that waits is due. The last ones are looked at first, as attempts begin with the first
+    /// ones: where one is due already, the others do not matter.
+    pub(super) fn first_due(&self, row: &OutboxRow, now: Timestamp) -> Result<Timestamp, StoreError> {
+        let mut first: Option<Timestamp> = None;
+        for n in (0..row.recipients).rev().take_while(|_| row.open > 0) {
+            let Some(recipient) = self.recipient(row.seq, n)?.filter(|to| to.state.waits()) else { continue };
+            let due = recipient.due(row);
+            first = Some(first.map_or(due, |first| first.min(due)));
+            if due <= now {
+                break;
+            }
+        }
+        Ok(first.unwrap_or(row.due))
+    }
+
     /// All recipients that wait are due now.
     pub(super) fn try_now(&mut self, row: &mut OutboxRow, now: Timestamp) -> Result<(), StoreError> {
         row.due = now;

@@ -265,21 +265,6 @@ impl Step<'_> {
         Ok(Some(row))
     }
 
-    /// When the first recipient that waits is due. The last ones are looked at first, as attempts begin with the first
-    /// ones: where one is due already, the others do not matter.
-    fn first_due(&self, row: &OutboxRow, now: Timestamp) -> Result<Timestamp, StoreError> {
-        let mut first: Option<Timestamp> = None;
-        for n in (0..row.recipients).rev().take_while(|_| row.open > 0) {
-            let Some(recipient) = self.recipient(row.seq, n)?.filter(|to| to.state.waits()) else { continue };
-            let due = recipient.due(row);
-            first = Some(first.map_or(due, |first| first.min(due)));
-            if due <= now {
-                break;
-            }
-        }
-        Ok(first.unwrap_or(row.due))
-    }
-
     fn tell_settled(
         &mut self,
         settled: &Settled,
