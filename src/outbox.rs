@@ -8,17 +8,24 @@
 //! commit, so that as many mails as it sends at the same time are in that danger, and no more.
 
 pub mod accounts;
+mod blocked;
 pub mod board;
+mod choose;
 pub mod config;
 mod fields;
+mod flight;
 pub mod judge;
 pub mod lanes;
+mod late;
 pub mod quota;
+mod room;
 pub mod route;
 pub mod schedule;
+mod shown;
 mod state;
 mod takeover;
 mod told;
+mod unreadable;
 mod work;
 
 use std::sync::{Arc, Mutex};
@@ -38,6 +45,7 @@ use crate::shutdown::Shutdown;
 use crate::store::{Store, StoreError, Suppress};
 use crate::ticket::Directory;
 use crate::ticket::letter::Letters;
+use crate::ticket::loops::Pattern;
 use state::State;
 use work::{Ended, Loaded, Look, Picked, Written};
 
@@ -66,6 +74,8 @@ pub struct Worker {
     pub suppress: Arc<ArcSwap<Suppress>>,
     /// Names the fields that mail must not lose.
     pub letters: Arc<ArcSwap<Letters>>,
+    /// Addresses that nothing is sent to, beside our own.
+    pub never: Arc<ArcSwap<Vec<Pattern>>>,
     pub board: Board,
     pub clock: Clock,
     pub metrics: Metrics,
@@ -82,6 +92,9 @@ type Asked = Result<Vec<(u32, Option<String>)>, StoreError>;
 type Loading = (Vec<Picked>, Result<Vec<Loaded>, StoreError>);
 type Writing = (Vec<Ended>, Result<Written, StoreError>);
 
+/// A channel with what came of giving its mail time back.
+type Given = (u32, Result<(), StoreError>);
+
 /// What the loop waits for.
 #[derive(Default)]
 struct Pieces {
@@ -90,6 +103,7 @@ struct Pieces {
     writing: Away<Writing>,
     asking: Away<Asked>,
     sweeping: Away<Looks>,
+    giving: Away<Given>,
     /// The configuration that the last round went by.
     config: Option<Arc<Config>>,
 }
@@ -112,6 +126,7 @@ impl Worker {
             if self.board.hurried() {
                 state.lanes.hurry(now);
             }
+            state.begin(now);
             self.start(&mut state, &mut pieces, now);
             let pause = match self.show(&mut state, now) {
                 Shown::Now => state.pause(now),
@@ -130,9 +145,10 @@ impl Worker {
                 }
                 written = end_of(&mut pieces.writing) => state.written(written, now),
                 loaded = end_of(&mut pieces.loading) => state.loaded(loaded, now),
-                looks = end_of(&mut pieces.looking) => state.looked(looks, now),
+                looks = end_of(&mut pieces.looking) => state.looked_fresh(looks, now),
                 swept = end_of(&mut pieces.sweeping) => state.looked(swept, now),
-                asked = end_of(&mut pieces.asking) => state.asked(asked),
+                asked = end_of(&mut pieces.asking) => state.asked(asked, now),
+                given = end_of(&mut pieces.giving) => state.given(given),
                 changed = progress.changed() => { let _ = changed; Ok(()) }
                 () = tokio::time::sleep(pause) => Ok(()),
             };
@@ -185,6 +201,7 @@ impl Worker {
         }
         if pieces.looking.is_none() && !state.fresh.is_empty() {
             let seqs: Vec<u64> = std::iter::from_fn(|| state.fresh.pop_first()).take(BATCH).collect();
+            state.looking.extend(&seqs);
             let this = self.clone();
             pieces.looking = Some(tokio::task::spawn_blocking(move || {
                 let look = |seq| {
@@ -207,6 +224,15 @@ impl Worker {
                 channels.into_iter().map(ask).collect()
             }));
         }
+        if pieces.giving.is_none()
+            && let Some((channel, mails, (from, until))) = state.owed()
+        {
+            let this = self.clone();
+            pieces.giving = Some(tokio::task::spawn_blocking(move || {
+                let give = |some: &[u64]| this.store.step(|step| step.give_time(some, from, until));
+                (channel, mails.chunks(BATCH).try_for_each(give))
+            }));
+        }
         // A reload may have brought the relay that mail waits for.
         let config = self.config.load_full();
         if pieces.config.as_ref().is_some_and(|known| !Arc::ptr_eq(known, &config)) {
@@ -220,10 +246,9 @@ impl Worker {
         }
         if pieces.loading.is_none() {
             let config = self.config.load();
-            let room = config.memory_bytes.saturating_sub(state.bytes);
             let picked = state.pick(&config, now);
             if !picked.is_empty() {
-                let (this, quotas) = (self.clone(), Arc::clone(&state.quotas));
+                let (this, quotas, room) = (self.clone(), Arc::clone(&state.quotas), state.room.clone());
                 pieces.loading = Some(tokio::task::spawn_blocking(move || {
                     let loaded = this.load(picked.clone(), room, &quotas);
                     (picked, loaded)
@@ -255,7 +280,7 @@ impl Worker {
             if tidies {
                 this.store.step(|step| step.tidy_outbox(now, before.unwrap_or(Timestamp::MIN)))?;
             }
-            overdue.into_iter().map(|(seq, why)| Ok((seq, this.overdue(seq, &why)?))).collect()
+            overdue.into_iter().map(|one| Ok((one.seq, this.overdue(&one)?))).collect()
         }));
     }
 
@@ -286,6 +311,7 @@ impl Worker {
     /// Lets attempts that are under way end, and writes their ends down; the rest stays in the outbox.
     async fn drain(&self, mut state: State, mut pieces: Pieces) -> Result<(), StoreError> {
         let deadline = tokio::time::Instant::now() + self.config.load().drain_timeout;
+        self.set_down(&mut state, &mut pieces, deadline).await;
         loop {
             let now = self.clock.now();
             if pieces.writing.is_none() && !state.ended.is_empty() {
@@ -305,6 +331,26 @@ impl Worker {
                     return Ok(());
                 }
             }
+        }
+    }
+}
+
+impl Worker {
+    /// What was loaded ahead is not begun any more, as it could be cut off after its end has left and be sent twice; its
+    /// quotas have it back.
+    async fn set_down(&self, state: &mut State, pieces: &mut Pieces, deadline: tokio::time::Instant) {
+        let now = self.clock.now();
+        if pieces.loading.is_some()
+            && let Ok(loaded) = tokio::time::timeout_at(deadline, end_of(&mut pieces.loading)).await
+            && let Err(trouble) = state.loaded(loaded, now)
+        {
+            tracing::warn!(%trouble, "mail was being loaded when the outbox stopped");
+        }
+        state.unload(|_| true, now);
+        let (this, quotas) = (self.clone(), Arc::clone(&state.quotas));
+        let kept = joined(tokio::task::spawn_blocking(move || this.keep(&quotas, now)).await);
+        if let Err(trouble) = kept.and_then(|kept| kept) {
+            tracing::warn!(%trouble, "quotas count mail that has not been sent");
         }
     }
 }

@@ -25,6 +25,7 @@ use ticketgate::store::rows::{DeliveryState, EntryKind, EntryRow, OutboxState, R
 use ticketgate::store::vault::{self, Vault};
 use ticketgate::store::{self, Delivery, Incoming, OutboxOrder, OutgoingMeta, OutgoingRecipient, Store, StoreError};
 use ticketgate::ticket::channel::{Channel, Directory};
+use ticketgate::ticket::loops::Pattern;
 use ticketgate::ticket::token::TokenKeys;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
@@ -165,6 +166,7 @@ struct House {
     directory: Arc<ArcSwap<Directory>>,
     keys: TokenKeys,
     loops: Arc<ArcSwap<Loops>>,
+    never: Arc<ArcSwap<Vec<Pattern>>>,
     board: Board,
     accounts: Option<Accounts>,
     dns: dns::Config,
@@ -190,6 +192,7 @@ impl House {
             directory,
             keys: TokenKeys::new(vec![[7; 32]]),
             loops: Arc::default(),
+            never: Arc::default(),
             board: Board::default(),
             accounts: None,
             dns: dns::Config::default(),
@@ -233,6 +236,7 @@ impl House {
             config: Arc::new(ArcSwap::from_pointee(self.config.clone())),
             suppress: Arc::new(ArcSwap::from_pointee(Loops::default().suppress)),
             letters: Arc::default(),
+            never: Arc::clone(&self.never),
             board: self.board.clone(),
             clock: self.clock.clone(),
             metrics,
@@ -970,5 +974,430 @@ async fn a_crash_sends_again_only_what_was_under_way() {
         assert_eq!(house.recipients(mail)[0].state, DeliveryState::Relayed);
     }
     assert!(twice <= rounds, "{twice} sent again in {rounds} rounds");
+    house.sound();
+}
+
+/// A server that a test leads: it answers a command with what `say` gives for it and for how many recipients it has
+/// taken, and at the end of a mail it waits until the gate is open.
+struct Led {
+    port: u16,
+    heard: Arc<Mutex<Vec<String>>>,
+    /// The recipients of the mails that it has taken.
+    got: Arc<Mutex<Vec<String>>>,
+    gate: Arc<tokio::sync::watch::Sender<bool>>,
+}
+
+type Say = fn(&str, usize) -> Option<&'static str>;
+
+impl Led {
+    async fn start(open: bool, say: Say) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let led = Self {
+            port,
+            heard: Arc::default(),
+            got: Arc::default(),
+            gate: Arc::new(tokio::sync::watch::channel(open).0),
+        };
+        let (heard, got, gate) = (Arc::clone(&led.heard), Arc::clone(&led.got), Arc::clone(&led.gate));
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                tokio::spawn(lead(socket, say, Arc::clone(&heard), Arc::clone(&got), gate.subscribe()));
+            }
+        });
+        led
+    }
+
+    fn heard(&self, verb: &str) -> usize {
+        self.heard.lock().unwrap().iter().filter(|line| line.starts_with(verb)).count()
+    }
+
+    /// Waits until it has heard this so often.
+    async fn hears(&self, verb: &str, often: usize) {
+        let heard = async || {
+            while self.heard(verb) < often {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let said = format!("{verb} {often} times");
+        tokio::time::timeout(Duration::from_secs(15), heard()).await.expect(&said);
+    }
+
+    fn got(&self, who: &str) -> usize {
+        self.got.lock().unwrap().iter().filter(|got| *got == who).count()
+    }
+}
+
+async fn lead(
+    socket: tokio::net::TcpStream,
+    say: Say,
+    heard: Arc<Mutex<Vec<String>>>,
+    got: Arc<Mutex<Vec<String>>>,
+    mut gate: tokio::sync::watch::Receiver<bool>,
+) {
+    socket.set_nodelay(true).unwrap();
+    let (read, mut write) = socket.into_split();
+    let mut lines = BufReader::new(read).lines();
+    let (mut to, mut data) = (Vec::<String>::new(), false);
+    if write.write_all(b"220 peer ESMTP\r\n").await.is_err() {
+        return;
+    }
+    while let Ok(Some(line)) = lines.next_line().await {
+        if data && line != "." {
+            continue;
+        }
+        let verb = line.to_uppercase();
+        heard.lock().unwrap().push(verb.clone());
+        let mut answer = "250 2.0.0 ok\r\n";
+        if verb.starts_with("EHLO") {
+            answer = "250-peer\r\n250-PIPELINING\r\n250-AUTH PLAIN\r\n250 8BITMIME\r\n";
+        }
+        if let Some(said) = say(&verb, to.len()) {
+            answer = said;
+        } else if data {
+            if gate.wait_for(|open| *open).await.is_err() {
+                return;
+            }
+            got.lock().unwrap().append(&mut to);
+        } else if verb.starts_with("RCPT") {
+            to.push(line.split(['<', '>']).nth(1).unwrap_or_default().to_owned());
+        } else if verb.starts_with("MAIL") {
+            to.clear();
+        } else if verb.starts_with("DATA") {
+            answer = if to.is_empty() { "503 5.5.1 no recipient\r\n" } else { "354 go on\r\n" };
+        }
+        data = answer.starts_with("354");
+        if write.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+impl House {
+    fn order(&self, mail: &EntryRow, order: OutboxOrder) {
+        self.store().step(|step| step.order_outbox(&mail.id, &order, "kim", self.clock.now())).unwrap();
+    }
+
+    /// Gives the worker the time to do what it must not do.
+    async fn rest(&self) {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_that_a_peer_may_have_is_not_rerouted_to_a_second_one() {
+    // What the first peer says in the end; how often each of the two gets the mail.
+    let table: [(Say, usize, usize); 2] =
+        [(|_, _| None, 1, 0), (|verb, _| (verb == ".").then_some("451 4.3.0 not now\r\n"), 0, 1)];
+    for (say, first, second) in table {
+        let (slow, other) = (Led::start(false, say).await, Led::start(true, |_, _| None).await);
+        // The gate is before the end of the mail where that is refused.
+        let mut house = House::new(vec![smtp("a", slow.port), smtp("b", other.port)]);
+        house.start(false);
+        let mail = house.send(&["ann@example.net"], |_| {}).await;
+        slow.hears(".", 1).await;
+        house.order(&mail, OutboxOrder::Reroute("b".into()));
+        if first == 1 {
+            house.rest().await;
+            assert_eq!(other.heard("MAIL"), 0, "the first one may have it");
+        }
+        slow.gate.send_replace(true);
+        house.until_done(&mail).await;
+        assert_eq!((slow.got("ann@example.net"), other.got("ann@example.net")), (first, second));
+        house.stop().await;
+        house.sound();
+    }
+}
+
+impl House {
+    async fn until_done(&self, mail: &EntryRow) {
+        let end = tokio::time::Instant::now() + Duration::from_secs(15);
+        while self.store().outbox_row(mail.seq).unwrap().unwrap().state != OutboxState::Done {
+            assert!(tokio::time::Instant::now() < end, "{:?}\n{:#?}", self.recipients(mail), self.board.now());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_loaded_ahead_can_be_taken_back() {
+    let reroute = || OutboxOrder::Reroute("other".into());
+    for order in [OutboxOrder::Cancel, OutboxOrder::Hold, reroute()] {
+        let slow = Led::start(false, |_, _| None).await;
+        let mut house = House::new(vec![
+            RelayConfig {
+                concurrency: Some(1),
+                quota: QuotaConfig { mails_per_day: Some(3), ..QuotaConfig::default() },
+                ..smtp("a", slow.port)
+            },
+            sandbox("other"),
+        ]);
+        house.start(false);
+        let first = house.send(&["first@example.net"], |_| {}).await;
+        slow.hears(".", 1).await;
+        let second = house.send(&["second@example.net"], |_| {}).await;
+        house.rest().await;
+        house.order(&second, order.clone());
+        if order == reroute() {
+            house.until_done(&second).await;
+        }
+        slow.gate.send_replace(true);
+        house.until_done(&first).await;
+        house.rest().await;
+        assert_eq!(
+            (slow.got("second@example.net"), house.kept("other")),
+            (0, usize::from(order == reroute())),
+            "{order:?}"
+        );
+        // The quota has it back: two more mails have room.
+        for n in 0..2 {
+            let mail = house.send(&[&format!("more{n}@example.net")], |_| {}).await;
+            house.until_done(&mail).await;
+        }
+        if order == OutboxOrder::Hold {
+            house.pass(25 * 3600);
+            house.order(&second, OutboxOrder::Release);
+            house.until_done(&second).await;
+            assert_eq!(slow.got("second@example.net"), 1);
+        }
+        house.stop().await;
+        house.sound();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_begins_nothing_new() {
+    let slow = Led::start(false, |_, _| None).await;
+    let mut house = House::new(vec![RelayConfig { concurrency: Some(1), ..smtp("a", slow.port) }]);
+    house.start(false);
+    let first = house.send(&["first@example.net"], |_| {}).await;
+    let second = house.send(&["second@example.net"], |_| {}).await;
+    slow.hears(".", 1).await;
+    house.rest().await;
+    let (trigger, task) = house.running.take().unwrap();
+    trigger.shut_down();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    slow.gate.send_replace(true);
+    task.await.unwrap().unwrap();
+    assert_eq!(house.recipients(&first)[0].state, DeliveryState::Relayed);
+    assert_eq!((house.recipients(&second)[0].attempts, slow.heard("MAIL")), (0, 1));
+    house.sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_recipients_are_all_tried_and_none_without_a_wait() {
+    let busy = Led::start(true, |verb, _| verb.starts_with("MAIL").then_some("451 4.3.0 busy, later\r\n")).await;
+    let mut house = House::new(vec![smtp("a", busy.port)]);
+    house.start(false);
+    let to: Vec<String> = (0..150).map(|n| format!("u{n}@example.net")).collect();
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    let mail = house.send(&to, |_| {}).await;
+    busy.hears("MAIL", 2).await;
+    house.rest().await;
+    let rows = house.store().recipients(mail.seq, 0, 1000).unwrap();
+    assert!(rows.iter().all(|row| row.attempts == 1 && row.state == DeliveryState::Delayed), "{rows:?}");
+    assert_eq!(busy.heard("MAIL"), 2, "nobody is tried again before its time");
+    house.stop().await;
+    house.sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_recipients_than_one_transaction_takes_go_in_the_next_at_once() {
+    let strict = Led::start(true, |verb, taken| {
+        (verb.starts_with("RCPT") && taken >= 10).then_some("452 4.5.3 Error: too many recipients\r\n")
+    })
+    .await;
+    let mut house = House::new(vec![smtp("a", strict.port)]);
+    house.start(false);
+    let to: Vec<String> = (0..40).map(|n| format!("u{n}@example.net")).collect();
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    let mail = house.send(&to, |_| {}).await;
+    house.until_done(&mail).await;
+    let rows = house.store().recipients(mail.seq, 0, 1000).unwrap();
+    assert!(rows.iter().all(|row| (row.attempts, row.state) == (1, DeliveryState::Relayed)), "{rows:?}");
+    assert_eq!((strict.heard("MAIL"), strict.got.lock().unwrap().len()), (4, 40));
+    house.stop().await;
+    house.sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_leaves_memory_and_places_to_the_others() {
+    // Bytes of each mail for the server that hangs, bytes of memory, attempts at the same time, those of the relay.
+    for (size, memory, concurrency, of_relay) in
+        [(9_000, 64 << 10, 200, 5), (10, 32 << 20, 8, 16), (200_000, 64 << 10, 200, 5)]
+    {
+        let (slow, other) = (Led::start(false, |_, _| None).await, Led::start(true, |_, _| None).await);
+        let mut house = House::new(vec![
+            RelayConfig { concurrency: Some(of_relay), ..smtp("a", slow.port) },
+            smtp("b", other.port),
+        ]);
+        (house.config.memory_bytes, house.config.concurrency) = (memory, concurrency);
+        house.start(false);
+        let mut mails = Vec::new();
+        for n in 0..20 {
+            let unique = MailId::fresh(house.clock.now());
+            let text = format!(
+                "From: {SUPPORT}\nMessage-ID: <{unique}@example.com>\n\n{}\n",
+                "x".repeat(70).repeat(size / 70)
+            );
+            mails.push(house.send_text(&[&format!("u{n}@example.net")], OriginKind::Api, &text, |_| {}).await);
+        }
+        slow.hears(".", 1).await;
+        house.rest().await;
+        let mail = house.send(&["ann@example.net"], |meta| meta.relay = Some("b".into())).await;
+        house.until_done(&mail).await;
+        slow.gate.send_replace(true);
+        for mail in &mails {
+            house.pass(1);
+            house.until_done(mail).await;
+        }
+        house.stop().await;
+        house.sound();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trouble_in_reading_a_mail_fails_nothing_and_holds_up_no_other() {
+    let mut house = House::new(vec![sandbox("outbound")]);
+    let text = |id: &str| format!("From: {SUPPORT}\nMessage-ID: <{id}@example.com>\n\n{}\n", "x".repeat(300_000));
+    let mail = house.send_text(&["ann@example.net"], OriginKind::Api, &text("large"), |_| {}).await;
+    let gone = house.send_text(&["ann@example.net"], OriginKind::Api, &text("gone"), |_| {}).await;
+    let file = |entry: &EntryRow| {
+        let stored = house.store().mail(entry.mail.unwrap()).unwrap();
+        let store::MailBytes::File { path, .. } = stored.body else { panic!("it has a file") };
+        path
+    };
+    // A folder cannot be read as a file: trouble that has nothing to do with the mail.
+    let (path, aside) = (file(&mail), house.dir.path().join("aside"));
+    std::fs::rename(&path, &aside).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    std::fs::remove_file(file(&gone)).unwrap();
+    house.start(false);
+    let other = house.send(&["bob@example.net"], |_| {}).await;
+    house.until_done(&other).await;
+    house.until(&gone, &[DeliveryState::Failed]).await;
+    assert_eq!(house.recipients(&mail)[0].state, DeliveryState::Queued);
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::rename(&aside, &path).unwrap();
+    house.pass(31);
+    house.until_done(&mail).await;
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_login_rests_and_costs_no_quota() {
+    let strict = Led::start(true, |verb, _| verb.starts_with("AUTH").then_some("535 5.7.8 wrong\r\n")).await;
+    let quota = QuotaConfig { mails_per_day: Some(10), ..QuotaConfig::default() };
+    let mut house = House::new(vec![]);
+    let secret = house.dir.path().join("password");
+    std::fs::write(&secret, "x\n").unwrap();
+    let login = |port| RelayConfig {
+        user: Some("desk".into()),
+        password_file: Some(secret.clone()),
+        quota: quota.clone(),
+        ..smtp("a", port)
+    };
+    house.relays = vec![login(strict.port)];
+    let mut mails = Vec::new();
+    for n in 0..40 {
+        mails.push(house.send(&[&format!("u{n}@example.net")], |_| {}).await);
+    }
+    house.start(false);
+    strict.hears("AUTH", 5).await;
+    house.rest().await;
+    assert!(strict.heard("AUTH") <= 10, "{} logins", strict.heard("AUTH"));
+    assert_eq!(strict.heard("MAIL"), 0);
+    house.stop().await;
+    // The password is right again: the day's quota is all there.
+    let kind = Led::start(true, |verb, _| verb.starts_with("AUTH").then_some("235 2.7.0 welcome\r\n")).await;
+    house.relays = vec![login(kind.port)];
+    house.pass(120);
+    house.start(false);
+    kind.hears(".", 10).await;
+    house.stop().await;
+    house.sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_that_was_held_or_blocked_has_its_time_before_it() {
+    let peer = Peer::start().await;
+    peer.busy.lock().unwrap().push("busy".into());
+    let mut house = House::new(vec![smtp("a", peer.port)]);
+    house.start(true);
+    let accounts = house.accounts.clone().unwrap();
+    accounts.show(&address(SUPPORT), |connection| connection.state = State::Connected);
+    let held = house.send(&["busy@example.net"], |_| {}).await;
+    house.until(&held, &[DeliveryState::Delayed]).await;
+    house.order(&held, OutboxOrder::Hold);
+    house.pass(6 * 24 * 3600);
+    house.order(&held, OutboxOrder::Release);
+    let attempts = async |mail: &EntryRow, most| {
+        let tried = async || {
+            while house.recipients(mail)[0].attempts < most {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(15), tried()).await.expect("it is tried");
+    };
+    attempts(&held, 2).await;
+    assert_eq!(house.recipients(&held)[0].state, DeliveryState::Delayed);
+    house.order(&held, OutboxOrder::Cancel);
+    // An account that is disconnected for longer than mail is kept: nothing is given up, and then all is tried.
+    accounts.show(&address(SUPPORT), |connection| connection.state = State::Disconnected);
+    let blocked = async || {
+        while house.board.now().blocked.is_empty() {
+            house.pass(1);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), blocked()).await.expect("it is seen");
+    let mail = house.send(&["busy@example.net"], |_| {}).await;
+    house.rest().await;
+    for _ in 0..8 {
+        house.pass(24 * 3600);
+        house.rest().await;
+    }
+    assert_eq!((house.recipients(&mail)[0].state, house.recipients(&mail)[0].attempts), (DeliveryState::Queued, 0));
+    assert!(house.kinds().contains(&"mail_delayed".to_owned()), "that it is late is told all the same");
+    accounts.show(&address(SUPPORT), |connection| connection.state = State::Connected);
+    house.pass(5);
+    attempts(&mail, 1).await;
+    assert_eq!(house.recipients(&mail)[0].state, DeliveryState::Delayed);
+    house.stop().await;
+    house.sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lists_are_asked_again_when_mail_is_sent() {
+    let peer = Peer::start().await;
+    peer.busy.lock().unwrap().extend(["bot".into(), "ann".into()]);
+    let mut house = House::new(vec![smtp("a", peer.port)]);
+    house.config.retry_waits = vec![Duration::from_secs(3600)];
+    house.start(false);
+    house.receive(Some("ann@example.net"), QUESTION).await;
+    let mail = house.send(&["bot@robot.example", "ann@example.net"], |meta| meta.ticket = Some(1)).await;
+    house.until(&mail, &[DeliveryState::Delayed, DeliveryState::Delayed]).await;
+    house.never.store(Arc::new(vec![Pattern::parse("*@robot.example").unwrap()]));
+    peer.busy.lock().unwrap().clear();
+    house.pass(61);
+    house.order(&mail, OutboxOrder::Retry);
+    house.until(&mail, &[DeliveryState::Filtered, DeliveryState::Relayed]).await;
+    house.until_done(&mail).await;
+    assert_eq!(peer.count("bot@robot.example"), 0);
+    let notes = house.store().entries_of(1, 99).unwrap();
+    assert!(notes.iter().any(|row| row.note.as_deref().is_some_and(|note| note.contains("bot@robot.example"))));
+    // An address that was suppressed while its mail waited.
+    peer.busy.lock().unwrap().push("bad".into());
+    let waits = house.send(&["bad@example.net"], |_| {}).await;
+    house.until(&waits, &[DeliveryState::Delayed]).await;
+    peer.busy.lock().unwrap().clear();
+    house.pass(61);
+    for _ in 0..3 {
+        let mail = house.send(&["bad@example.net"], |_| {}).await;
+        house.until(&mail, &[DeliveryState::Failed]).await;
+    }
+    house.order(&waits, OutboxOrder::Retry);
+    house.until(&waits, &[DeliveryState::Suppressed]).await;
+    house.stop().await;
     house.sound();
 }

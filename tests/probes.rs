@@ -202,6 +202,7 @@ impl Bed {
         };
         let relays = Relays::new(&relays, &[], shared).unwrap();
         let outbox = outbox::Worker {
+            never: Arc::default(),
             store: store.clone(),
             relays: relays.clone(),
             accounts: accounts.clone(),

@@ -165,6 +165,7 @@ impl Bed {
             config: Arc::new(ArcSwap::from_pointee(outbox::Config::default())),
             suppress: Arc::new(ArcSwap::from_pointee(Suppress { after: 0, within: jiff::SignedDuration::ZERO })),
             letters: Arc::default(),
+            never: Arc::default(),
             board: Board::default(),
             clock,
             metrics,

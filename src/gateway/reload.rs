@@ -43,6 +43,7 @@ impl Rooms {
         self.shared.loops.store(new.loops.loops().into());
         self.shared.outbox.store(new.outbox.clone().into());
         self.shared.suppress.store(new.loops.loops().suppress.into());
+        self.shared.never.store(new.loops.loops().patterns.into());
         level.set(&new.log.level);
         for name in &changes.live {
             tracing::info!(section = name, "reloaded");

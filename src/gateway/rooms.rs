@@ -32,6 +32,7 @@ use crate::store::vault::Vault;
 use crate::store::{Store, Suppress, secret};
 use crate::ticket::Directory;
 use crate::ticket::letter::Letters;
+use crate::ticket::loops::Pattern;
 use crate::ticket::token::TokenKeys;
 
 /// What a reload exchanges while the daemon runs.
@@ -41,6 +42,7 @@ pub struct Shared {
     pub loops: Arc<ArcSwap<Loops>>,
     pub outbox: Arc<ArcSwap<outbox::Config>>,
     pub suppress: Arc<ArcSwap<Suppress>>,
+    pub never: Arc<ArcSwap<Vec<Pattern>>>,
     pub smtp: Arc<ArcSwap<smtp::Live>>,
     pub submission: Arc<ArcSwap<smtp::Live>>,
     pub sources: watch::Sender<Vec<Source>>,
@@ -158,6 +160,7 @@ impl Rooms {
             loops: Arc::new(ArcSwap::from_pointee(config.loops.loops())),
             outbox: Arc::new(ArcSwap::from_pointee(config.outbox.clone())),
             suppress: Arc::new(ArcSwap::from_pointee(config.loops.loops().suppress)),
+            never: Arc::new(ArcSwap::from_pointee(config.loops.loops().patterns)),
             smtp: Arc::new(ArcSwap::from_pointee(live)),
             submission: Arc::new(ArcSwap::from_pointee(submission)),
         };

@@ -23,6 +23,7 @@ impl Rooms {
             config: Arc::clone(&self.shared.outbox),
             suppress: Arc::clone(&self.shared.suppress),
             letters: Arc::clone(&self.shared.letters),
+            never: Arc::clone(&self.shared.never),
             board: self.board.clone(),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),

@@ -50,6 +50,8 @@ pub struct Snapshot {
     pub lanes: Vec<LaneState>,
     /// Channels whose mail waits, with the reason.
     pub blocked: BTreeMap<String, String>,
+    /// The relays that each channel's mail waits for, and for each the channel whose account it logs in with.
+    pub relays: BTreeMap<String, BTreeMap<String, Option<String>>>,
     pub quotas: Vec<QuotaState>,
     pub default_relay: Option<String>,
 }
@@ -88,7 +90,8 @@ impl Snapshot {
         if row.state != OutboxState::Waiting {
             return None;
         }
-        if let Some(why) = self.blocked.get(&row.channel.to_lowercase()) {
+        let channel = row.channel.to_lowercase();
+        if let Some(why) = self.blocked.get(&channel).or_else(|| self.owner_blocked(&channel, row)) {
             return Some(why.clone());
         }
         if row.due > now {
@@ -111,5 +114,63 @@ impl Snapshot {
             return Some(format!("\"{}\" rests until {until}: {why}", lane.name));
         }
         None
+    }
+
+    /// The relays that a mail may leave by, and whose account each logs in with.
+    fn owners<'a>(
+        &'a self,
+        channel: &str,
+        row: &'a OutboxRow,
+    ) -> impl Iterator<Item = (&'a String, Option<&'a String>)> {
+        let relays = self.relays.get(channel).into_iter().flatten();
+        let fits =
+            move |(relay, _): &(&String, &Option<String>)| row.relay.as_ref().is_none_or(|asked| asked == *relay);
+        relays.filter(fits).map(|(relay, owner)| (relay, owner.as_ref()))
+    }
+
+    /// Why none of the relays that a mail may leave by can log in. Which one it is the worker alone knows.
+    fn owner_blocked(&self, channel: &str, row: &OutboxRow) -> Option<&String> {
+        let why = |owner: Option<&String>| owner.and_then(|owner| self.blocked.get(owner));
+        let mut found = None;
+        for (_, owner) in self.owners(channel, row) {
+            found = Some(why(owner)?);
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::judge::tests::{at, row};
+
+    #[test]
+    fn mail_says_that_it_waits_for_the_account_of_another_channel() {
+        let relays = |list: &[(&str, Option<&str>)]| {
+            let of = list.iter().map(|(relay, owner)| ((*relay).to_owned(), owner.map(str::to_owned)));
+            BTreeMap::from([("support@a.example".to_owned(), of.collect())])
+        };
+        let blocked = BTreeMap::from([("desk@a.example".to_owned(), "desk is disconnected".to_owned())]);
+        let desk = Some("desk@a.example");
+        // The relays that the channel's mail waits for, the one that was asked for; whether the account is blocked.
+        let table = [
+            (vec![("gmail", desk)], None, true, Some("desk is disconnected")),
+            (vec![("gmail", desk), ("smart", None)], None, true, None),
+            (vec![("gmail", desk), ("smart", None)], Some("gmail"), true, Some("desk is disconnected")),
+            (vec![("gmail", desk), ("smart", None)], Some("smart"), true, None),
+            (vec![("gmail", desk)], None, false, None),
+        ];
+        let running = LaneState { name: "x".into(), relay: "smart".into(), waiting: 1, running: 0, rests: None };
+        for (list, relay, is_blocked, want) in table {
+            let snapshot = Snapshot {
+                relays: relays(&list),
+                blocked: if is_blocked { blocked.clone() } else { BTreeMap::new() },
+                lanes: vec![running.clone()],
+                ..Snapshot::default()
+            };
+            let row = OutboxRow { relay: relay.map(str::to_owned), ..row() };
+            let got = snapshot.waits_for(&row, at(1));
+            assert_eq!(got.as_deref(), want, "{list:?} {relay:?} {is_blocked}");
+        }
     }
 }

@@ -25,7 +25,7 @@ pub struct Config {
     pub delayed_notice: Duration,
     /// Attempts at the same time, over all relays.
     pub concurrency: usize,
-    /// Bytes of mail in memory for attempts; a larger mail is alone.
+    /// Bytes of mail in memory for attempts; beside them one mail at a time may be larger.
     #[serde(with = "crate::units::bytes")]
     pub memory_bytes: u64,
     /// After so many attempts in a row that met a server in trouble its lane rests, at most for `rest_most`.

@@ -16,6 +16,8 @@ pub struct Attempt<'a> {
     pub relay: &'a str,
     /// Number and address of each recipient of the job, in its order.
     pub recipients: &'a [(u32, String)],
+    /// How often each of them was tried before.
+    pub attempts: &'a [u32],
     pub now: Timestamp,
     /// Until when the peer wants no more mail, where it said so.
     pub not_before: Option<Timestamp>,
@@ -24,13 +26,12 @@ pub struct Attempt<'a> {
 /// What is to be written down after an attempt.
 pub fn judge(attempt: &Attempt<'_>, job: &Outcome, schedule: &Schedule) -> Settled {
     let Attempt { row, now, .. } = *attempt;
-    let next = schedule.next(row.class, row.since, row.attempts + 1, now);
+    let taken = job.recipients.iter().any(|outcome| matches!(outcome, RecipientOutcome::Relayed(_)));
     let mut settled = Settled {
         seq: row.seq,
         at: now,
         relay: Some(attempt.relay.to_owned()),
         recipients: Vec::with_capacity(attempt.recipients.len()),
-        next: None,
         notes: Vec::new(),
         late: None,
         way: None,
@@ -38,8 +39,13 @@ pub fn judge(attempt: &Attempt<'_>, job: &Outcome, schedule: &Schedule) -> Settl
     };
     let until = schedule.end(row.class, row.since);
     let (mut failed, mut delayed) = (Vec::new(), Vec::new());
-    for ((n, address), outcome) in attempt.recipients.iter().zip(&job.recipients) {
-        let (state, said) = one(outcome, next, row, now);
+    for (((n, address), attempts), outcome) in attempt.recipients.iter().zip(attempt.attempts).zip(&job.recipients) {
+        let next = schedule.next(row.class, row.since, attempts + 1, now);
+        let (state, said) = match outcome.reply() {
+            // Not an attempt at all: it goes in the next transaction, at once.
+            reply if taken && is_one_too_many(reply) => (DeliveryState::Queued, reply.to_string()),
+            _ => one(outcome, next, row, now),
+        };
         let hard = matches!(outcome, RecipientOutcome::Failed(reply) if is_hard(reply));
         let mut news = told(outcome, state, job, until);
         match state {
@@ -50,13 +56,15 @@ pub fn judge(attempt: &Attempt<'_>, job: &Outcome, schedule: &Schedule) -> Settl
             }
             _ => {}
         }
-        settled.recipients.push(SettledRecipient { n: *n, state, reply: Some(said), hard, told: news });
+        let next = match (state, next) {
+            (DeliveryState::Delayed, Next::At(at)) => Some(attempt.not_before.map_or(at, |until| until.max(at))),
+            (DeliveryState::Queued, _) => Some(now),
+            _ => None,
+        };
+        settled.recipients.push(SettledRecipient { n: *n, state, reply: Some(said), hard, next, told: news });
     }
-    if let (Next::At(at), false) = (next, delayed.is_empty()) {
-        settled.next = Some(attempt.not_before.map_or(at, |until| until.max(at)));
-        if !row.delayed_told && schedule.is_late(row.since, now) {
-            settled.late = Some(delay_note(row, &delayed, now));
-        }
+    if !delayed.is_empty() && !row.delayed_told && schedule.is_late(row.since, now) {
+        settled.late = Some(delay_note(row, &delayed, now));
     }
     if !failed.is_empty() {
         settled.notes.push(failure_note(row, &failed));
@@ -80,6 +88,7 @@ pub fn without_attempt(
         state: DeliveryState::Failed,
         reply: Some(said.clone()),
         hard: false,
+        next: None,
         told: Some(given_up(&said)),
     };
     let until = schedule.end(row.class, row.since);
@@ -89,12 +98,39 @@ pub fn without_attempt(
         at: now,
         relay: None,
         recipients: if over { recipients.iter().map(failed).collect() } else { Vec::new() },
-        next: None,
         notes: if over { vec![failure_note(row, &told)] } else { Vec::new() },
         late: (!over).then(|| delay_note(row, &told, now)),
         way: None,
         delayed: if over { Vec::new() } else { recipients.iter().map(waits).collect() },
     }
+}
+
+/// What is to be written down of recipients that nothing is sent to any more, with the reason for each address.
+pub fn not_sent(
+    row: &OutboxRow,
+    recipients: Vec<SettledRecipient>,
+    told: &[(String, String)],
+    now: Timestamp,
+) -> Settled {
+    let told: Vec<(&str, String)> = told.iter().map(|(address, why)| (address.as_str(), why.clone())).collect();
+    let note = format!("Mail {} is not sent any more:\n{}", row.id, list(&told));
+    Settled {
+        seq: row.seq,
+        at: now,
+        relay: None,
+        recipients,
+        notes: vec![note],
+        late: None,
+        way: None,
+        delayed: Vec::new(),
+    }
+}
+
+/// Whether a server takes no more recipients in one transaction (RFC 5321 section 4.5.3.1.10, where 552 is the old code).
+fn is_one_too_many(reply: &Reply) -> bool {
+    let stated = |enhanced: &String| enhanced.ends_with(".5.3");
+    let said = || reply.text.to_lowercase().contains("too many recipients");
+    matches!(reply.code, 452 | 552) && reply.enhanced.as_ref().map_or_else(said, stated)
 }
 
 fn one(outcome: &RecipientOutcome, next: Next, row: &OutboxRow, now: Timestamp) -> (DeliveryState, String) {
@@ -239,13 +275,17 @@ pub(crate) mod tests {
             ),
         ];
         for (outcome, attempts, minutes, state, next, said) in table {
-            let row = OutboxRow { attempts, ..row() };
+            let row = row();
             let recipients = [(0, "ann@example.net".to_owned())];
             let (now, not_before) = (at(minutes), None);
-            let attempt = Attempt { row: &row, relay: "smart", recipients: &recipients, now, not_before };
+            // The mail's other recipients were tried more often.
+            let row = OutboxRow { attempts: 30, ..row };
+            let attempts = [attempts];
+            let attempt =
+                Attempt { row: &row, relay: "smart", recipients: &recipients, attempts: &attempts, now, not_before };
             let settled = judge(&attempt, &Outcome::all(1, outcome.clone()), &Schedule::default());
             let got = &settled.recipients[0];
-            assert_eq!((got.state, settled.next), (state, next.map(at)), "{outcome:?}");
+            assert_eq!((got.state, got.next), (state, next.map(at)), "{outcome:?}");
             assert!(got.reply.as_ref().unwrap().starts_with(said), "{:?}", got.reply);
             let late = minutes >= 240 && state == DeliveryState::Delayed;
             assert_eq!(settled.late.is_some(), late, "{outcome:?}");
@@ -253,7 +293,33 @@ pub(crate) mod tests {
             assert_eq!(got.hard, matches!(outcome, RecipientOutcome::Failed(_)));
             let later = Attempt { not_before: Some(at(9999)), ..attempt };
             let settled = judge(&later, &Outcome::all(1, outcome), &Schedule::default());
-            assert!(settled.next.is_none_or(|next| next == at(9999)), "a peer that wants a pause gets it");
+            let next = settled.recipients[0].next;
+            assert!(next.is_none_or(|next| next == at(9999)), "a peer that wants a pause gets it");
+        }
+    }
+
+    #[test]
+    fn who_was_one_too_many_for_a_transaction_was_not_tried() {
+        let recipients: Vec<(u32, String)> = (0..2).map(|n| (n, format!("a{n}@example.net"))).collect();
+        // What the second recipient heard, whether the first one was taken, what becomes of the second.
+        let table = [
+            (reply(452, Some("4.5.3")), true, DeliveryState::Queued, Some(at(9))),
+            (reply(552, Some("5.5.3")), true, DeliveryState::Queued, Some(at(9))),
+            (Reply::new(452, None, "Too many recipients"), true, DeliveryState::Queued, Some(at(9))),
+            (reply(452, Some("4.5.3")), false, DeliveryState::Delayed, Some(at(10))),
+            (reply(452, Some("4.3.1")), true, DeliveryState::Delayed, Some(at(10))),
+            (reply(452, None), true, DeliveryState::Delayed, Some(at(10))),
+        ];
+        for (said, taken, state, next) in table {
+            let first = if taken { reply(250, None) } else { said.clone() };
+            let recipients_outcome = vec![first.outcome(), said.clone().outcome()];
+            let outcome = Outcome { recipients: recipients_outcome, ..Outcome::all(0, said.clone().outcome()) };
+            let (row, now, not_before) = (row(), at(9), None);
+            let attempt =
+                Attempt { row: &row, relay: "s", recipients: &recipients, attempts: &[0, 0], now, not_before };
+            let settled = judge(&attempt, &outcome, &Schedule::default());
+            assert_eq!((settled.recipients[1].state, settled.recipients[1].next), (state, next), "{said} {taken}");
+            assert!(settled.notes.is_empty());
         }
     }
 

@@ -50,6 +50,14 @@ impl Queue {
         task
     }
 
+    /// A task that was taken out in vain has its place back.
+    fn push_front(&mut self, task: Task) {
+        match self.channels.iter_mut().find(|(channel, _)| *channel == task.channel) {
+            Some((_, tasks)) => tasks.push_front(task),
+            None => self.channels.push_front((task.channel, VecDeque::from([task]))),
+        }
+    }
+
     fn tasks(&self) -> impl Iterator<Item = &Task> {
         self.channels.iter().flat_map(|(_, tasks)| tasks)
     }
@@ -71,6 +79,10 @@ pub struct Lane {
     pub taken: usize,
     /// Nothing is taken out before, and why.
     pub rests: Option<(Timestamp, String)>,
+    /// It has its share of the memory: nothing is taken out before one of its mails has left it.
+    pub full: bool,
+    /// The channel whose account its relay logs in with, if it does.
+    pub owner: Option<u32>,
     people: Queue,
     machines: Queue,
 }
@@ -80,6 +92,24 @@ impl Lane {
     pub fn waiting(&self) -> usize {
         self.people.len() + self.machines.len()
     }
+
+    fn queue(&mut self, class: Class) -> &mut Queue {
+        match class {
+            Class::Person => &mut self.people,
+            Class::Automatic => &mut self.machines,
+        }
+    }
+}
+
+/// What may be taken out now.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// How many jobs a lane may have taken for each that it may run.
+    pub ahead: usize,
+    /// Automatic mail too.
+    pub automatic: bool,
+    /// Only of lanes that have nothing under way.
+    pub idle: bool,
 }
 
 /// All of it.
@@ -114,7 +144,8 @@ impl Lanes {
         let (name, relay) = (name.to_owned(), relay.to_owned());
         self.by_name.insert(name.clone(), number);
         let (people, machines) = (Queue::default(), Queue::default());
-        self.lanes.insert(number, Lane { name, relay, limit, taken: 0, rests: None, people, machines });
+        let (rests, full, owner) = (None, false, None);
+        self.lanes.insert(number, Lane { name, relay, limit, taken: 0, rests, full, owner, people, machines });
         number
     }
 
@@ -145,8 +176,13 @@ impl Lanes {
         self.lanes.get_mut(&lane)
     }
 
-    pub fn all(&self) -> impl Iterator<Item = &Lane> {
-        self.lanes.values()
+    pub fn all(&self) -> impl Iterator<Item = (u32, &Lane)> {
+        self.lanes.iter().map(|(number, lane)| (*number, lane))
+    }
+
+    /// Lanes that have their share of the memory.
+    pub fn full_lanes(&mut self) -> impl Iterator<Item = (u32, &mut Lane)> {
+        self.lanes.iter_mut().map(|(number, lane)| (*number, lane)).filter(|(_, lane)| lane.full)
     }
 
     /// Forgets lanes that have nothing to do, beside those that are named: there is one for each domain ever sent to.
@@ -188,10 +224,18 @@ impl Lanes {
             self.later.insert((task.due, task.seq, task.lane), task);
         } else if let Some(lane) = self.lanes.get_mut(&task.lane) {
             self.ready.insert(task.lane);
-            match task.class {
-                Class::Person => lane.people.push(task),
-                Class::Automatic => lane.machines.push(task),
+            lane.queue(task.class).push(task);
+        }
+    }
+
+    /// Puts a task back that was taken out in vain: what is due keeps its place before the others.
+    pub fn put_back(&mut self, task: Task, now: Timestamp) {
+        match self.lanes.get_mut(&task.lane).filter(|_| task.due <= now.as_microsecond()) {
+            Some(lane) => {
+                self.ready.insert(task.lane);
+                lane.queue(task.class).push_front(task);
             }
+            None => self.push(task, now),
         }
     }
 
@@ -218,8 +262,8 @@ impl Lanes {
     }
 
     /// Takes out the next task: the lanes take turns, in each people go before machines, and of those the channels
-    /// that may send take turns. `ahead` is how many jobs a lane may have taken for each that it may run.
-    pub fn take(&mut self, now: Timestamp, ahead: usize, automatic: bool, may: impl Fn(u32) -> bool) -> Option<Task> {
+    /// that may send take turns.
+    pub fn take(&mut self, now: Timestamp, wanted: Wanted, may: impl Fn(u32) -> bool) -> Option<Task> {
         let mut turn = self.turn;
         for _ in 0..self.ready.len() {
             let number = *self.ready.range(turn..).next().or(self.ready.first())?;
@@ -227,11 +271,12 @@ impl Lanes {
             let Some(lane) = self.lanes.get_mut(&number) else { continue };
             let rests = lane.rests.as_ref().is_some_and(|(until, _)| *until > now);
             // A lane that has rested tries one mail before it trusts its peer again.
-            let limit = if lane.rests.is_some() { lane.limit.min(1) } else { lane.limit.saturating_mul(ahead) };
-            if rests || lane.taken >= limit {
+            let limit = if lane.rests.is_some() { lane.limit.min(1) } else { lane.limit.saturating_mul(wanted.ahead) };
+            let limit = if wanted.idle { limit.min(1) } else { limit };
+            if rests || lane.full || lane.taken >= limit || lane.owner.is_some_and(|owner| !may(owner)) {
                 continue;
             }
-            let task = lane.people.pop(&may).or_else(|| if automatic { lane.machines.pop(&may) } else { None });
+            let task = lane.people.pop(&may).or_else(|| if wanted.automatic { lane.machines.pop(&may) } else { None });
             if let Some(task) = task {
                 lane.taken += 1;
                 if lane.waiting() == 0 {
@@ -274,8 +319,10 @@ mod tests {
         Task { seq, lane, channel, class, due, since, told: false, look }
     }
 
+    const ONE: Wanted = Wanted { ahead: 1, automatic: true, idle: false };
+
     fn drain(lanes: &mut Lanes, now: i64, may: impl Fn(u32) -> bool) -> Vec<u64> {
-        std::iter::from_fn(|| lanes.take(at(now), 1, true, &may)).map(|task| task.seq).collect()
+        std::iter::from_fn(|| lanes.take(at(now), ONE, &may)).map(|task| task.seq).collect()
     }
 
     #[test]
@@ -332,10 +379,10 @@ mod tests {
         lanes.push(new, at(0));
         let shown = lanes.get(lane).unwrap();
         assert_eq!((lanes.due_in(shown), shown.waiting()), (1, 2), "a void task is no mail that waits");
-        assert_eq!(lanes.take(at(0), 1, true, |_| true), Some(old));
+        assert_eq!(lanes.take(at(0), ONE, |_| true), Some(old));
         lanes.get_mut(lane).unwrap().taken = 0;
-        assert_eq!(lanes.take(at(0), 1, false, |_| true), None);
-        assert_eq!(lanes.take(at(0), 1, true, |_| true), Some(new));
+        assert_eq!(lanes.take(at(0), Wanted { automatic: false, ..ONE }, |_| true), None);
+        assert_eq!(lanes.take(at(0), ONE, |_| true), Some(new));
         lanes.forget(9);
         assert!(!lanes.counts(&new));
         // A lane with nothing to do is forgotten, unless somebody still refers to it; a new one has a new number.
@@ -344,5 +391,30 @@ mod tests {
         assert_eq!(lanes.lane("smart", "smart", 5), lane);
         lanes.prune(&HashSet::new());
         assert!(lanes.get(lane).is_none() && lanes.lane("smart", "smart", 5) != lane);
+    }
+
+    #[test]
+    fn the_last_places_are_for_lanes_with_nothing_under_way_and_who_has_its_share_waits() {
+        let mut lanes = Lanes::default();
+        let (a, b, c) = (lanes.lane("a", "a", 5), lanes.lane("b", "b", 5), lanes.lane("c", "c", 5));
+        for (seq, lane) in [(1, a), (2, a), (3, b), (4, c), (5, c)] {
+            let task = task(&mut lanes, seq, lane, "x", Class::Person, 0);
+            lanes.push(task, at(0));
+        }
+        let idle = Wanted { idle: true, ..ONE };
+        let take = |lanes: &mut Lanes, wanted| lanes.take(at(0), wanted, |channel| channel == 0).map(|task| task.seq);
+        assert_eq!(take(&mut lanes, ONE), Some(1));
+        lanes.get_mut(b).unwrap().full = true;
+        assert_eq!((take(&mut lanes, idle), take(&mut lanes, idle)), (Some(4), None));
+        lanes.get_mut(b).unwrap().full = false;
+        let other = lanes.channel("other account");
+        lanes.get_mut(c).unwrap().owner = Some(other);
+        assert_eq!((take(&mut lanes, idle), take(&mut lanes, ONE), take(&mut lanes, ONE)), (Some(3), Some(2), None));
+        // What was taken out in vain goes before the others.
+        let back = Task { seq: 6, ..task(&mut lanes, 6, a, "x", Class::Person, 0) };
+        let last = task(&mut lanes, 7, a, "x", Class::Person, 0);
+        lanes.push(last, at(0));
+        lanes.put_back(back, at(0));
+        assert_eq!((take(&mut lanes, ONE), take(&mut lanes, ONE)), (Some(6), Some(7)));
     }
 }

@@ -1,26 +1,27 @@
 //! What the worker keeps in its head while it runs: the lanes, what is under way, what has ended and is not on disk.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::task::{Id, JoinError, JoinSet};
 
-use super::accounts::{self, Quotas};
-use super::board::{LaneState, Snapshot};
+use super::accounts::Quotas;
+use super::blocked::Blocked;
 use super::config::Config;
-use super::lanes::{Lanes, Task};
-use super::schedule::{Schedule, later};
+use super::flight::Flight;
+use super::lanes::{Lanes, Task, Wanted};
+use super::quota::Load;
+use super::room::Room;
+use super::schedule::later;
 use super::work::{Ended, Loaded, Look, Picked, Ready, Under};
-use super::{AHEAD, Asked, BATCH, FIRST_WAIT, Loading, Looks, Writing};
+use super::{AHEAD, BATCH, FIRST_WAIT, Loading, Looks, Writing};
 use crate::relay::{Outcome, RecipientOutcome, Reply};
 use crate::store::StoreError;
 
 /// Jobs that have ended and are not on disk yet, at most; beyond that no new ones begin.
 const UNWRITTEN: usize = 1024;
-/// Mails that are late and are told of in one sweep.
-const OVERDUE: usize = 200;
 /// The longest that the loop sleeps.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -42,10 +43,13 @@ pub struct State {
     pub quotas: Arc<Mutex<Quotas>>,
     pub running: JoinSet<Outcome>,
     pub ended: VecDeque<Ended>,
-    /// Mails that are to be looked at.
+    /// Mails that are to be looked at, and those that are being looked at.
     pub fresh: BTreeSet<u64>,
-    /// Bytes of the mails in memory.
-    pub bytes: u64,
+    pub looking: BTreeSet<u64>,
+    /// Mails that people have changed while they were under way: what was read of them for their end may be older.
+    again: HashSet<u64>,
+    /// The memory of the mails that are under way.
+    pub room: Room,
     pub asked_at: Option<Timestamp>,
     pub swept_at: Option<Timestamp>,
     pub shown_at: Option<Timestamp>,
@@ -56,14 +60,9 @@ pub struct State {
     pub wrote: usize,
     /// The wait after the next trouble of the store.
     pub wait: Duration,
+    pub(super) blocked: Blocked,
     jobs: HashMap<Id, Under>,
-    /// Jobs that are loaded and wait for their turn in a lane.
-    ready: HashMap<u32, VecDeque<Box<Ready>>>,
-    /// How many of a lane's places are taken, each until its end is on disk: that bounds what a crash sends twice.
-    started: HashMap<u32, usize>,
-    /// Mails and lanes that are under way, until their end is on disk.
-    flight: HashSet<(u64, u32)>,
-    blocked: HashMap<u32, Option<String>>,
+    pub(super) flight: Flight,
     health: HashMap<u32, Health>,
 }
 
@@ -75,7 +74,9 @@ impl State {
             running: JoinSet::new(),
             ended: VecDeque::new(),
             fresh: BTreeSet::new(),
-            bytes: 0,
+            looking: BTreeSet::new(),
+            again: HashSet::new(),
+            room: Room::default(),
             asked_at: None,
             swept_at: None,
             shown_at: None,
@@ -83,11 +84,9 @@ impl State {
             wrote_at: None,
             wrote: 0,
             wait: FIRST_WAIT,
+            blocked: Blocked::default(),
             jobs: HashMap::new(),
-            ready: HashMap::new(),
-            started: HashMap::new(),
-            flight: HashSet::new(),
-            blocked: HashMap::new(),
+            flight: Flight::default(),
             health: HashMap::new(),
         }
     }
@@ -100,25 +99,51 @@ impl State {
         Ok(())
     }
 
+    /// Takes up looks at mails that are new or changed.
+    pub fn looked_fresh(&mut self, looks: Result<Looks, StoreError>, now: Timestamp) -> Result<(), StoreError> {
+        let seqs = std::mem::take(&mut self.looking);
+        self.again.extend(seqs.iter().filter(|seq| self.flight.has_mail(**seq)));
+        let taken_up = self.looked(looks, now);
+        if taken_up.is_err() {
+            self.fresh.extend(seqs);
+        }
+        taken_up
+    }
+
     fn take_up(&mut self, seq: u64, look: Option<Look>, now: Timestamp) {
-        let Some(Look { row, lanes }) = look.filter(|look| !look.lanes.is_empty()) else {
+        let mut lanes = Vec::new();
+        for lane in look.iter().flat_map(|look| &look.lanes) {
+            let at = self.lanes.lane(&lane.name, &lane.relay, lane.limit);
+            let owner = lane.owner.as_ref().map(|owner| self.lanes.channel(&owner.to_lowercase()));
+            if let Some(lane) = self.lanes.get_mut(at) {
+                lane.owner = owner;
+            }
+            lanes.push((at, lane.due));
+        }
+        let numbers: Vec<u32> = lanes.iter().map(|(at, _)| *at).collect();
+        for ready in self.flight.leave(seq, &numbers) {
+            self.unloaded(&ready.under);
+        }
+        // Where a peer of another lane may have it, a second one does not get it as well: it is looked at again once
+        // that end is on disk.
+        let Some(row) = look.map(|look| look.row).filter(|_| !lanes.is_empty() && !self.flight.strays(seq, &numbers))
+        else {
             self.lanes.forget(seq);
             return;
         };
         let number = self.lanes.look(seq);
         let channel = self.lanes.channel(&row.channel.to_lowercase());
-        for lane in lanes {
-            let at = self.lanes.lane(&lane.name, &lane.relay, lane.limit);
+        for (lane, due) in lanes {
             // What is under way is looked at again once its end is on disk.
-            if self.flight.contains(&(seq, at)) {
+            if self.flight.has(seq, lane) {
                 continue;
             }
             let task = Task {
                 seq,
-                lane: at,
+                lane,
                 channel,
                 class: row.class,
-                due: lane.due.as_microsecond(),
+                due: due.as_microsecond(),
                 since: row.since.as_microsecond(),
                 told: row.delayed_told,
                 look: number,
@@ -130,21 +155,23 @@ impl State {
     /// Takes out what can be loaded now.
     pub fn pick(&mut self, config: &Config, now: Timestamp) -> Vec<Picked> {
         let mut picked = Vec::new();
-        if self.ended.len() >= UNWRITTEN || self.bytes >= config.memory_bytes {
+        if self.ended.len() >= UNWRITTEN {
             return picked;
         }
-        // Some places are kept for people, so that a flood of automatic mail does not take them all.
-        let machines = config.concurrency - config.concurrency / 4;
-        while picked.len() < BATCH && self.flight.len() < config.concurrency.saturating_mul(AHEAD) {
-            let automatic = self.flight.len() < machines.saturating_mul(AHEAD);
-            let blocked = &self.blocked;
-            let may = |channel: u32| blocked.get(&channel).is_some_and(Option::is_none);
-            let Some(task) = self.lanes.take(now, AHEAD, automatic, may) else { break };
+        self.room.set_most(config.memory_bytes);
+        // Some places are kept for people, so that a flood of automatic mail does not take them all, and some for lanes
+        // that have nothing under way, so that servers that hang do not.
+        let most = config.concurrency.saturating_mul(AHEAD);
+        let machines = (config.concurrency - config.concurrency / 4).saturating_mul(AHEAD);
+        while picked.len() < BATCH && self.flight.len() < most {
+            let (under, blocked) = (self.flight.len(), &self.blocked);
+            let wanted = Wanted { ahead: AHEAD, automatic: under < machines, idle: under >= most - most / 4 };
+            let Some(task) = self.lanes.take(now, wanted, |channel| blocked.may(channel)) else { break };
             if !self.lanes.counts(&task) {
                 self.give_back(task.lane);
                 continue;
             }
-            self.flight.insert((task.seq, task.lane));
+            self.flight.load(&task);
             let lane = self.lanes.get(task.lane).map(|lane| lane.name.clone()).unwrap_or_default();
             picked.push(Picked { task, lane });
         }
@@ -157,67 +184,112 @@ impl State {
         }
     }
 
-    /// Begins what was loaded, and puts back what has to wait.
+    /// A mail has left memory.
+    fn release(&mut self, under: &Under) {
+        self.room.give_back(&under.task, under.bytes);
+        self.give_back(under.task.lane);
+        if let Some(lane) = self.lanes.get_mut(under.task.lane) {
+            lane.full = false;
+        }
+    }
+
+    /// A mail was loaded ahead, and is not sent for now: the quota has it back.
+    fn unloaded(&mut self, under: &Under) {
+        self.release(under);
+        if let Some(key) = &under.quota {
+            let load = Load { bytes: under.bytes, recipients: &under.hashes };
+            let mut quotas = self.quotas.lock().unwrap_or_else(PoisonError::into_inner);
+            quotas.take_back(key, under.noted, load);
+        }
+    }
+
+    /// Puts what was loaded ahead back into its lane.
+    pub fn unload(&mut self, which: impl Fn(&Task) -> bool, now: Timestamp) {
+        for ready in self.flight.unload(which) {
+            self.unloaded(&ready.under);
+            self.wait(ready.under.task, now);
+        }
+    }
+
+    /// Takes in what was loaded, and puts back what has to wait.
     pub fn loaded(&mut self, loaded: Result<Loading, StoreError>, now: Timestamp) -> Result<(), StoreError> {
         let (picked, loaded) = loaded?;
         let loaded = match loaded {
             Ok(loaded) => loaded,
             Err(trouble) => {
-                for Picked { task, .. } in picked {
+                for Picked { task, .. } in picked.into_iter().rev() {
                     self.put_back(task, now);
                 }
                 return Err(trouble);
             }
         };
-        for one in loaded {
+        // The last one first, so that those that are put back keep their order.
+        for one in loaded.iter().rev() {
             match one {
-                Loaded::Ready(ready) => {
-                    self.bytes += ready.under.bytes;
-                    self.ready.entry(ready.under.task.lane).or_default().push_back(ready);
-                }
+                Loaded::Ready(_) => {}
                 Loaded::Stale(task) => {
-                    self.flight.remove(&(task.seq, task.lane));
+                    self.flight.end(task);
                     self.give_back(task.lane);
                     self.fresh.insert(task.seq);
                 }
-                Loaded::Wait(task, until) => self.put_back(Task { due: until.as_microsecond(), ..task }, now),
+                Loaded::Wait(task, until) => self.put_back(Task { due: until.as_microsecond(), ..*task }, now),
+                Loaded::Full(task) => {
+                    self.put_back(*task, now);
+                    if let Some(lane) = self.lanes.get_mut(task.lane) {
+                        lane.full = true;
+                    }
+                }
             }
         }
-        self.begin_ready();
+        for one in loaded {
+            let Loaded::Ready(ready) = one else { continue };
+            self.room.take(&ready.under.task, ready.under.bytes);
+            if let Some(void) = self.flight.keep(ready) {
+                self.flight.end(&void.under.task);
+                self.unloaded(&void.under);
+                self.fresh.insert(void.under.task.seq);
+            }
+        }
+        self.refill();
         Ok(())
     }
 
+    /// A lane whose mail has all left memory while more of it was being loaded has room again.
+    fn refill(&mut self) {
+        let room = &self.room;
+        self.lanes.full_lanes().filter(|(number, _)| !room.has(*number)).for_each(|(_, lane)| lane.full = false);
+    }
+
     fn put_back(&mut self, task: Task, now: Timestamp) {
-        self.flight.remove(&(task.seq, task.lane));
+        self.flight.end(&task);
         self.give_back(task.lane);
+        self.wait(task, now);
+    }
+
+    fn wait(&mut self, task: Task, now: Timestamp) {
         if self.lanes.counts(&task) {
-            self.lanes.push(task, now);
+            self.lanes.put_back(task, now);
         } else {
             self.fresh.insert(task.seq);
         }
     }
 
-    fn begin_ready(&mut self) {
-        let lanes: Vec<u32> = self.ready.keys().copied().collect();
-        for lane in lanes {
-            self.begin_lane(lane);
-        }
-    }
-
-    fn begin_lane(&mut self, lane: u32) {
-        let limit = self.lanes.get(lane).map_or(1, |lane| lane.limit.max(1));
-        let started = self.started.entry(lane).or_default();
-        let Some(queue) = self.ready.get_mut(&lane) else { return };
-        while *started < limit
-            && let Some(ready) = queue.pop_front()
-        {
-            let Ready { under, job, relay } = *ready;
-            let handle = self.running.spawn(async move { relay.deliver(job).await });
-            self.jobs.insert(handle.id(), under);
-            *started += 1;
-        }
-        if queue.is_empty() {
-            self.ready.remove(&lane);
+    /// Begins what lies in memory, as far as its lanes have places and their peers want it. A mail that people have
+    /// just changed waits until it has been looked at.
+    pub fn begin(&mut self, now: Timestamp) {
+        for number in self.flight.waiting() {
+            let lane = self.lanes.get(number);
+            if lane.is_some_and(|lane| lane.rests.as_ref().is_some_and(|(until, _)| *until > now)) {
+                self.unload(|task| task.lane == number, now);
+                continue;
+            }
+            let limit = lane.map_or(1, |lane| lane.limit.max(1));
+            let (fresh, looking) = (&self.fresh, &self.looking);
+            let asked = |seq: u64| fresh.contains(&seq) || looking.contains(&seq);
+            while let Some(Ready { under, job, relay }) = self.flight.begin(number, limit, asked) {
+                let handle = self.running.spawn(async move { relay.deliver(job).await });
+                self.jobs.insert(handle.id(), under);
+            }
         }
     }
 
@@ -237,10 +309,8 @@ impl State {
             Outcome::all(under.recipients.len(), RecipientOutcome::Ambiguous(reply))
         };
         let outcome = outcome.unwrap_or_else(broken);
-        let lane = under.task.lane;
-        self.bytes = self.bytes.saturating_sub(under.bytes);
-        self.give_back(lane);
-        self.feel(lane, &outcome, config, now);
+        self.release(&under);
+        self.feel(under.task.lane, &outcome, config, now);
         self.ended.push_back(Ended { under, outcome });
     }
 
@@ -281,10 +351,7 @@ impl State {
         };
         // All of the commit first, so that a mail of several lanes is not held to be under way by its own end.
         for (task, ..) in &written.done {
-            self.flight.remove(&(task.seq, task.lane));
-            if let Some(started) = self.started.get_mut(&task.lane) {
-                *started = started.saturating_sub(1);
-            }
+            self.flight.end(task);
         }
         let mut seen = HashSet::new();
         for (task, look, pause) in written.done {
@@ -296,51 +363,11 @@ impl State {
             if seen.insert(task.seq) {
                 self.take_up(task.seq, look, now);
             }
-        }
-        self.begin_ready();
-        Ok(())
-    }
-
-    /// Channels whose account nobody has asked about yet.
-    pub fn strangers(&self) -> bool {
-        self.lanes.channel_count() > self.blocked.len()
-    }
-
-    /// All channels that have or had mail.
-    pub fn channels(&self) -> Vec<(u32, String)> {
-        let count = self.lanes.channel_count() as u32;
-        (0..count).map(|number| (number, self.lanes.channel_name(number).to_owned())).collect()
-    }
-
-    /// Takes up which channels may send.
-    pub fn asked(&mut self, asked: Result<Asked, StoreError>) -> Result<(), StoreError> {
-        self.blocked = asked??.into_iter().collect();
-        Ok(())
-    }
-
-    /// Mails that are late or over without having had their turn, and what they wait for.
-    pub fn overdue(&self, schedule: &Schedule, now: Timestamp) -> Vec<(u64, String)> {
-        let mut found = BTreeMap::new();
-        for task in self.lanes.tasks().filter(|task| self.lanes.counts(task)) {
-            let since = Timestamp::from_microsecond(task.since).unwrap_or(now);
-            let lane = self.lanes.get(task.lane);
-            // A lane of a relay that was not there is looked at again: it may have been configured by now.
-            let lost = lane.is_some_and(|lane| lane.limit == 0);
-            if !lost && !schedule.is_over(task.class, since, now) && (task.told || !schedule.is_late(since, now)) {
-                continue;
-            }
-            let blocked = self.blocked.get(&task.channel).cloned().flatten();
-            let rests = || lane.and_then(|lane| lane.rests.as_ref().map(|(_, why)| why.clone()));
-            let why = || match lost {
-                true => "its relay is not configured".to_owned(),
-                false => accounts::waits(&self.quotas, self.lanes.channel_name(task.channel)),
-            };
-            found.insert(task.seq, blocked.or_else(rests).unwrap_or_else(why));
-            if found.len() >= OVERDUE {
-                break;
+            if self.again.remove(&task.seq) {
+                self.fresh.insert(task.seq);
             }
         }
-        found.into_iter().filter(|(seq, _)| !self.flight.iter().any(|(under, _)| under == seq)).collect()
+        Ok(())
     }
 
     /// Whether ends are to be written down now. While they come in fast, a commit waits a moment for more of them: each
@@ -353,11 +380,10 @@ impl State {
 
     /// Forgets lanes that have nothing to do.
     pub fn prune(&mut self) {
-        let flight: HashSet<u32> = self.flight.iter().map(|(_, lane)| *lane).collect();
-        self.lanes.prune(&flight);
+        self.lanes.prune(&self.flight.lanes());
         let lanes = &self.lanes;
         self.health.retain(|lane, _| lanes.get(*lane).is_some());
-        self.started.retain(|lane, started| *started > 0 || lanes.get(*lane).is_some());
+        self.flight.prune(|lane| lanes.get(lane).is_some());
     }
 
     /// How long the loop may sleep.
@@ -370,31 +396,5 @@ impl State {
         let until = due.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
         let most = if idle { LONGEST_PAUSE } else { super::ASK_EVERY };
         until.unwrap_or(most).clamp(Duration::from_millis(1), most)
-    }
-
-    /// How things are.
-    pub fn snapshot(&self, default_relay: Option<String>, now: Timestamp) -> Snapshot {
-        let lane = |lane: &super::lanes::Lane| LaneState {
-            name: lane.name.clone(),
-            relay: lane.relay.clone(),
-            waiting: self.lanes.due_in(lane),
-            running: lane.taken as u64,
-            rests: lane.rests.clone().filter(|(until, _)| *until > now),
-        };
-        let blocked = self
-            .blocked
-            .iter()
-            .filter_map(|(channel, why)| why.clone().map(|why| (self.lanes.channel_name(*channel).to_owned(), why)));
-        let oldest = self.lanes.tasks().filter(|task| self.lanes.counts(task)).map(|task| task.since).min();
-        Snapshot {
-            mails: self.lanes.mails() as u64,
-            due: self.lanes.all().map(|lane| self.lanes.due_in(lane)).sum(),
-            running: self.running.len() as u64,
-            oldest: oldest.and_then(|at| Timestamp::from_microsecond(at).ok()),
-            lanes: self.lanes.all().filter(|l| self.lanes.due_in(l) > 0 || l.taken > 0).map(lane).collect(),
-            blocked: blocked.collect(),
-            quotas: self.quotas.lock().unwrap_or_else(PoisonError::into_inner).states(now),
-            default_relay,
-        }
     }
 }

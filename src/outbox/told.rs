@@ -37,6 +37,11 @@ pub fn given_up(said: &str) -> Told {
     Told { action: Action::Failed, status: EXPIRED.into(), said: said.to_owned(), remote: None, until: None }
 }
 
+/// Of an address that nothing is sent to any more, as it was suppressed while its mail waited.
+pub fn suppressed(said: &str) -> Told {
+    Told { action: Action::Failed, status: "5.7.1".into(), said: said.to_owned(), remote: None, until: None }
+}
+
 /// Of a mail that is late without having had its turn.
 pub fn still_tried(said: &str, until: Timestamp) -> Told {
     let until = Some(until);

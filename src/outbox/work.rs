@@ -10,17 +10,17 @@ use super::fields::Toll;
 use super::judge::{Attempt, judge, without_attempt};
 use super::lanes::Task;
 use super::quota::Load;
-use super::schedule::Schedule;
+use super::room::{Place, Room};
+use super::schedule::{Schedule, later};
 use super::takeover::{Answer, Way};
+use super::{ASK_EVERY, SWEEP_EVERY, choose};
 use crate::mail::Address;
-use crate::relay::{Job, JobRecipient, Outcome, RecipientOutcome, Relay, Reply};
+use crate::relay::{Job, JobRecipient, Outcome, RecipientOutcome, Relay};
 use crate::store::rows::{OutboxRow, OutboxState, RecipientRow};
 use crate::store::{Settled, StoreError};
 
 /// The most recipients of one mail that are looked at.
 const RECIPIENTS: usize = 10_000;
-/// The most recipients of one job: more than some servers take in one transaction (RFC 5321 section 4.5.3.1.8).
-const JOB_RECIPIENTS: usize = 100;
 /// How long an account waits that a peer has throttled, where neither the peer nor a quota says for how long.
 const THROTTLED: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -38,6 +38,8 @@ pub struct LaneLook {
     pub relay: String,
     pub limit: usize,
     pub due: Timestamp,
+    /// The channel whose account the relay logs in with, if it does.
+    pub owner: Option<String>,
 }
 
 /// A task that was taken out, with the name of its lane.
@@ -54,6 +56,8 @@ pub enum Loaded {
     Stale(Task),
     /// Not before then.
     Wait(Task, Timestamp),
+    /// Not before one of its lane has left memory.
+    Full(Task),
 }
 
 /// A job with all that is needed once it has ended.
@@ -70,12 +74,23 @@ pub struct Under {
     pub row: OutboxRow,
     pub relay: String,
     pub recipients: Vec<(u32, String)>,
+    /// How often each of them was tried before.
+    pub attempts: Vec<u32>,
     pub bytes: u64,
     /// The account whose quota counted it, when, and its recipients as the quota knows them.
     pub quota: Option<String>,
     pub noted: Timestamp,
     pub hashes: Vec<u64>,
     pub toll: Toll,
+}
+
+/// A mail that has not had its turn, and is late or over.
+#[derive(Debug)]
+pub struct Overdue {
+    pub seq: u64,
+    pub why: String,
+    /// The time by its clock, which stands still while its account may not send.
+    pub clock: Timestamp,
 }
 
 /// A job that has ended.
@@ -102,52 +117,48 @@ impl Worker {
         let relay = name.as_deref().and_then(|name| self.relays.get(name));
         let mut lanes: Vec<LaneLook> = Vec::new();
         let channel = Address::parse(&row.channel);
+        let owner = relay.as_ref().zip(channel.as_ref().ok()).and_then(|(relay, channel)| relay.account(channel));
+        let owner = owner.map(|owner| owner.to_string());
         for recipient in self.store.recipients(row.seq, 0, RECIPIENTS)? {
             if !recipient.state.waits() {
                 continue;
             }
-            // Who was never tried does not wait for the others' next time.
-            let due = if recipient.attempts == 0 { row.created_at.min(row.due) } else { row.due };
+            let due = recipient.due(&row);
             let (lane, limit) = match (&relay, &channel, Address::parse(&recipient.address)) {
                 (Some(relay), Ok(channel), Ok(to)) => (relay.lane(channel, &to), relay.concurrency()),
                 _ => (format!("(no relay) {}", name.clone().unwrap_or_default()), 0),
             };
             match lanes.iter_mut().find(|known| known.name == lane) {
                 Some(known) => known.due = known.due.min(due),
-                None => lanes.push(LaneLook { name: lane, relay: name.clone().unwrap_or_default(), limit, due }),
+                None => lanes.push(LaneLook {
+                    name: lane,
+                    relay: name.clone().unwrap_or_default(),
+                    limit,
+                    due,
+                    owner: owner.clone(),
+                }),
             }
         }
         Ok(Some(Look { row, lanes }))
     }
 
-    /// Loads what was picked, within so many bytes, and asks the quotas. What quotas have counted is on disk when this
-    /// returns, before anything is sent.
+    /// Loads what was picked, as far as there is room, and asks the quotas. What quotas have counted is on disk when
+    /// this returns, before anything is sent.
     pub(super) fn load(
         &self,
         picked: Vec<Picked>,
-        room: u64,
+        mut room: Room,
         quotas: &Mutex<Quotas>,
     ) -> Result<Vec<Loaded>, StoreError> {
-        let (mut loaded, mut used) = (Vec::with_capacity(picked.len()), 0u64);
         let now = self.clock.now();
-        for pick in picked {
-            let task = pick.task;
-            // A mail that is larger than all the room goes when it is alone.
-            if used > 0 && used >= room {
-                loaded.push(Loaded::Wait(task, now));
-                continue;
-            }
-            let one = self.load_one(pick, quotas, now)?;
-            if let Loaded::Ready(ready) = &one {
-                used += ready.under.bytes;
-            }
-            loaded.push(one);
-        }
+        let load = |pick| self.load_one(pick, &mut room, quotas, now);
+        let loaded = picked.into_iter().map(load).collect::<Result<_, _>>()?;
         self.keep(quotas, now)?;
         Ok(loaded)
     }
 
-    fn keep(&self, quotas: &Mutex<Quotas>, now: Timestamp) -> Result<(), StoreError> {
+    /// Keeps what quotas have counted, and tells what is new of them.
+    pub(super) fn keep(&self, quotas: &Mutex<Quotas>, now: Timestamp) -> Result<(), StoreError> {
         // Held until the commit, so that of two commits the later one has the newer pages.
         let mut quotas = quotas.lock().unwrap_or_else(PoisonError::into_inner);
         let (changes, news) = (quotas.changes(), quotas.news(now));
@@ -163,7 +174,13 @@ impl Worker {
         })
     }
 
-    fn load_one(&self, pick: Picked, quotas: &Mutex<Quotas>, now: Timestamp) -> Result<Loaded, StoreError> {
+    fn load_one(
+        &self,
+        pick: Picked,
+        room: &mut Room,
+        quotas: &Mutex<Quotas>,
+        now: Timestamp,
+    ) -> Result<Loaded, StoreError> {
         let task = pick.task;
         let Some(row) = self.store.outbox_row(task.seq)?.filter(|row| row.state == OutboxState::Waiting) else {
             return Ok(Loaded::Stale(task));
@@ -180,15 +197,19 @@ impl Worker {
         if let Some(owner) = relay.account(&channel).filter(|owner| *owner != channel)
             && accounts::blocked(&self.accounts, &self.store, &owner)?.is_some()
         {
-            return Ok(Loaded::Wait(task, super::schedule::later(now, super::SWEEP_EVERY)));
+            return Ok(Loaded::Wait(task, later(now, SWEEP_EVERY)));
         }
-        let here = |to: &RecipientRow| {
-            to.state.waits() && Address::parse(&to.address).is_ok_and(|to| relay.lane(&channel, &to) == pick.lane)
-        };
-        let recipients = self.store.recipients(row.seq, 0, RECIPIENTS)?;
-        let recipients: Vec<RecipientRow> = recipients.into_iter().filter(here).take(JOB_RECIPIENTS).collect();
+        let here =
+            |to: &RecipientRow| Address::parse(&to.address).is_ok_and(|to| relay.lane(&channel, &to) == pick.lane);
+        let recipients = choose::due(self.store.recipients(row.seq, 0, RECIPIENTS)?, &row, now, here);
+        let recipients = self.permitted(&row, recipients, now)?;
         if recipients.is_empty() {
             return Ok(Loaded::Stale(task));
+        }
+        match room.take(&task, row.size) {
+            Place::Taken => {}
+            Place::Own => return Ok(Loaded::Full(task)),
+            Place::Others => return Ok(Loaded::Wait(task, later(now, ASK_EVERY))),
         }
         let hashes: Vec<u64> = match relay.quota() {
             Some(_) => recipients.iter().map(|to| self.store.private_hash(&to.address.to_lowercase())).collect(),
@@ -217,33 +238,24 @@ impl Worker {
         let quota = match verdict {
             Verdict::Go(quota) => quota,
             // Who may not give way now may do so later.
-            Verdict::Wait(until) => return Ok(Loaded::Wait(task, again.map_or(until, |again| again.min(until)))),
+            Verdict::Wait(until) => {
+                room.give_back(&task, row.size);
+                return Ok(Loaded::Wait(task, again.map_or(until, |again| again.min(until))));
+            }
             Verdict::GiveWay => None,
         };
         let bytes = match self.bytes(&row) {
             Ok(bytes) => bytes,
-            Err(said) => return self.lost(&row, &recipients, &said, now).map(|()| Loaded::Stale(task)),
+            Err(trouble) => {
+                room.give_back(&task, row.size);
+                if let Some(key) = &quota {
+                    quotas.lock().unwrap_or_else(PoisonError::into_inner).take_back(key, now, load);
+                }
+                return self.unreadable(task, &row, &recipients, trouble, now);
+            }
         };
         let toll = self.toll(&row, &relay, chosen)?;
         Ok(Loaded::Ready(Box::new(ready(task, row, relay, recipients, bytes, Counted { quota, hashes, now, toll }))))
-    }
-
-    fn bytes(&self, row: &OutboxRow) -> Result<Arc<[u8]>, String> {
-        let stored = self.store.mail(row.mail).map_err(|error| error.to_string())?;
-        let bytes = stored.body.read().map_err(|error| error.to_string())?;
-        Ok(bytes.into_owned().into())
-    }
-
-    /// A mail without its bytes can never be sent.
-    fn lost(&self, row: &OutboxRow, recipients: &[RecipientRow], said: &str, now: Timestamp) -> Result<(), StoreError> {
-        tracing::error!(mail = %row.id, said, "the bytes of a mail that leaves cannot be read");
-        let named: Vec<(u32, String)> = recipients.iter().map(|to| (to.n, to.address.clone())).collect();
-        let reply = Reply::refusal("5.3.0", &format!("its bytes cannot be read: {said}"));
-        let outcome = Outcome::all(named.len(), RecipientOutcome::Failed(reply));
-        let attempt = Attempt { row, relay: "ticketgate", recipients: &named, now, not_before: None };
-        let settled = judge(&attempt, &outcome, &self.config.load().schedule());
-        let suppress = **self.suppress.load();
-        self.store.step(|step| step.settle(&[settled], suppress)).map(drop)
     }
 
     /// Writes down how jobs have ended, in one commit with what quotas have learned.
@@ -288,19 +300,23 @@ impl Worker {
                 enhanced = reply.enhanced.as_deref(), said = %reply.text, transport = outcome.transport.as_deref(), "delivery"
             );
         }
-        let settled = judge(&Attempt { row, relay, recipients, now, not_before: pause }, outcome, schedule);
+        let attempts = &under.attempts;
+        let attempt = Attempt { row, relay, recipients, attempts, now, not_before: pause };
+        let settled = judge(&attempt, outcome, schedule);
         Settled { way: under.toll.said.clone(), ..settled }
     }
 
     /// Tells of a mail that is late, or gives it up, although it was never its turn.
-    pub(super) fn overdue(&self, seq: u64, why: &str) -> Result<Option<Look>, StoreError> {
+    pub(super) fn overdue(&self, overdue: &Overdue) -> Result<Option<Look>, StoreError> {
+        let Overdue { seq, ref why, clock } = *overdue;
         let Some(row) = self.store.outbox_row(seq)?.filter(|row| row.state == OutboxState::Waiting) else {
             return Ok(None);
         };
         let (now, schedule) = (self.clock.now(), self.config.load().schedule());
-        let due =
-            schedule.is_over(row.class, row.since, now) || (!row.delayed_told && schedule.is_late(row.since, now));
-        if !due {
+        let over = schedule.is_over(row.class, row.since, clock);
+        let still = !schedule.is_over(row.class, row.since, now);
+        let late = !row.delayed_told && still && schedule.is_late(row.since, now);
+        if !(over || late) {
             return self.look(row);
         }
         let recipients = self.store.recipients(seq, 0, RECIPIENTS)?.into_iter().filter(|to| to.state.waits());
@@ -347,6 +363,7 @@ fn ready(
     let under = Under {
         task,
         relay: relay.name().to_owned(),
+        attempts: recipients.iter().map(|to| to.attempts).collect(),
         recipients: recipients.into_iter().map(|to| (to.n, to.address)).collect(),
         bytes: job.bytes.len() as u64,
         quota: counted.quota,
@@ -374,6 +391,6 @@ fn learn(quotas: &mut Quotas, ended: &Ended, now: Timestamp) -> Option<Timestamp
     }
     let said = outcome.throttled.as_ref()?;
     let known = under.quota.as_deref().and_then(|key| quotas.throttled(key, said, now));
-    let asked = || super::schedule::later(now, said.retry_after.unwrap_or(THROTTLED));
+    let asked = || later(now, said.retry_after.unwrap_or(THROTTLED));
     Some(known.unwrap_or_else(asked))
 }

@@ -14,6 +14,7 @@ use super::rows::{
 };
 use super::step::parse;
 use super::{Inner, Store, keys};
+use crate::mail::Address;
 
 /// The most rows that one reading gives.
 const MOST: usize = 10_000;
@@ -71,6 +72,11 @@ impl Store {
     pub fn suppressions(&self, every: Every, limit: usize) -> Result<Vec<SuppressionRow>, StoreError> {
         let rows: Vec<SuppressionRow> = self.0.all(&[keys::SUPPRESSED], limit)?;
         Ok(rows.into_iter().filter(|row| every == Every::Failure || row.suppressed).collect())
+    }
+
+    /// Why nothing is sent to an address, if it has failed too often or complained.
+    pub fn suppressed(&self, address: &Address) -> Result<Option<SuppressionRow>, StoreError> {
+        self.0.suppressed(address)
     }
 
     /// The pages of an account's quota windows.
@@ -153,6 +159,13 @@ impl Inner {
     /// What was handed in under an idempotency key, once it is filed.
     pub fn ordered(&self, key: &str) -> Result<Option<IdempotencyRow>, StoreError> {
         self.index.get(&keys::order(key))?.map(|value| parse(&value)).transpose()
+    }
+
+    /// Why nothing is sent to an address, if it has failed too often or complained.
+    pub fn suppressed(&self, address: &Address) -> Result<Option<SuppressionRow>, StoreError> {
+        let value = self.index.get(&keys::suppressed(&address.to_string()))?;
+        let row: Option<SuppressionRow> = value.map(|value| parse(&value)).transpose()?;
+        Ok(row.filter(|row| row.suppressed))
     }
 
     /// The pages of an account's quota windows.

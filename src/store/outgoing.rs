@@ -57,8 +57,6 @@ pub struct Settled {
     /// The relay of the attempt; `None` where there was none.
     pub relay: Option<String>,
     pub recipients: Vec<SettledRecipient>,
-    /// When those that still wait are tried again.
-    pub next: Option<Timestamp>,
     /// What the ticket is told.
     pub notes: Vec<String>,
     /// What the ticket is told of a mail that is late, unless it was told before.
@@ -86,10 +84,13 @@ pub struct Told {
 #[derive(Clone, Debug)]
 pub struct SettledRecipient {
     pub n: u32,
+    /// `Queued` is one that was not tried after all: its state stays.
     pub state: DeliveryState,
     pub reply: Option<String>,
     /// The address itself is at fault, so that it counts towards suppression.
     pub hard: bool,
+    /// When it is tried again, if it still waits.
+    pub next: Option<Timestamp>,
     /// What its sender may want to hear of it.
     pub told: Option<Told>,
 }

@@ -123,7 +123,8 @@ impl Step<'_> {
             if !row.why.as_deref().is_some_and(|why| why.starts_with("hold ")) {
                 row.state = super::rows::OutboxState::Waiting;
             }
-            row.due = now;
+            (row.since, row.delayed_told) = (now, false);
+            self.try_now(&mut row, now)?;
             self.put_outbox(&mut row)?;
             self.outgoing.push(seq);
         }

@@ -52,12 +52,16 @@ impl Step<'_> {
                 if again > 0 {
                     (row.since, row.delayed_told) = (now, false);
                 }
-                (row.due, row.state) = (now, OutboxState::Waiting);
+                self.try_now(&mut row, now)?;
+                row.state = OutboxState::Waiting;
             }
             OutboxOrder::Hold => row.state = OutboxState::Held,
             OutboxOrder::Release => {
                 self.change_recipients(&mut row, now, |to| to.brake.is_some().then_some(DeliveryState::Queued))?;
-                (row.due, row.state) = (now, OutboxState::Waiting);
+                // While it was held it could not be sent: it has all its time before it.
+                (row.since, row.delayed_told) = (now, false);
+                self.try_now(&mut row, now)?;
+                row.state = OutboxState::Waiting;
             }
             OutboxOrder::Cancel => {
                 self.change_recipients(&mut row, now, |to| {
@@ -67,7 +71,8 @@ impl Step<'_> {
             }
             OutboxOrder::Reroute(relay) => {
                 row.relay = Some(cut::text(relay, NAME));
-                row.due = now;
+                (row.since, row.delayed_told) = (now, false);
+                self.try_now(&mut row, now)?;
             }
         }
         let said = match order {
@@ -82,6 +87,46 @@ impl Step<'_> {
         self.outgoing.push(seq);
         self.outbox_event("delivery_changed", &row, Some(author), row.why.clone(), now)?;
         Ok(row)
+    }
+
+    /// When the first recipient that waits is due. The last ones are looked at first, as attempts begin with the first
+    /// ones: where one is due already, the others do not matter.
+    pub(super) fn first_due(&self, row: &OutboxRow, now: Timestamp) -> Result<Timestamp, StoreError> {
+        let mut first: Option<Timestamp> = None;
+        for n in (0..row.recipients).rev().take_while(|_| row.open > 0) {
+            let Some(recipient) = self.recipient(row.seq, n)?.filter(|to| to.state.waits()) else { continue };
+            let due = recipient.due(row);
+            first = Some(first.map_or(due, |first| first.min(due)));
+            if due <= now {
+                break;
+            }
+        }
+        Ok(first.unwrap_or(row.due))
+    }
+
+    /// All recipients that wait are due now.
+    pub(super) fn try_now(&mut self, row: &mut OutboxRow, now: Timestamp) -> Result<(), StoreError> {
+        row.due = now;
+        for n in 0..row.recipients {
+            let waits = self.recipient(row.seq, n)?.filter(|to| to.state.waits() && to.due.is_some());
+            if let Some(recipient) = waits {
+                self.put(keys::recipient(row.seq, n), json(&RecipientRow { due: None, ..recipient })?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Mails that could not be sent between two times, as their account could not send, get that time back.
+    pub fn give_time(&mut self, mails: &[u64], from: Timestamp, until: Timestamp) -> Result<(), StoreError> {
+        for seq in mails {
+            let row = self.outbox_row(*seq)?.filter(|row| row.state == OutboxState::Waiting && row.since < until);
+            let Some(mut row) = row else { continue };
+            let lost = until.duration_since(from.max(row.since));
+            row.since = row.since.checked_add(lost).unwrap_or(until);
+            self.put_outbox(&mut row)?;
+            self.outgoing.push(*seq);
+        }
+        Ok(())
     }
 
     /// Gives recipients a new state; returns how many have one.

@@ -196,6 +196,7 @@ impl Step<'_> {
             orcpt: cut(&to.orcpt, PARAMETER),
             brake,
             reported: None,
+            due: None,
         })
     }
 
@@ -226,10 +227,12 @@ impl Step<'_> {
             if !waited && one.state != DeliveryState::Relayed {
                 continue;
             }
-            if let Some(relay) = &settled.relay {
+            let tried = one.state != DeliveryState::Queued;
+            if let Some(relay) = settled.relay.as_ref().filter(|_| tried) {
                 recipient.attempts += 1;
                 recipient.relay = Some(cut::text(relay, NAME));
             }
+            recipient.due = one.next;
             // A report that it failed can overtake the commit of the attempt that it is about, and is the later news.
             let reported = matches!(recipient.reported.as_deref(), Some("failed" | "complaint"));
             if recipient.state == DeliveryState::Failed && reported {
@@ -237,8 +240,9 @@ impl Step<'_> {
                 continue;
             }
             row.open -= u32::from(waited && !one.state.waits());
-            recipient.state = one.state;
-            recipient.at = settled.at;
+            if tried {
+                (recipient.state, recipient.at) = (one.state, settled.at);
+            }
             recipient.reply = one.reply.as_deref().map(|reply| cut::text(reply, REPLY)).or(recipient.reply);
             self.put(keys::recipient(row.seq, one.n), json(&recipient)?)?;
             owed.extend(one.told.as_ref().and_then(|told| report_of(&row, &recipient, told, settled.at)));
@@ -249,9 +253,7 @@ impl Step<'_> {
             worst = worst.max(Some(one.state));
         }
         row.attempts += u32::from(settled.relay.is_some());
-        if let Some(next) = settled.next {
-            row.due = next;
-        }
+        row.due = self.first_due(&row, settled.at)?;
         let late = settled.late.as_ref().filter(|_| !row.delayed_told);
         row.delayed_told |= late.is_some();
         for (n, told) in settled.delayed.iter().filter(|_| late.is_some()) {

@@ -104,7 +104,7 @@ pub struct OutboxRow {
     /// The relay that was asked for by name, or that a person has it go by.
     pub relay: Option<String>,
     pub created_at: Timestamp,
-    /// When the next attempt is due.
+    /// When the first of its recipients that wait is due.
     pub due: Timestamp,
     pub attempts: u32,
     pub state: OutboxState,
@@ -158,6 +158,18 @@ pub struct RecipientRow {
     /// `delivered`, `relayed`, `expanded`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reported: Option<String>,
+    /// When it is tried again; see [`RecipientRow::due`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Timestamp>,
+}
+
+impl RecipientRow {
+    /// When it is due, if it waits. Who has no time of its own goes by the mail's, unless it was never tried: then it
+    /// does not wait for the others.
+    pub fn due(&self, row: &OutboxRow) -> Timestamp {
+        let first = (self.attempts == 0).then(|| row.created_at.min(row.due));
+        self.due.or(first).unwrap_or(row.due)
+    }
 }
 
 /// A brake that has tripped, until a person releases it.

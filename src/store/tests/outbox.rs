@@ -109,6 +109,7 @@ fn settle(store: &Store, seq: u64, states: &[(u32, DeliveryState)], minutes: i64
         state: *state,
         reply: Some(format!("{} said", state.as_str())),
         hard: *state == DeliveryState::Failed,
+        next: state.waits().then(|| later(minutes + 5)),
         told: told(*state),
     });
     let settled = Settled {
@@ -116,7 +117,6 @@ fn settle(store: &Store, seq: u64, states: &[(u32, DeliveryState)], minutes: i64
         at: later(minutes),
         relay: Some("smarthost".into()),
         recipients: recipients.collect(),
-        next: states.iter().any(|(_, state)| state.waits()).then(|| later(minutes + 5)),
         notes: states.iter().filter(|(_, s)| *s == DeliveryState::Failed).map(|_| "it failed".into()).collect(),
         late: None,
         delayed: Vec::new(),

@@ -1,0 +1,88 @@
+//! What does not get its turn: mail of channels whose account may not send, and mail that is late meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use jiff::Timestamp;
+
+use super::accounts;
+use super::lanes::Task;
+use super::schedule::Schedule;
+use super::state::State;
+use super::work::Overdue;
+use super::{Asked, Given};
+use crate::store::StoreError;
+
+/// Mails that are late and are told of in one sweep.
+const OVERDUE: usize = 200;
+
+impl State {
+    /// Channels whose account nobody has asked about yet.
+    pub fn strangers(&self) -> bool {
+        self.lanes.channel_count() > self.blocked.known()
+    }
+
+    /// All channels that have or had mail.
+    pub fn channels(&self) -> Vec<(u32, String)> {
+        let count = self.lanes.channel_count() as u32;
+        (0..count).map(|number| (number, self.lanes.channel_name(number).to_owned())).collect()
+    }
+
+    /// Takes up which channels may send. What was loaded for one that may not waits with the rest.
+    pub fn asked(&mut self, asked: Result<Asked, StoreError>, now: Timestamp) -> Result<(), StoreError> {
+        self.blocked.asked(asked??.into_iter().collect(), now);
+        let barred = |channel: &u32| !self.blocked.may(*channel);
+        let channels: HashSet<u32> = (0..self.lanes.channel_count() as u32).filter(barred).collect();
+        if !channels.is_empty() {
+            let lanes = self.lanes.all().filter(|(_, lane)| lane.owner.is_some_and(|owner| channels.contains(&owner)));
+            let lanes: HashSet<u32> = lanes.map(|(number, _)| number).collect();
+            self.unload(|task| channels.contains(&task.channel) || lanes.contains(&task.lane), now);
+        }
+        Ok(())
+    }
+
+    /// A channel whose mail is to get back the time for which it could not be sent, and that mail.
+    pub fn owed(&self) -> Option<(u32, Vec<u64>, (Timestamp, Timestamp))> {
+        let (channel, time) = self.blocked.owed()?;
+        let owner = |task: &Task| self.lanes.get(task.lane).is_some_and(|lane| lane.owner == Some(channel));
+        let mails = self.lanes.tasks().filter(|task| task.channel == channel || owner(task));
+        let mails: BTreeSet<u64> = mails.filter(|task| self.lanes.counts(task)).map(|task| task.seq).collect();
+        Some((channel, mails.into_iter().collect(), time))
+    }
+
+    /// That is written down.
+    pub fn given(&mut self, given: Result<Given, StoreError>) -> Result<(), StoreError> {
+        let (channel, written) = given?;
+        written?;
+        self.blocked.given(channel);
+        Ok(())
+    }
+
+    /// Mails that are late or over without having had their turn, and what they wait for.
+    pub fn overdue(&self, schedule: &Schedule, now: Timestamp) -> Vec<Overdue> {
+        let mut found = BTreeMap::new();
+        for task in self.lanes.tasks().filter(|task| self.lanes.counts(task)) {
+            let since = Timestamp::from_microsecond(task.since).unwrap_or(now);
+            let lane = self.lanes.get(task.lane);
+            let owner = lane.and_then(|lane| lane.owner);
+            let by_owner = owner.map_or(now, |owner| self.blocked.clock(owner, now));
+            let clock = self.blocked.clock(task.channel, now).min(by_owner);
+            // A lane of a relay that was not there is looked at again: it may have been configured by now.
+            let lost = lane.is_some_and(|lane| lane.limit == 0);
+            if !lost && !schedule.is_over(task.class, since, clock) && (task.told || !schedule.is_late(since, now)) {
+                continue;
+            }
+            let blocked = self.blocked.why(task.channel).or_else(|| self.blocked.why(owner?)).map(str::to_owned);
+            let rests = || lane.and_then(|lane| lane.rests.as_ref().map(|(_, why)| why.clone()));
+            let why = || match lost {
+                true => "its relay is not configured".to_owned(),
+                false => accounts::waits(&self.quotas, self.lanes.channel_name(task.channel)),
+            };
+            let why = blocked.or_else(rests).unwrap_or_else(why);
+            found.insert(task.seq, Overdue { seq: task.seq, why, clock });
+            if found.len() >= OVERDUE {
+                break;
+            }
+        }
+        found.into_values().filter(|one| !self.flight.has_mail(one.seq)).collect()
+    }
+}
