@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use outbound::{
-    AcknowledgementRow, BrakeRow, DeliveryState, IdempotencyRow, OutboxRow, OutboxState, RecipientRow, ReportRow,
-    SuppressionRow, report_order,
+    AcknowledgementRow, BrakeRow, DeliveryState, EarlyReport, IdempotencyRow, OutboxRow, OutboxState, RecipientRow,
+    ReportRow, SuppressionRow, report_order,
 };
 
 /// Where a record stands in the accept log. Opaque to everyone but `store`; grows with every record.

@@ -196,6 +196,7 @@ impl Step<'_> {
             orcpt: cut(&to.orcpt, PARAMETER),
             brake,
             reported: None,
+            early: None,
         })
     }
 
@@ -218,7 +219,7 @@ impl Step<'_> {
         owed: &mut Vec<ReportRow>,
     ) -> Result<Option<OutboxRow>, StoreError> {
         let Some(mut row) = self.outbox_row(settled.seq)? else { return Ok(None) };
-        let mut worst = None;
+        let (mut worst, mut early) = (None, Vec::new());
         for one in &settled.recipients {
             let Some(mut recipient) = self.recipient(row.seq, one.n)? else { continue };
             let waited = recipient.state.waits();
@@ -230,12 +231,9 @@ impl Step<'_> {
                 recipient.attempts += 1;
                 recipient.relay = Some(cut::text(relay, NAME));
             }
-            // A report that it failed can overtake the commit of the attempt that it is about, and is the later news.
-            let reported = matches!(recipient.reported.as_deref(), Some("failed" | "complaint"));
-            if recipient.state == DeliveryState::Failed && reported {
-                self.put(keys::recipient(row.seq, one.n), json(&recipient)?)?;
-                continue;
-            }
+            // A report can overtake the commit of the attempt that it is about, if that has sent anything.
+            let report = recipient.early.take().filter(|_| one.state == DeliveryState::Relayed);
+            early.extend(report.map(|report| (one.n, report)));
             row.open -= u32::from(waited && !one.state.waits());
             recipient.state = one.state;
             recipient.at = settled.at;
@@ -260,6 +258,9 @@ impl Step<'_> {
         }
         self.put_outbox(&mut row)?;
         self.tell_settled(settled, &row, worst, late)?;
+        for (n, report) in early {
+            self.came_early(&row, n, &report, suppress, settled.at)?;
+        }
         Ok(Some(row))
     }
 

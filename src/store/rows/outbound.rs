@@ -158,6 +158,19 @@ pub struct RecipientRow {
     /// `delivered`, `relayed`, `expanded`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reported: Option<String>,
+    /// A report that came while it waited: the next attempt shows whether it was about something that was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early: Option<EarlyReport>,
+}
+
+/// A report that came before the mail was known to have left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EarlyReport {
+    /// As in [`RecipientRow::reported`].
+    pub word: String,
+    pub said: String,
+    /// The address itself is at fault.
+    pub hard: bool,
 }
 
 /// A brake that has tripped, until a person releases it.

@@ -377,8 +377,15 @@ fn the_worst_report_stands_and_one_mail_is_one_failure() {
         .step(|step| step.order_outbox(&store.entry_at(mail)?.unwrap().id, &OutboxOrder::Retry, "kim", now()))
         .unwrap();
     assert_eq!(state(mail), (Queued, String::new()));
+    // Anybody who knows the Message-ID can say that it failed: nothing ends for whom it was not sent to.
+    report(mail, &["ann@example.net"], "complaint");
+    assert_eq!((state(mail), failures()), ((Queued, String::new()), 0));
+    let row = settle(&store, mail, &[(0, DeliveryState::Delayed)], 5);
+    assert_eq!((row.open, row.state, failures()), (1, OutboxState::Waiting, 0));
     // The report is faster than the commit of the attempt that it is about.
     report(mail, &["ann@example.net"], "failed");
+    report(mail, &["ann@example.net"], "delivered");
+    assert_eq!((state(mail), failures()), ((DeliveryState::Delayed, String::new()), 0));
     let row = settle(&store, mail, &[(0, Relayed)], 6);
     assert_eq!((state(mail), row.state, failures()), ((Failed, "failed".to_owned()), OutboxState::Done, 1));
     // Nothing was sent to whom a person had it cancelled for, or a brake holds.
