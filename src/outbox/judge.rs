@@ -3,10 +3,10 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::schedule::{Next, Schedule};
-use super::told::{given_up, still_tried, told};
+use super::told::{given_up, told};
 use crate::relay::{Outcome, RecipientOutcome, Reply};
 use crate::store::rows::{DeliveryState, OutboxRow};
-use crate::store::{Settled, SettledRecipient};
+use crate::store::{Settled, SettledRecipient, Told};
 
 /// One attempt: the mail as it was, and for whom it was made.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ pub fn without_attempt(
         told: Some(given_up(&said)),
     };
     let until = schedule.end(row.class, row.since);
-    let waits = |(n, _): &(u32, String)| (*n, still_tried(&said, until));
+    let waits = |(n, _): &(u32, String)| (*n, Told::waits(until));
     Settled {
         seq: row.seq,
         at: now,

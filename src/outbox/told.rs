@@ -37,12 +37,6 @@ pub fn given_up(said: &str) -> Told {
     Told { action: Action::Failed, status: EXPIRED.into(), said: said.to_owned(), remote: None, until: None }
 }
 
-/// Of a mail that is late without having had its turn.
-pub fn still_tried(said: &str, until: Timestamp) -> Told {
-    let until = Some(until);
-    Told { action: Action::Delayed, status: "4.0.0".into(), said: said.to_owned(), remote: None, until }
-}
-
 /// The status of a reply; one of another class than the action, as `5.4.5` for a quota, would contradict it.
 fn status(reply: &Reply, class: char) -> String {
     let stated = reply.enhanced.as_ref().filter(|enhanced| enhanced.starts_with(class));
