@@ -83,7 +83,8 @@ impl Step<'_> {
         })
     }
 
-    /// The mail becomes an entry of its ticket, or opens it, and those whom it goes to take part there.
+    /// The mail becomes an entry of its ticket, or opens it, and those whom it goes to take part there. The sender of a
+    /// mail that is told what became of it does not: it is a program, or a mailbox for reports.
     fn join_ticket(&mut self, new: &NewOutgoing<'_>, row: &mut EntryRow) -> Result<(), StoreError> {
         let Some(number) = new.ticket else { return Ok(()) };
         let mut ticket = match (self.followed(number)?, &new.opens) {
@@ -100,7 +101,8 @@ impl Step<'_> {
             (None, None) => return Ok(()),
         };
         row.ticket = Some(ticket.number);
-        let reached = new.recipients.iter().filter(|to| to.state != DeliveryState::Filtered);
+        let reached =
+            new.recipients.iter().filter(|to| to.state != DeliveryState::Filtered && new.meta.report.is_none());
         reached.for_each(|to| add_participant(&mut ticket.participants, &to.address.to_string()));
         self.put(keys::member(ticket.number, row.seq), Vec::new())?;
         self.put_ticket(&mut ticket)

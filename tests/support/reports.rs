@@ -178,6 +178,8 @@ async fn senders_hear_what_they_have_asked_for_and_no_more() {
         let got: Vec<String> = texts.iter().map(action).collect();
         assert_eq!(got, want.map(str::to_owned).into_iter().collect::<Vec<_>>(), "row {n}");
         assert!(house.store().reports(9).unwrap().is_empty(), "row {n}");
+        let takes_part = house.store().ticket(1).unwrap().unwrap().participants.contains(&CRM.to_owned());
+        assert!(!takes_part, "row {n}: whoever is told takes no part in the ticket");
     }
     // The server that reports itself was handed the wishes.
     let heard = telling.heard.lock().unwrap().join("\n");
