@@ -181,7 +181,7 @@ impl Step<'_> {
         let brake = match to.brake {
             Some((scope, limit)) => Some(self.trip(scope, limit, row, n, &to.address, new.now)?),
             None if to.state.waits() => {
-                self.count_mail(row.ticket, row.class, &to.address, new.now)?;
+                self.count_mail(row.ticket, new.meta, &to.address, new.now)?;
                 None
             }
             None => None,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use ticketgate::desk::reports::{Config, Unasked};
 use ticketgate::desk::{Desk, Reporter};
+use ticketgate::filing::LoopsConfig;
 use ticketgate::mail::Class;
 use ticketgate::mail::message::{self, BounceKind, Limits, Summary};
 use ticketgate::mail::origin::OriginKind;
@@ -326,6 +327,29 @@ async fn a_support_address_that_sends_gets_a_ticket_and_no_mail() {
     let envelope = Envelope { mail_from: None, rcpt_to: vec![address(SUPPORT)] };
     house.spool(envelope, OriginKind::Api, None, &again).await;
     assert_eq!(house.file().await.pop().unwrap().filing, "duplicate");
+    house.stop().await;
+    house.sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_reports_to_one_program_are_no_loop() {
+    let peer = Peer::start().await;
+    let mut house = House::new(vec![smtp("smart", peer.port)]);
+    let brakes = LoopsConfig { per_recipient: vec![(10, 2)], ..LoopsConfig::default() };
+    house.loops.store(Arc::new(brakes.loops()));
+    house.start(false);
+    let held = |house: &House, mail: &EntryRow| house.recipients(mail).iter().any(|to| to.brake.is_some());
+    for n in 0..4 {
+        let mail = house.submit(Some(CRM), &[(&format!("bad{n}@example.net"), None)], |_| {}).await;
+        house.until(&mail, &[DeliveryState::Failed]).await;
+        let told = house.tell().await;
+        assert!(!held(&house, &told[0]), "report {n}");
+    }
+    // Nor does other mail to that address wait for them; it is counted by itself.
+    for want in [false, false, true] {
+        let mail = house.send(&[CRM], |_| {}).await;
+        assert_eq!(held(&house, &mail), want);
+    }
     house.stop().await;
     house.sound();
 }

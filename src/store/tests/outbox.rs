@@ -56,7 +56,7 @@ fn file_next(store: &Store, message_id: &str) -> EntryRow {
         .step(|step| {
             let mut recipients = Vec::new();
             for to in &meta.recipients {
-                let counted = step.counted(meta.ticket, meta.class, &to.address)?;
+                let counted = step.counted(meta.ticket, &meta, &to.address)?;
                 let brake = counted.iter().find_map(|(scope, counted)| {
                     Brakes::default().tripped(*scope, counted, now()).map(|limit| (*scope, limit))
                 });
