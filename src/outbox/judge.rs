@@ -78,7 +78,7 @@ pub fn without_attempt(
         state: DeliveryState::Failed,
         reply: Some(said.clone()),
         hard: false,
-        told: Some(given_up(&said)),
+        told: Some(given_up()),
     };
     let until = schedule.end(row.class, row.since);
     let waits = |(n, _): &(u32, String)| (*n, Told::waits(until));
