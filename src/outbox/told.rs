@@ -12,8 +12,8 @@ use crate::store::rows::DeliveryState;
 /// The time that a mail has is over (RFC 3463 section 3.5).
 const EXPIRED: &str = "4.4.7";
 
-/// What is to be told of one recipient of an attempt, now or, of a delay, once the mail is late. Of a mail that is with a
-/// server which reports itself there is nothing to tell.
+/// What is to be told of one recipient of an attempt, now or, of a delay, once the mail is late. Of a mail that is with
+/// a server which reports itself there is nothing to tell.
 pub fn told(outcome: &RecipientOutcome, state: DeliveryState, job: &Outcome, until: Timestamp) -> Option<Told> {
     let reply = outcome.reply();
     let (action, status) = match (state, job.beyond) {
