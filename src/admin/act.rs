@@ -20,7 +20,7 @@ pub(super) async fn note(
     body: Bytes,
 ) -> Result<Json<EntryJson>, Problem> {
     let (number, note) = (part(number)?, parse::<NewNote>(&body)?);
-    let author = author(note.author, peer);
+    let author = author(note.author, peer).await;
     Ok(Json(blocking(move || admin.desk.note(number, &author, &note.text)).await?.into()))
 }
 
@@ -32,7 +32,7 @@ pub(super) async fn close(
     number: Part<u64>,
     body: Bytes,
 ) -> Result<Json<TicketJson>, Problem> {
-    let (number, author) = (part(number)?, author(parse_or_none::<Act>(&body)?.author, peer));
+    let (number, author) = (part(number)?, author(parse_or_none::<Act>(&body)?.author, peer).await);
     Ok(Json(blocking(move || admin.desk.close(number, &author)).await?.into()))
 }
 
@@ -44,7 +44,7 @@ pub(super) async fn reopen(
     number: Part<u64>,
     body: Bytes,
 ) -> Result<Json<TicketJson>, Problem> {
-    let (number, author) = (part(number)?, author(parse_or_none::<Act>(&body)?.author, peer));
+    let (number, author) = (part(number)?, author(parse_or_none::<Act>(&body)?.author, peer).await);
     Ok(Json(blocking(move || admin.desk.reopen(number, &author)).await?.into()))
 }
 
@@ -57,7 +57,7 @@ pub(super) async fn merge(
     body: Bytes,
 ) -> Result<Json<TicketJson>, Problem> {
     let (number, merge) = (part(number)?, parse::<Merge>(&body)?);
-    let author = author(merge.author, peer);
+    let author = author(merge.author, peer).await;
     Ok(Json(blocking(move || admin.desk.merge(number, merge.into, &author)).await?.into()))
 }
 
@@ -69,7 +69,7 @@ pub(super) async fn retry(
     id: Part<String>,
     body: Bytes,
 ) -> Result<Json<RowJson>, Problem> {
-    let (id, author) = (part(id)?, author(parse_or_none::<Act>(&body)?.author, peer));
+    let (id, author) = (part(id)?, author(parse_or_none::<Act>(&body)?.author, peer).await);
     Ok(Json(blocking(move || admin.desk.retry(&id, &author)).await?.into()))
 }
 
@@ -81,7 +81,7 @@ pub(super) async fn erase(
     id: Part<String>,
     body: Bytes,
 ) -> Result<Json<Done>, Problem> {
-    let (id, author) = (part(id)?, author(parse_or_none::<Act>(&body)?.author, peer));
+    let (id, author) = (part(id)?, author(parse_or_none::<Act>(&body)?.author, peer).await);
     blocking(move || admin.desk.erase(&id, &author)).await?;
     Ok(Json(Done { done: true }))
 }
@@ -97,6 +97,11 @@ pub(super) fn parse_or_none<T: DeserializeOwned + Default>(body: &[u8]) -> Resul
 }
 
 /// Who does something: whom the request names, or the user at the other end of the socket.
-pub(super) fn author(given: Option<String>, peer: Peer) -> String {
-    given.filter(|name| !name.trim().is_empty()).unwrap_or_else(|| user::shown(peer.uid))
+pub(super) async fn author(given: Option<String>, peer: Peer) -> String {
+    if let Some(name) = given.filter(|name| !name.trim().is_empty()) {
+        return name;
+    }
+    // It is read from a file, which may lie on a slow disk.
+    let shown = tokio::task::spawn_blocking(move || user::shown(peer.uid)).await;
+    shown.unwrap_or_else(|_| format!("uid {}", peer.uid))
 }

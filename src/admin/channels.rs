@@ -211,7 +211,7 @@ pub(super) async fn make_default(
     body: Bytes,
 ) -> Result<Json<ChannelJson>, Problem> {
     let channel = channel(&admin, &part(address)?)?;
-    let author = author(parse_or_none::<Act>(&body)?.author, peer);
+    let author = author(parse_or_none::<Act>(&body)?.author, peer).await;
     let (store, chosen, now) = (admin.store.clone(), channel.clone(), admin.clock.now());
     blocking(move || {
         if store.default_channel()?.as_deref() != Some(chosen.to_string().as_str()) {

@@ -31,7 +31,7 @@ pub(super) async fn connect(
 ) -> Result<Json<ConnectAnswer>, Problem> {
     let channel = channel(&admin, part(address)?)?;
     let asked: Connect = parse_or_none(&body)?;
-    let author = author(asked.author, peer);
+    let author = author(asked.author, peer).await;
     let unknown = |word: &String| Problem::unusable(format!("\"{word}\" is no flow; write code, device or app"));
     let flow = asked.flow.as_ref().map(|word| Flow::from_word(word).ok_or_else(|| unknown(word))).transpose()?;
     let by_oauth = admin.accounts.credential(&channel).is_some_and(|credential| credential.kind == "oauth");
@@ -111,7 +111,7 @@ pub(super) async fn order(
     body: Bytes,
 ) -> Result<Json<ChannelJson>, Problem> {
     let channel = channel(&admin, address)?;
-    let author = author(parse_or_none::<Act>(&body)?.author, peer);
+    let author = author(parse_or_none::<Act>(&body)?.author, peer).await;
     let wanted = match order.as_str() {
         "pause" => Wanted::Paused,
         "resume" => Wanted::Connected,

@@ -294,7 +294,7 @@ pub(super) async fn order(
         (word, _) => return Err(Problem::no_such_route(format!("\"{word}\" is no order for a mail of the outbox"))),
     };
     hurry(&admin, &order);
-    let (author, desk) = (author(act.author, peer), admin.desk.clone());
+    let (author, desk) = (author(act.author, peer).await, admin.desk.clone());
     let view = blocking(move || desk.order_outbox(&id, &order, &author)).await?;
     Ok(Json(OutboxJson::of(view, &admin.board.now(), admin.clock.now())))
 }
@@ -320,7 +320,7 @@ pub(super) async fn order_all(
     };
     hurry(&admin, &order);
     let all = OrderAll { order, channel: act.channel, after: act.after };
-    let (author, desk) = (author(act.author, peer), admin.desk.clone());
+    let (author, desk) = (author(act.author, peer).await, admin.desk.clone());
     let page = blocking(move || desk.order_all(&all, &author)).await?;
     Ok(Json(OutboxDone { changed: page.changed, after: page.after }))
 }
@@ -346,7 +346,7 @@ pub(super) async fn release(
     id: Part<String>,
     body: Bytes,
 ) -> Result<Json<BrakeJson>, Problem> {
-    let (id, author) = (part(id)?, author(parse_or_none::<Act>(&body)?.author, peer));
+    let (id, author) = (part(id)?, author(parse_or_none::<Act>(&body)?.author, peer).await);
     Ok(Json(blocking(move || admin.desk.release_brake(&id, &author)).await?.into()))
 }
 
@@ -369,7 +369,7 @@ pub(super) async fn clear(
     address: Part<String>,
     body: Bytes,
 ) -> Result<Json<Done>, Problem> {
-    let (address, author) = (part(address)?, author(parse_or_none::<Act>(&body)?.author, peer));
+    let (address, author) = (part(address)?, author(parse_or_none::<Act>(&body)?.author, peer).await);
     let cleared = address.clone();
     blocking(move || admin.desk.clear_suppression(&address)).await?;
     tracing::info!(address = %cleared, author, "a suppressed address was cleared");

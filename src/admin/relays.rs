@@ -215,7 +215,7 @@ pub(super) async fn probe(
     let (name, act) = (part(name)?, parse_or_none::<ProbeAct>(&body)?);
     let relay = admin.relays.get(&name).ok_or_else(|| unknown(&admin, &name))?;
     let order =
-        ProbeOrder { channel: act.channel, author: author(act.author, peer), peer: format!("uid {}", peer.uid) };
+        ProbeOrder { channel: act.channel, author: author(act.author, peer).await, peer: format!("uid {}", peer.uid) };
     admin.replies.probe(relay.config(), order).await?;
     let shown = blocking(move || one(&admin, &name)).await?;
     Ok((StatusCode::ACCEPTED, Json(shown)))

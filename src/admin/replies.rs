@@ -198,7 +198,7 @@ async fn carry_out(
     let (about, new) = read(&body)?;
     drop(body);
     let opens = matches!(about, About::New(_));
-    Ok(match admin.replies.reply(order(about, new, named, peer)?).await? {
+    Ok(match admin.replies.reply(order(about, new, named, peer).await?).await? {
         Replied::Filed(view) => {
             let entry = EntryJson::from(*view);
             let made = match entry.ticket.filter(|_| opens) {
@@ -236,7 +236,7 @@ fn too_large(limit: usize) -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large", said, action)
 }
 
-fn order(about: About, new: NewReply, named: Option<String>, peer: Peer) -> Result<Order, Problem> {
+async fn order(about: About, new: NewReply, named: Option<String>, peer: Peer) -> Result<Order, Problem> {
     let words = match (new.text, new.markdown) {
         (Some(_), Some(_)) => return Err(Problem::unusable("text and markdown exclude each other: give one of them")),
         (None, Some(markdown)) => Words { body: Body::Markdown(markdown), html: new.html },
@@ -251,7 +251,7 @@ fn order(about: About, new: NewReply, named: Option<String>, peer: Peer) -> Resu
     let attachments = new.attachments.into_iter().map(enclosure).collect::<Result<_, _>>()?;
     Ok(Order {
         about,
-        author: author(new.author, peer),
+        author: author(new.author, peer).await,
         from_name: new.from_name.filter(|name| !name.trim().is_empty()),
         peer: format!("uid {}", peer.uid),
         words,

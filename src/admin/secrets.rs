@@ -69,7 +69,7 @@ pub(super) async fn rotate(
     body: Bytes,
 ) -> Result<Json<RotatedJson>, Problem> {
     let asked: Rotate = parse_or_none(&body)?;
-    let author = author(asked.author, peer);
+    let author = author(asked.author, peer).await;
     let old = if asked.prune { OldKeys::Drop } else { OldKeys::Keep };
     let accounts = admin.accounts.clone();
     Ok(Json(blocking(move || accounts.rotate_secrets(old, &author)).await?.into()))

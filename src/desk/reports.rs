@@ -6,7 +6,7 @@
 //! address of ours is not written to: its report is filed like one that came from another server. Must not know:
 //! relays, when a report is sent, what lies on disk.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -97,12 +97,23 @@ enum Due {
     Waive(&'static str),
 }
 
+/// Reports that were accepted and may not be filed yet, so that their word still stands.
+pub type Accepted = HashMap<(u64, u64), Word>;
+
+/// Who takes back the word of a report that was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// The commit that files it among mail that leaves.
+    GoesWithFiling,
+    /// We do, since it is filed like mail that came in; after trouble in the next turn.
+    IsOurs,
+}
+
 impl Reporter {
     /// Writes reports until it is told to stop.
     pub async fn run(self, mut shutdown: Shutdown) {
         let mut progress = self.desk.store.watch();
-        // Accepted, but perhaps not filed yet, so that its word still stands.
-        let mut accepted = HashSet::new();
+        let mut accepted = Accepted::new();
         loop {
             progress.mark_unchanged();
             let last = self.write(&mut accepted).await;
@@ -113,22 +124,27 @@ impl Reporter {
     }
 
     /// Writes what is owed now.
-    pub async fn write(&self, accepted: &mut HashSet<(u64, u64)>) -> Result<(), DeskError> {
+    pub async fn write(&self, accepted: &mut Accepted) -> Result<(), DeskError> {
         let store = self.desk.store.clone();
         let owed = together(blocking(move || Ok(store.reports(BATCH)?)).await?);
-        accepted.retain(|known| owed.iter().any(|one| (one.seq, one.event) == *known));
+        accepted.retain(|known, _| owed.iter().any(|one| (one.seq, one.event) == *known));
         for one in owed {
             let (me, seq, event) = (self.clone(), one.seq, one.event);
-            if accepted.contains(&(seq, event)) {
-                continue;
+            match accepted.get(&(seq, event)) {
+                Some(Word::GoesWithFiling) => continue,
+                Some(Word::IsOurs) => {
+                    self.end(seq, event).await?;
+                    continue;
+                }
+                None => {}
             }
             match blocking(move || me.due(one)).await? {
                 Due::Write(mail, actions) => {
-                    let filed_here = mail.meta.is_none();
+                    let word = if mail.meta.is_some() { Word::GoesWithFiling } else { Word::IsOurs };
                     self.desk.keep(*mail).await?;
                     actions.iter().for_each(|action| self.metrics.sender_told(action.as_str()));
-                    accepted.insert((seq, event));
-                    if filed_here {
+                    accepted.insert((seq, event), word);
+                    if word == Word::IsOurs {
                         self.end(seq, event).await?;
                     }
                 }

@@ -179,7 +179,7 @@ impl Judge<'_, '_> {
         if let Some((state, why)) = self.refusal(&to.address)? {
             (new.state, new.why) = (state, Some(why));
         } else {
-            for (scope, counted) in self.step.counted(self.ticket, self.meta.class, &to.address)? {
+            for (scope, counted) in self.step.counted(self.ticket, self.meta, &to.address)? {
                 if let Some(limit) = self.context.loops.brakes.tripped(scope, &counted, self.context.now) {
                     let why = format!("a loop brake holds it: {}", loops::over(limit));
                     (new.state, new.why) = (DeliveryState::Held, Some(why));

@@ -46,6 +46,9 @@ const TICKET_FIELD: &str = "X-Ticketgate-Ticket";
 /// How many process starts may fail on one mail before it is stepped over.
 const ATTEMPTS: u32 = 3;
 
+/// How long the end waits for the mail that the parsing thread is at.
+const LAST_MAIL: Duration = Duration::from_secs(2);
+
 /// The hand that gives mails to the parsing thread.
 pub struct Reader {
     store: Store,
@@ -133,11 +136,19 @@ impl Reader {
 }
 
 impl Drop for Line {
-    /// Waits for a thread that is idle, so that nothing holds the store open behind our back.
+    /// Waits for the thread, so that nothing holds the store open behind our back, but not for long: it ends after the
+    /// mail at hand, whatever was read ahead, and a parser that hangs is left behind.
     fn drop(&mut self) {
         self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        // Without anybody who takes results the thread goes on with no other mail.
+        self.results = channel().1;
+        let Some(thread) = self.thread.take() else { return };
+        let (ended, end) = channel();
+        let joins = std::thread::Builder::new().name("parser's end".into()).spawn(move || {
+            let _ = ended.send(thread.join().is_ok());
+        });
+        if joins.is_ok() {
+            let _ = end.recv_timeout(LAST_MAIL);
         }
     }
 }
@@ -217,5 +228,49 @@ fn outline(limits: &Limits, spooled: &Spooled) -> Summary {
         subject: section.text("Subject").unwrap_or_default(),
         from: from.map(|address| Mailbox { name: String::new(), address: address.to_string() }),
         ..Summary::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    /// A line whose thread has mails to read, and does that by waiting for a word.
+    fn line(mails: u32, read: &Arc<AtomicU32>) -> (Line, Sender<()>) {
+        let (done, results) = channel();
+        let (word, words) = channel::<()>();
+        let read = Arc::clone(read);
+        let thread = std::thread::spawn(move || {
+            for _ in 0..mails {
+                let _ = words.recv();
+                read.fetch_add(1, Ordering::SeqCst);
+                if done.send(Err(Reason::Malformed)).is_err() {
+                    return;
+                }
+            }
+        });
+        (Line { jobs: None, results, thread: Some(thread) }, word)
+    }
+
+    #[test]
+    fn the_end_waits_for_the_mail_at_hand_and_no_other() {
+        let read = Arc::new(AtomicU32::new(0));
+        let (hangs, word) = line(1000, &read);
+        drop(hangs);
+        assert_eq!(read.load(Ordering::SeqCst), 0, "it was left behind");
+        drop(word);
+        let (idle, word) = line(0, &read);
+        drop(idle);
+        drop(word);
+        let read = Arc::new(AtomicU32::new(0));
+        let (busy, word) = line(1000, &read);
+        word.send(()).unwrap();
+        let result = busy.results.recv();
+        assert!(matches!(result, Ok(Err(Reason::Malformed))));
+        word.send(()).unwrap();
+        drop(busy);
+        assert!(read.load(Ordering::SeqCst) <= 2, "what was read ahead is left");
     }
 }

@@ -3,11 +3,11 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::schedule::{Next, Schedule};
-use super::told::{given_up, still_tried, told};
+use super::told::{given_up, told};
 use crate::mail::status::blames_address;
 use crate::relay::{About, Outcome, RecipientOutcome, Reply};
 use crate::store::rows::{DeliveryState, OutboxRow};
-use crate::store::{Settled, SettledRecipient};
+use crate::store::{Settled, SettledRecipient, Told};
 
 /// One attempt: the mail as it was, and for whom it was made.
 #[derive(Debug)]
@@ -89,10 +89,10 @@ pub fn without_attempt(
         reply: Some(said.clone()),
         hard: false,
         next: None,
-        told: Some(given_up(&said)),
+        told: Some(given_up()),
     };
     let until = schedule.end(row.class, row.since);
-    let waits = |(n, _): &(u32, String)| (*n, still_tried(&said, until));
+    let waits = |(n, _): &(u32, String)| (*n, Told::waits(until));
     Settled {
         seq: row.seq,
         at: now,

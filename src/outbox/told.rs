@@ -12,8 +12,8 @@ use crate::store::rows::DeliveryState;
 /// The time that a mail has is over (RFC 3463 section 3.5).
 const EXPIRED: &str = "4.4.7";
 
-/// What is to be told of one recipient of an attempt, now or, of a delay, once the mail is late. Of a mail that is with a
-/// server which reports itself there is nothing to tell.
+/// What is to be told of one recipient of an attempt, now or, of a delay, once the mail is late. Of a mail that is with
+/// a server which reports itself there is nothing to tell.
 pub fn told(outcome: &RecipientOutcome, state: DeliveryState, job: &Outcome, until: Timestamp) -> Option<Told> {
     let reply = outcome.reply();
     let (action, status) = match (state, job.beyond) {
@@ -29,23 +29,38 @@ pub fn told(outcome: &RecipientOutcome, state: DeliveryState, job: &Outcome, unt
     };
     let remote = job.transport.as_deref().filter(|_| reply.heard).map(host);
     let until = (action == Action::Delayed).then_some(until);
-    Some(Told { action, status, said: reply.to_string(), remote: remote.map(str::to_owned), until })
+    Some(Told { action, status, said: said(outcome), remote: remote.map(str::to_owned), until })
+}
+
+/// The words of a server, or ours for senders. What we say to operators of trouble names logins, files and relays; only
+/// a refusal of ours is about the mail or its address, unless the fault is the system's (RFC 3463 section 3.4).
+fn said(outcome: &RecipientOutcome) -> String {
+    let reply = outcome.reply();
+    let status = reply.enhanced.as_deref().unwrap_or_default();
+    let plain = match outcome {
+        RecipientOutcome::Failed(_) if status == "5.3.0" => "it cannot be sent, by a fault of this mail system",
+        RecipientOutcome::Delayed(_) if matches!(status, "4.4.3" | "4.4.4") => {
+            "the servers of its domain cannot be found"
+        }
+        RecipientOutcome::Delayed(_) if status.starts_with("4.4.") => {
+            "the next server cannot be reached, or does not answer"
+        }
+        RecipientOutcome::Delayed(_) => "it could not be handed on to the next server",
+        RecipientOutcome::Ambiguous(_) => "it was sent to the next server, which has not confirmed it",
+        RecipientOutcome::Relayed(_) | RecipientOutcome::Failed(_) => "",
+    };
+    if reply.heard || plain.is_empty() { reply.to_string() } else { plain.to_owned() }
 }
 
 /// Of a mail that was given up without having had its turn.
-pub fn given_up(said: &str) -> Told {
-    Told { action: Action::Failed, status: EXPIRED.into(), said: said.to_owned(), remote: None, until: None }
+pub fn given_up() -> Told {
+    let said = "given up: it could not be handed on in the time that it had".to_owned();
+    Told { action: Action::Failed, status: EXPIRED.into(), said, remote: None, until: None }
 }
 
 /// Of an address that nothing is sent to any more, as it was suppressed while its mail waited.
 pub fn suppressed(said: &str) -> Told {
     Told { action: Action::Failed, status: "5.7.1".into(), said: said.to_owned(), remote: None, until: None }
-}
-
-/// Of a mail that is late without having had its turn.
-pub fn still_tried(said: &str, until: Timestamp) -> Told {
-    let until = Some(until);
-    Told { action: Action::Delayed, status: "4.0.0".into(), said: said.to_owned(), remote: None, until }
 }
 
 /// The status of a reply; one of another class than the action, as `5.4.5` for a quota, would contradict it.
@@ -96,6 +111,44 @@ mod tests {
         let ours = RecipientOutcome::Failed(Reply::refusal("5.6.3", "8BITMIME is not offered"));
         let job = Outcome { transport: Some("mx:25 in clear".into()), ..Outcome::all(1, ours.clone()) };
         assert_eq!(told(&ours, Failed, &job, until).unwrap().remote, None);
+    }
+
+    #[test]
+    fn words_for_operators_do_not_reach_senders() {
+        use RecipientOutcome::{Ambiguous, Delayed, Failed, Relayed};
+        let secret = "smtp.x refuses the login of crm@x: /etc/x.password";
+        let ours = |enhanced: Option<&str>| Reply::new(451, enhanced, secret);
+        let heard = |reply: Reply| Reply { heard: true, ..reply };
+        // What came of it, and whether its words are the sender's to read.
+        let table = [
+            (Delayed(ours(Some("4.7.0"))), false),
+            (Delayed(ours(Some("5.7.8"))), false),
+            (Delayed(ours(Some("4.3.0"))), false),
+            (Delayed(ours(Some("4.4.1"))), false),
+            (Delayed(ours(Some("4.4.4"))), false),
+            (Delayed(ours(None)), false),
+            (Ambiguous(ours(Some("4.4.2"))), false),
+            (Failed(ours(Some("5.3.0"))), false),
+            (Failed(ours(Some("5.3.4"))), true),
+            (Failed(ours(Some("5.6.3"))), true),
+            (Relayed(ours(Some("2.0.0"))), true),
+            (Delayed(heard(ours(Some("4.7.0")))), true),
+            (Failed(heard(ours(Some("5.3.0")))), true),
+        ];
+        for (outcome, want) in table {
+            let job = Outcome::all(1, outcome.clone());
+            let states = match outcome {
+                Relayed(_) => vec![DeliveryState::Relayed],
+                Failed(_) => vec![DeliveryState::Failed],
+                _ => vec![DeliveryState::Delayed, DeliveryState::Failed],
+            };
+            for state in states {
+                let got = told(&outcome, state, &job, Timestamp::UNIX_EPOCH).unwrap();
+                assert_eq!(got.said.contains(secret), want, "{outcome:?} {state:?}: {got:?}");
+                assert!(!got.said.is_empty(), "{outcome:?}");
+            }
+        }
+        assert!(given_up().said.starts_with("given up"));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The ways out: mail that is due is handed to a server, to the servers of its recipients, or put into a Maildir.
 //!
 //! A relay is asked for one attempt and says what became of each recipient. A refusal is a value, and so is trouble of
-//! our own; nothing here is an `Err` once the relays are built. Whether a domain lets a relay send for it, `permit` says. Must not know: the store's rows, tickets, when to try
-//! again, how much may be sent.
+//! our own; nothing here is an `Err` once the relays are built. Whether a domain lets a relay send for it, `permit`
+//! says. Must not know: the store's rows, tickets, when to try again, how much may be sent.
 
 mod answer;
 mod body;

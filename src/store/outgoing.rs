@@ -61,7 +61,7 @@ pub struct Settled {
     pub notes: Vec<String>,
     /// What the ticket is told of a mail that is late, unless it was told before.
     pub late: Option<String>,
-    /// What its sender is told then, by the numbers of the recipients that still wait.
+    /// What its sender is told then, by the numbers of recipients that still wait; it hears of the others as well.
     pub delayed: Vec<(u32, Told)>,
     /// What the trace of the mail says about its relay.
     pub way: Option<String>,
@@ -78,6 +78,14 @@ pub struct Told {
     pub remote: Option<String>,
     /// Of a delay: until when it is tried.
     pub until: Option<Timestamp>,
+}
+
+impl Told {
+    /// Of a recipient of a late mail that waits without a server's words.
+    pub fn waits(until: Timestamp) -> Self {
+        let said = "it waits to be handed on to the next server".to_owned();
+        Self { action: Action::Delayed, status: "4.0.0".into(), said, remote: None, until: Some(until) }
+    }
 }
 
 /// What became of one recipient.

@@ -9,6 +9,7 @@ use super::rows::{
     AcknowledgementRow, BrakeRow, DeliveryState, EntryRow, EventRow, IdempotencyRow, OutboxRow, SuppressionRow,
 };
 use super::step::{Step, json, parse};
+use super::values::OutgoingMeta;
 use super::{index, keys};
 use crate::mail::{Address, Class};
 use crate::ticket::loops::{self, Limit, Scope};
@@ -31,11 +32,15 @@ fn brake_key(scope: Scope, ticket: Option<u64>, address: &Address) -> ([u8; 16],
     (hash, hash[..6].iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// The brakes that a mail to one recipient counts for.
-fn scopes(ticket: Option<u64>, class: Class) -> impl Iterator<Item = Scope> {
-    let of_ticket = ticket.map(|_| Scope::TicketRecipient);
-    let overall = (class == Class::Automatic).then_some(Scope::Overall);
-    of_ticket.into_iter().chain([Scope::Recipient]).chain(overall)
+/// The brakes that a mail to one recipient counts for. A report about a mail has a null sender, which nobody may answer
+/// (RFC 5321 section 4.5.5), and is told of to nobody: it can go round with nobody, and a program that submits much in
+/// a bad hour must not lose what it is told, nor ordinary mail to its address wait for that. Only its number counts.
+fn scopes(ticket: Option<u64>, meta: &OutgoingMeta) -> impl Iterator<Item = Scope> {
+    let answered = meta.report.is_none();
+    let of_ticket = ticket.filter(|_| answered).map(|_| Scope::TicketRecipient);
+    let recipient = answered.then_some(Scope::Recipient);
+    let overall = (meta.class == Class::Automatic).then_some(Scope::Overall);
+    of_ticket.into_iter().chain(recipient).chain(overall)
 }
 
 impl Step<'_> {
@@ -43,24 +48,24 @@ impl Step<'_> {
     pub fn counted(
         &self,
         ticket: Option<u64>,
-        class: Class,
+        meta: &OutgoingMeta,
         address: &Address,
     ) -> Result<Vec<(Scope, Slots)>, StoreError> {
         let count = |scope| {
             let value = self.get(&keys::brake_count(&brake_key(scope, ticket, address).0))?;
             Ok((scope, value.map_or_else(loops::count, |value| loops::count().decode(&value))))
         };
-        scopes(ticket, class).map(count).collect()
+        scopes(ticket, meta).map(count).collect()
     }
 
     pub(super) fn count_mail(
         &mut self,
         ticket: Option<u64>,
-        class: Class,
+        meta: &OutgoingMeta,
         address: &Address,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        for (scope, mut counted) in self.counted(ticket, class, address)? {
+        for (scope, mut counted) in self.counted(ticket, meta, address)? {
             counted.add(now, 1, 0);
             self.put(keys::brake_count(&brake_key(scope, ticket, address).0), counted.encode())?;
         }

@@ -7,13 +7,13 @@ use super::error::StoreError;
 use super::keys;
 use super::outgoing::{NewOutgoing, NewRecipient, Settled, Suppress, Told};
 use super::rows::{
-    DeliveryState, EntryKind, EntryRow, EventRow, IdempotencyRow, OutboxRow, OutboxState, RecipientRow, ReportRow,
-    TraceRow,
+    DeliveryState, EntryKind, EntryRow, EventRow, IdempotencyRow, OutboxRow, OutboxState, RecipientRow, TraceRow,
 };
 use super::step::{Step, json, parse};
 use super::step_file::{add_participant, message_key, opened};
-use super::step_owed::report_of;
+use super::step_owed::{Owed, report_of};
 use crate::mail::notify::Action;
+use crate::units::count;
 
 /// The most of a reply that is kept with a recipient.
 const REPLY: usize = 500;
@@ -83,7 +83,8 @@ impl Step<'_> {
         })
     }
 
-    /// The mail becomes an entry of its ticket, or opens it, and those whom it goes to take part there.
+    /// The mail becomes an entry of its ticket, or opens it, and those whom it goes to take part there. The sender of a
+    /// mail that is told what became of it does not: it is a program, or a mailbox for reports.
     fn join_ticket(&mut self, new: &NewOutgoing<'_>, row: &mut EntryRow) -> Result<(), StoreError> {
         let Some(number) = new.ticket else { return Ok(()) };
         let mut ticket = match (self.followed(number)?, &new.opens) {
@@ -100,7 +101,8 @@ impl Step<'_> {
             (None, None) => return Ok(()),
         };
         row.ticket = Some(ticket.number);
-        let reached = new.recipients.iter().filter(|to| to.state != DeliveryState::Filtered);
+        let reached =
+            new.recipients.iter().filter(|to| to.state != DeliveryState::Filtered && new.meta.report.is_none());
         reached.for_each(|to| add_participant(&mut ticket.participants, &to.address.to_string()));
         self.put(keys::member(ticket.number, row.seq), Vec::new())?;
         self.put_ticket(&mut ticket)
@@ -146,17 +148,17 @@ impl Step<'_> {
             braked: 0,
             since: mail.received_at,
         };
-        let mut owed = Vec::new();
+        let mut owed = Owed::default();
         for (n, to) in new.recipients.iter().enumerate() {
             let recipient = self.new_recipient(new, &row, n as u32, to)?;
-            owed.extend(refused(&recipient).and_then(|told| report_of(&row, &recipient, &told, new.now)));
+            owed.reports.extend(refused(&recipient).and_then(|told| report_of(&row, &recipient, &told, new.now)));
             row.recipients += 1;
             row.open += u32::from(recipient.state.waits());
             row.braked += u32::from(recipient.brake.is_some());
             self.put(keys::recipient(row.seq, recipient.n), json(&recipient)?)?;
         }
         self.put_outbox(&mut row)?;
-        self.owe_reports(owed)?;
+        self.owe_reports(owed, &[])?;
         self.outgoing.push(row.seq);
         let order = IdempotencyRow { entry: row.id.clone(), fingerprint: meta.fingerprint.clone(), at: new.now };
         for key in &new.orders {
@@ -179,7 +181,7 @@ impl Step<'_> {
         let brake = match to.brake {
             Some((scope, limit)) => Some(self.trip(scope, limit, row, n, &to.address, new.now)?),
             None if to.state.waits() => {
-                self.count_mail(row.ticket, row.class, &to.address, new.now)?;
+                self.count_mail(row.ticket, new.meta, &to.address, new.now)?;
                 None
             }
             None => None,
@@ -197,18 +199,19 @@ impl Step<'_> {
             brake,
             reported: None,
             due: None,
+            early: None,
         })
     }
 
     /// Writes down what became of mails; returns their rows as they are now.
     pub fn settle(&mut self, settled: &[Settled], suppress: Suppress) -> Result<Vec<OutboxRow>, StoreError> {
-        let (mut rows, mut owed) = (Vec::with_capacity(settled.len()), Vec::new());
+        let (mut rows, mut owed) = (Vec::with_capacity(settled.len()), Owed::default());
         for one in settled {
             if let Some(row) = self.settle_one(one, suppress, &mut owed)? {
                 rows.push(row);
             }
         }
-        self.owe_reports(owed)?;
+        self.owe_reports(owed, settled)?;
         Ok(rows)
     }
 
@@ -216,10 +219,10 @@ impl Step<'_> {
         &mut self,
         settled: &Settled,
         suppress: Suppress,
-        owed: &mut Vec<ReportRow>,
+        owed: &mut Owed,
     ) -> Result<Option<OutboxRow>, StoreError> {
         let Some(mut row) = self.outbox_row(settled.seq)? else { return Ok(None) };
-        let mut worst = None;
+        let (mut worst, mut early) = (None, Vec::new());
         for one in &settled.recipients {
             let Some(mut recipient) = self.recipient(row.seq, one.n)? else { continue };
             let waited = recipient.state.waits();
@@ -233,19 +236,16 @@ impl Step<'_> {
                 recipient.relay = Some(cut::text(relay, NAME));
             }
             recipient.due = one.next;
-            // A report that it failed can overtake the commit of the attempt that it is about, and is the later news.
-            let reported = matches!(recipient.reported.as_deref(), Some("failed" | "complaint"));
-            if recipient.state == DeliveryState::Failed && reported {
-                self.put(keys::recipient(row.seq, one.n), json(&recipient)?)?;
-                continue;
-            }
+            // A report can overtake the commit of the attempt that it is about, if that has sent anything.
+            let report = recipient.early.take_if(|_| tried).filter(|_| one.state == DeliveryState::Relayed);
+            early.extend(report.map(|report| (one.n, report)));
             row.open -= u32::from(waited && !one.state.waits());
             if tried {
                 (recipient.state, recipient.at) = (one.state, settled.at);
             }
             recipient.reply = one.reply.as_deref().map(|reply| cut::text(reply, REPLY)).or(recipient.reply);
             self.put(keys::recipient(row.seq, one.n), json(&recipient)?)?;
-            owed.extend(one.told.as_ref().and_then(|told| report_of(&row, &recipient, told, settled.at)));
+            owed.reports.extend(one.told.as_ref().and_then(|told| report_of(&row, &recipient, told, settled.at)));
             if one.hard {
                 let said = recipient.reply.clone().unwrap_or_default();
                 self.hard_failure(&recipient.address, &said, suppress, settled.at)?;
@@ -255,16 +255,17 @@ impl Step<'_> {
         row.attempts += u32::from(settled.relay.is_some());
         row.due = self.first_due(&row, settled.at)?;
         let late = settled.late.as_ref().filter(|_| !row.delayed_told);
+        let late = late.map(|note| with_others(note, row.open.saturating_sub(settled.delayed.len() as u32)));
         row.delayed_told |= late.is_some();
-        for (n, told) in settled.delayed.iter().filter(|_| late.is_some()) {
-            let waits = self.recipient(row.seq, *n)?.filter(|recipient| recipient.state.waits());
-            owed.extend(waits.and_then(|recipient| report_of(&row, &recipient, told, settled.at)));
-        }
         self.put_outbox(&mut row)?;
         if let Some(way) = &settled.way {
             self.trace(row.seq, "fields", way)?;
         }
-        self.tell_settled(settled, &row, worst, late)?;
+        owed.late.extend(late.as_ref().map(|_| (row.clone(), settled.at)));
+        self.tell_settled(settled, &row, worst, late.as_ref())?;
+        for (n, report) in early {
+            self.came_early(&row, n, &report, suppress, settled.at)?;
+        }
         Ok(Some(row))
     }
 
@@ -377,6 +378,14 @@ impl Step<'_> {
             said: Some(cut::text(said, cut::SAID)),
             ..EventRow::default()
         })
+    }
+}
+
+/// A mail is told once to be late, so the note counts those who wait for other servers.
+fn with_others(note: &str, others: u32) -> String {
+    match others {
+        0 => note.to_owned(),
+        _ => format!("{note}\n- and {}", count(others, "other recipient", "other recipients")),
     }
 }
 

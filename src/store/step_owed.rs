@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::cut;
 use super::error::StoreError;
 use super::keys;
-use super::outgoing::Told;
+use super::outgoing::{Settled, Told};
 use super::rows::{OutboxRow, RecipientRow, ReportRow};
 use super::step::{Step, json};
 use super::step_outbox::NAME;
@@ -46,11 +46,23 @@ pub(super) fn report_of(row: &OutboxRow, to: &RecipientRow, told: &Told, at: Tim
     })
 }
 
+/// What the senders of mails are owed by one commit.
+#[derive(Default)]
+pub(super) struct Owed {
+    pub reports: Vec<ReportRow>,
+    /// Mails that are told to be late, and since when that is known.
+    pub late: Vec<(OutboxRow, Timestamp)>,
+}
+
 impl Step<'_> {
     /// Leaves word of reports that are owed: those of one mail are one report, of at most 100 recipients.
-    pub(super) fn owe_reports(&mut self, owed: Vec<ReportRow>) -> Result<(), StoreError> {
+    pub(super) fn owe_reports(&mut self, owed: Owed, settled: &[Settled]) -> Result<(), StoreError> {
+        let mut reports = owed.reports;
+        for (row, at) in &owed.late {
+            reports.extend(self.delays(row, settled, *at)?);
+        }
         let mut mails: BTreeMap<u64, Vec<ReportRow>> = BTreeMap::new();
-        owed.into_iter().for_each(|row| mails.entry(row.seq).or_default().push(row));
+        reports.into_iter().for_each(|row| mails.entry(row.seq).or_default().push(row));
         for (seq, rows) in mails {
             for part in rows.chunks(RECIPIENTS) {
                 let event = self.free_event(seq, part[0].at)?;
@@ -61,6 +73,22 @@ impl Step<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What there is to tell of the recipients of a late mail that still wait once all of this commit has been settled.
+    /// It is told once, so by whichever job it was noticed, those that wait for other servers are told of as well.
+    fn delays(&self, row: &OutboxRow, settled: &[Settled], at: Timestamp) -> Result<Vec<ReportRow>, StoreError> {
+        let jobs = settled.iter().filter(|one| one.seq == row.seq);
+        let told: BTreeMap<u32, &Told> = jobs.flat_map(|one| &one.delayed).map(|(n, told)| (*n, told)).collect();
+        let until = told.values().find_map(|told| told.until);
+        let (Some(until), Some(_)) = (until, &row.sender) else { return Ok(Vec::new()) };
+        let (waits, mut owed) = (Told::waits(until), Vec::new());
+        for n in 0..row.recipients {
+            if let Some(recipient) = self.recipient(row.seq, n)?.filter(|recipient| recipient.state.waits()) {
+                owed.extend(report_of(row, &recipient, told.get(&n).copied().unwrap_or(&waits), at));
+            }
+        }
+        Ok(owed)
     }
 
     /// A number that no report about this mail has or had: the time, so that a later one is another one.

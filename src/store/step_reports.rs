@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::cut;
 use super::error::StoreError;
 use super::outgoing::{Bounced, Suppress};
-use super::rows::{DeliveryState, EntryKind, EntryRow, OutboxRow, RecipientRow};
+use super::rows::{DeliveryState, EarlyReport, EntryKind, EntryRow, OutboxRow, RecipientRow};
 use super::step::{Step, json};
 use super::{index, keys};
 
@@ -69,45 +69,64 @@ impl Step<'_> {
         suppress: Suppress,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let Some(mut row) = self.outbox_row(seq)? else { return Ok(false) };
+        let Some(row) = self.outbox_row(seq)? else { return Ok(false) };
         let mut known = false;
         for report in reports {
+            let said =
+                EarlyReport { word: report.word.to_owned(), said: cut::text(&report.said, SAID), hard: report.hard };
             for n in 0..row.recipients {
                 let Some(recipient) = self.recipient(seq, n)? else { continue };
                 let named = report.addresses.iter().any(|address| address.eq_ignore_ascii_case(&recipient.address));
                 // Where there is one recipient only, a report about another address is about where it was forwarded.
                 if named || (row.recipients == 1 && reports.len() == 1) {
-                    self.bounced_one(&mut row, recipient, report, suppress, now)?;
+                    self.bounced_one(&row, recipient, &said, suppress, now)?;
                     known = true;
                 }
             }
         }
-        if known {
-            self.put_outbox(&mut row)?;
-        }
         Ok(known)
+    }
+
+    /// A mail has left for a recipient whom a report had come about before: that counts now.
+    pub(super) fn came_early(
+        &mut self,
+        row: &OutboxRow,
+        n: u32,
+        report: &EarlyReport,
+        suppress: Suppress,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        match self.recipient(row.seq, n)? {
+            Some(recipient) => self.bounced_one(row, recipient, report, suppress, now),
+            None => Ok(()),
+        }
     }
 
     fn bounced_one(
         &mut self,
-        row: &mut OutboxRow,
+        row: &OutboxRow,
         mut recipient: RecipientRow,
-        report: &Bounced,
+        report: &EarlyReport,
         suppress: Suppress,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         if !is_news(&recipient, report) {
             return Ok(());
         }
-        recipient.reported = Some(report.word.to_owned());
-        recipient.reply = Some(cut::text(&report.said, SAID));
+        // It may have overtaken the commit of the attempt that it is about; but anybody who knows the Message-ID can
+        // write one, and must not end the delivery to somebody whom nothing was sent to yet.
+        if recipient.state.waits() {
+            recipient.early = Some(report.clone());
+            return self.put(keys::recipient(row.seq, recipient.n), json(&recipient)?);
+        }
+        recipient.reported = Some(report.word.clone());
+        recipient.reply = Some(report.said.clone());
         recipient.at = now;
         if report.word == "failed" {
-            row.open -= u32::from(recipient.state.waits());
             recipient.state = DeliveryState::Failed;
         }
         self.put(keys::recipient(row.seq, recipient.n), json(&recipient)?)?;
-        let kind = match report.word {
+        let kind = match report.word.as_str() {
             "failed" => "mail_failed",
             "delayed" => "mail_delayed",
             _ => "delivery_changed",
@@ -127,8 +146,7 @@ impl Step<'_> {
 /// Whether a report says more than is known. One about a recipient whom nothing was sent to is none of a server's.
 /// Reports come in any order and more than once, by each address that the mail was led on to: the worst stands, and one
 /// mail is one failure.
-fn is_news(recipient: &RecipientRow, report: &Bounced) -> bool {
-    // A report may overtake the commit of the attempt that it is about, so a mail that waits counts as sent.
+fn is_news(recipient: &RecipientRow, report: &EarlyReport) -> bool {
     let sent = recipient.state.waits() || matches!(recipient.state, DeliveryState::Relayed | DeliveryState::Failed);
     let weight = |word: &str| match word {
         "complaint" => 3,
@@ -137,6 +155,7 @@ fn is_news(recipient: &RecipientRow, report: &Bounced) -> bool {
         _ => 1,
     };
     let failed = (recipient.state == DeliveryState::Failed).then_some("failed");
-    let before = recipient.reported.as_deref().into_iter().chain(failed).map(weight).max();
-    sent && before.is_none_or(|before| weight(report.word) > before)
+    let early = recipient.early.as_ref().map(|early| early.word.as_str());
+    let before = recipient.reported.as_deref().into_iter().chain(early).chain(failed).map(weight).max();
+    sent && before.is_none_or(|before| weight(&report.word) > before)
 }

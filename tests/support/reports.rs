@@ -1,11 +1,11 @@
 //! What senders of mail hear of it: reports that are owed with the commit that settles a mail, written once, and sent.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use ticketgate::desk::reports::{Config, Unasked};
+use ticketgate::desk::reports::{Accepted, Config, Unasked, Word};
 use ticketgate::desk::{Desk, Reporter};
+use ticketgate::filing::LoopsConfig;
 use ticketgate::mail::Class;
 use ticketgate::mail::message::{self, BounceKind, Limits, Summary};
 use ticketgate::mail::origin::OriginKind;
@@ -59,7 +59,7 @@ impl House {
 
     /// Writes what is owed, and files it.
     async fn tell(&self) -> Vec<EntryRow> {
-        self.reporter(Config::default()).write(&mut HashSet::new()).await.unwrap();
+        self.reporter(Config::default()).write(&mut Accepted::new()).await.unwrap();
         self.file().await
     }
 
@@ -178,6 +178,8 @@ async fn senders_hear_what_they_have_asked_for_and_no_more() {
         let got: Vec<String> = texts.iter().map(action).collect();
         assert_eq!(got, want.map(str::to_owned).into_iter().collect::<Vec<_>>(), "row {n}");
         assert!(house.store().reports(9).unwrap().is_empty(), "row {n}");
+        let takes_part = house.store().ticket(1).unwrap().unwrap().participants.contains(&CRM.to_owned());
+        assert!(!takes_part, "row {n}: whoever is told takes no part in the ticket");
     }
     // The server that reports itself was handed the wishes.
     let heard = telling.heard.lock().unwrap().join("\n");
@@ -198,7 +200,7 @@ async fn the_operator_decides_what_is_told_unasked() {
         let to = format!("bad{}{}@example.net", unasked.len(), MailId::fresh(house.clock.now()));
         let mail = house.submit(Some(CRM), &[(&to, notify)], |_| {}).await;
         house.until(&mail, &[DeliveryState::Failed]).await;
-        house.reporter(config(unasked)).write(&mut HashSet::new()).await.unwrap();
+        house.reporter(config(unasked)).write(&mut Accepted::new()).await.unwrap();
         assert_eq!(house.file().await.len(), want, "{unasked:?} {notify:?}");
         assert!(house.store().reports(9).unwrap().is_empty());
     }
@@ -269,10 +271,10 @@ async fn death_in_between_loses_no_report_and_doubles_none() {
     house.restart_store();
     assert_eq!(house.store().reports(9).unwrap().len(), 1);
     // Written, and not filed: after the death nobody knows of it, and it is written again.
-    house.reporter(Config::default()).write(&mut HashSet::new()).await.unwrap();
+    house.reporter(Config::default()).write(&mut Accepted::new()).await.unwrap();
     house.restart_store();
     assert_eq!(house.store().reports(9).unwrap().len(), 1);
-    house.reporter(Config::default()).write(&mut HashSet::new()).await.unwrap();
+    house.reporter(Config::default()).write(&mut Accepted::new()).await.unwrap();
     let told = house.file().await;
     let filings: Vec<&str> = told.iter().map(|row| row.filing.as_str()).collect();
     assert_eq!(filings, ["relayed", "duplicate"]);
@@ -324,6 +326,48 @@ async fn a_support_address_that_sends_gets_a_ticket_and_no_mail() {
     let envelope = Envelope { mail_from: None, rcpt_to: vec![address(SUPPORT)] };
     house.spool(envelope, OriginKind::Api, None, &again).await;
     assert_eq!(house.file().await.pop().unwrap().filing, "duplicate");
+    house.stop().await;
+    house.sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_word_of_a_report_filed_here_is_taken_back_after_trouble() {
+    let peer = Peer::start().await;
+    let mut house = House::new(vec![smtp("smart", peer.port)]);
+    house.start(false);
+    for (word, owed) in [(Word::IsOurs, 0), (Word::GoesWithFiling, 1)] {
+        let to = format!("bad{owed}@example.net");
+        let mail = house.submit(Some(SUPPORT), &[(&to, None)], |_| {}).await;
+        house.until(&mail, &[DeliveryState::Failed]).await;
+        let row = house.store().reports(9).unwrap().pop().unwrap();
+        // It was accepted in a turn before.
+        let mut accepted = Accepted::from([((row.seq, row.event), word)]);
+        house.reporter(Config::default()).write(&mut accepted).await.unwrap();
+        assert_eq!(house.store().reports(9).unwrap().len(), owed, "{word:?}");
+        assert!(house.file().await.is_empty(), "{word:?}: and it is not written again");
+    }
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_reports_to_one_program_are_no_loop() {
+    let peer = Peer::start().await;
+    let mut house = House::new(vec![smtp("smart", peer.port)]);
+    let brakes = LoopsConfig { per_recipient: vec![(10, 2)], ..LoopsConfig::default() };
+    house.loops.store(Arc::new(brakes.loops()));
+    house.start(false);
+    let held = |house: &House, mail: &EntryRow| house.recipients(mail).iter().any(|to| to.brake.is_some());
+    for n in 0..4 {
+        let mail = house.submit(Some(CRM), &[(&format!("bad{n}@example.net"), None)], |_| {}).await;
+        house.until(&mail, &[DeliveryState::Failed]).await;
+        let told = house.tell().await;
+        assert!(!held(&house, &told[0]), "report {n}");
+    }
+    // Nor does other mail to that address wait for them; it is counted by itself.
+    for want in [false, false, true] {
+        let mail = house.send(&[CRM], |_| {}).await;
+        assert_eq!(held(&house, &mail), want);
+    }
     house.stop().await;
     house.sound();
 }

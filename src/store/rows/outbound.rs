@@ -161,6 +161,9 @@ pub struct RecipientRow {
     /// When it is tried again; see [`RecipientRow::due`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<Timestamp>,
+    /// A report that came while it waited: the next attempt shows whether it was about something that was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early: Option<EarlyReport>,
 }
 
 impl RecipientRow {
@@ -170,6 +173,16 @@ impl RecipientRow {
         let first = (self.attempts == 0).then(|| row.created_at.min(row.due));
         self.due.or(first).unwrap_or(row.due)
     }
+}
+
+/// A report that came before the mail was known to have left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EarlyReport {
+    /// As in [`RecipientRow::reported`].
+    pub word: String,
+    pub said: String,
+    /// The address itself is at fault.
+    pub hard: bool,
 }
 
 /// A brake that has tripped, until a person releases it.

@@ -21,7 +21,8 @@ async fn hand_in(store: &Store, to: &[&str], ticket: Option<u64>, key: Option<&s
     let id = MailId::fresh(now());
     let mut body = store.body(id, 1 << 30);
     body.push(b"From: support@a.example\r\n\r\nhello").await.unwrap();
-    let recipients = to.iter().map(|to| OutgoingRecipient { address: address(to), notify: None, orcpt: None });
+    let notify = |to: &str| to.starts_with("never").then(|| "NEVER".to_owned());
+    let recipients = to.iter().map(|to| OutgoingRecipient { address: address(to), notify: notify(to), orcpt: None });
     let outgoing = OutgoingMeta {
         class: Class::Person,
         ticket,
@@ -55,7 +56,7 @@ fn file_next(store: &Store, message_id: &str) -> EntryRow {
         .step(|step| {
             let mut recipients = Vec::new();
             for to in &meta.recipients {
-                let counted = step.counted(meta.ticket, meta.class, &to.address)?;
+                let counted = step.counted(meta.ticket, &meta, &to.address)?;
                 let brake = counted.iter().find_map(|(scope, counted)| {
                     Brakes::default().tripped(*scope, counted, now()).map(|limit| (*scope, limit))
                 });
@@ -65,7 +66,7 @@ fn file_next(store: &Store, message_id: &str) -> EntryRow {
                     (_, Some(_)) => DeliveryState::Held,
                     _ => DeliveryState::Queued,
                 };
-                let (notify, orcpt, why) = (None, None, None);
+                let (notify, orcpt, why) = (to.notify.clone(), None, None);
                 recipients.push(NewRecipient { address: to.address.clone(), notify, orcpt, state, why, brake });
             }
             let repeats = meta.key.as_deref().map(|key| step.ordered(key)).transpose()?.flatten();
@@ -378,8 +379,15 @@ fn the_worst_report_stands_and_one_mail_is_one_failure() {
         .step(|step| step.order_outbox(&store.entry_at(mail)?.unwrap().id, &OutboxOrder::Retry, "kim", now()))
         .unwrap();
     assert_eq!(state(mail), (Queued, String::new()));
+    // Anybody who knows the Message-ID can say that it failed: nothing ends for whom it was not sent to.
+    report(mail, &["ann@example.net"], "complaint");
+    assert_eq!((state(mail), failures()), ((Queued, String::new()), 0));
+    let row = settle(&store, mail, &[(0, DeliveryState::Delayed)], 5);
+    assert_eq!((row.open, row.state, failures()), (1, OutboxState::Waiting, 0));
     // The report is faster than the commit of the attempt that it is about.
     report(mail, &["ann@example.net"], "failed");
+    report(mail, &["ann@example.net"], "delivered");
+    assert_eq!((state(mail), failures()), ((DeliveryState::Delayed, String::new()), 0));
     let row = settle(&store, mail, &[(0, Relayed)], 6);
     assert_eq!((state(mail), row.state, failures()), ((Failed, "failed".to_owned()), OutboxState::Done, 1));
     // Nothing was sent to whom a person had it cancelled for, or a brake holds.
@@ -388,6 +396,63 @@ fn the_worst_report_stands_and_one_mail_is_one_failure() {
     store.step(|step| step.order_outbox(&mail.id, &OutboxOrder::Cancel, "kim", now())).unwrap();
     report(mail.seq, &["bob@example.net"], "failed");
     assert_eq!((state(mail.seq), failures()), ((DeliveryState::Cancelled, String::new()), 1));
+    assert_sound(&store);
+}
+
+#[test]
+fn a_delay_is_told_once_and_of_all_who_wait_whoever_was_tried_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    use DeliveryState::{Delayed, Relayed};
+    let until = later(7200);
+    // A job of one lane that found the mail late.
+    let job = |seq: u64, n: u32, state: DeliveryState| {
+        let told = Told { said: format!("451 {n}"), ..Told::waits(until) };
+        let waits = state == Delayed;
+        let next = waits.then(|| later(330));
+        let recipients = vec![SettledRecipient { n, state, reply: None, hard: false, next, told: None }];
+        Settled {
+            seq,
+            at: later(300),
+            relay: Some("direct".into()),
+            recipients,
+            way: None,
+            notes: Vec::new(),
+            late: waits.then(|| "it is late".into()),
+            delayed: waits.then_some((n, told)).into_iter().collect(),
+        }
+    };
+    let waits = Told::waits(until).said;
+    // Recipients, and which were tried in one commit with what came of it; who is told of, in what words.
+    type Case<'a> = (&'a [&'a str], &'a [(u32, DeliveryState)], &'a [(u32, &'a str)]);
+    let table: [Case<'_>; 5] = [
+        (&["a@x.example", "b@y.example"], &[(0, Delayed)], &[(0, "451 0"), (1, &waits)]),
+        (&["never@x.example", "b@y.example"], &[(0, Delayed)], &[(1, &waits)]),
+        (&["a@x.example", "never@y.example"], &[(1, Delayed)], &[(0, &waits)]),
+        (&["a@x.example", "b@y.example"], &[(0, Delayed), (1, Delayed)], &[(0, "451 0"), (1, "451 1")]),
+        (&["a@x.example", "b@y.example"], &[(0, Delayed), (1, Relayed)], &[(0, "451 0")]),
+    ];
+    for (n, (to, tried, want)) in table.into_iter().enumerate() {
+        run(hand_in(&store, to, None, None));
+        let seq = file_next(&store, &format!("late{n}@a.example")).seq;
+        let jobs: Vec<Settled> = tried.iter().map(|(n, state)| job(seq, *n, *state)).collect();
+        let owed = |jobs: &[Settled]| {
+            store.step(|step| step.settle(jobs, SUPPRESS)).unwrap();
+            let owed = store.reports(9).unwrap().into_iter().filter(|row| row.seq == seq);
+            owed.map(|row| (row.n, row.action, row.said, row.until)).collect::<Vec<_>>()
+        };
+        let want: Vec<_> = want.iter().map(|(n, said)| (*n, "delayed".into(), (*said).into(), Some(until))).collect();
+        assert_eq!(owed(&jobs), want, "row {n}");
+        let again: Vec<Settled> = (0..2).map(|n| job(seq, n, Delayed)).collect();
+        assert_eq!(owed(&again), want, "row {n}: once");
+    }
+    // A ticket's note names who was tried, and counts the others.
+    take(&store, b"x", "m1@x", &OPEN);
+    run(hand_in(&store, &["a@x.example", "b@y.example"], Some(1), None));
+    let seq = file_next(&store, "late@a.example").seq;
+    store.step(|step| step.settle(&[job(seq, 0, Delayed)], SUPPRESS)).unwrap();
+    let note = store.entries(seq, 9).unwrap().into_iter().find_map(|row| row.note);
+    assert_eq!(note.as_deref(), Some("it is late\n- and 1 other recipient"));
     assert_sound(&store);
 }
 
