@@ -30,8 +30,8 @@ use ticketgate::shutdown;
 use ticketgate::store::rows::{DeliveryState, LedgerRow, LedgerState, PersonRow, SourceRow};
 use ticketgate::store::vault::Vault;
 use ticketgate::store::{
-    Bounced, Delivery, Incoming, NewEntry, NewOutgoing, NewRecipient, OutgoingMeta, Spooled, Store, StoreError,
-    Suppress,
+    Bounced, Delivery, Incoming, NewEntry, NewOutgoing, NewRecipient, OutgoingMeta, Settled, SettledRecipient, Spooled,
+    Store, StoreError, Suppress,
 };
 use ticketgate::ticket::loops::{Limit, Scope};
 use ticketgate::ticket::token::TokenKeys;
@@ -692,6 +692,13 @@ async fn the_outbox_is_listed_and_steered() {
     let seq = bed.store.entry(&braked).unwrap().unwrap().seq;
     let suppress = Suppress { after: 3, within: jiff::SignedDuration::from_hours(1) };
     let now = ticketgate::clock::Clock::system().now();
+    // A complaint counts once the mail has left.
+    let taken =
+        SettledRecipient { n: 0, state: DeliveryState::Relayed, reply: None, hard: false, next: None, told: None };
+    let (recipients, notes, delayed) = (vec![taken], Vec::new(), Vec::new());
+    let relay = Some("sandbox".to_owned());
+    let settled = Settled { seq, at: now, relay, recipients, way: None, notes, late: None, delayed };
+    bed.store.step(|step| step.settle(&[settled], suppress)).unwrap();
     bed.store.step(|step| step.bounced(seq, &[report("complaint")], suppress, now)).unwrap();
     assert_eq!(bed.get("/v1/suppressions").await.1["suppressions"][0]["address"], "bob@example.org");
     let clear = "/v1/suppressions/bob@example.org/clear";

@@ -49,6 +49,7 @@ mod step_outbox;
 mod step_owed;
 mod step_probes;
 mod step_reports;
+mod step_settle;
 #[cfg(test)]
 mod tests;
 pub mod values;

@@ -174,7 +174,9 @@ impl Step<'_> {
     ) -> Result<(), StoreError> {
         let fresh = || SuppressionRow { address: address.to_owned(), first_at: now, ..SuppressionRow::default() };
         let known = self.suppression(address)?;
-        let mut row = known.filter(|row| now.duration_since(row.first_at) <= suppress.within).unwrap_or_else(fresh);
+        // Old failures are forgotten; an address that is suppressed stays so until a person clears it.
+        let counts = |row: &SuppressionRow| row.suppressed || now.duration_since(row.first_at) <= suppress.within;
+        let mut row = known.filter(counts).unwrap_or_else(fresh);
         row.failures += 1;
         let full = suppress.after > 0 && row.failures >= suppress.after;
         self.put_suppression(row, full, said, now)

@@ -1,11 +1,11 @@
-//! The steps of mail that leaves: filing it, and settling what became of it.
+//! The steps of mail that leaves: filing it, and its rows.
 
 use jiff::Timestamp;
 
 use super::cut;
 use super::error::StoreError;
 use super::keys;
-use super::outgoing::{NewOutgoing, NewRecipient, Settled, Suppress, Told};
+use super::outgoing::{NewOutgoing, NewRecipient, Told};
 use super::rows::{
     DeliveryState, EntryKind, EntryRow, EventRow, IdempotencyRow, OutboxRow, OutboxState, RecipientRow, TraceRow,
 };
@@ -13,10 +13,9 @@ use super::step::{Step, json, parse};
 use super::step_file::{add_participant, message_key, opened};
 use super::step_owed::{Owed, report_of};
 use crate::mail::notify::Action;
-use crate::units::count;
 
 /// The most of a reply that is kept with a recipient.
-const REPLY: usize = 500;
+pub(super) const REPLY: usize = 500;
 /// The most of what a client asked for with a recipient, and of names.
 const PARAMETER: usize = 600;
 pub(super) const NAME: usize = 200;
@@ -203,104 +202,6 @@ impl Step<'_> {
         })
     }
 
-    /// Writes down what became of mails; returns their rows as they are now.
-    pub fn settle(&mut self, settled: &[Settled], suppress: Suppress) -> Result<Vec<OutboxRow>, StoreError> {
-        let (mut rows, mut owed) = (Vec::with_capacity(settled.len()), Owed::default());
-        for one in settled {
-            if let Some(row) = self.settle_one(one, suppress, &mut owed)? {
-                rows.push(row);
-            }
-        }
-        self.owe_reports(owed, settled)?;
-        Ok(rows)
-    }
-
-    fn settle_one(
-        &mut self,
-        settled: &Settled,
-        suppress: Suppress,
-        owed: &mut Owed,
-    ) -> Result<Option<OutboxRow>, StoreError> {
-        let Some(mut row) = self.outbox_row(settled.seq)? else { return Ok(None) };
-        let (mut worst, mut early) = (None, Vec::new());
-        for one in &settled.recipients {
-            let Some(mut recipient) = self.recipient(row.seq, one.n)? else { continue };
-            let waited = recipient.state.waits();
-            // What was cancelled on the way stays cancelled, unless a peer has it now.
-            if !waited && one.state != DeliveryState::Relayed {
-                continue;
-            }
-            let tried = one.state != DeliveryState::Queued;
-            if let Some(relay) = settled.relay.as_ref().filter(|_| tried) {
-                recipient.attempts += 1;
-                recipient.relay = Some(cut::text(relay, NAME));
-            }
-            recipient.due = one.next;
-            // A report can overtake the commit of the attempt that it is about, if that has sent anything.
-            let report = recipient.early.take_if(|_| tried).filter(|_| one.state == DeliveryState::Relayed);
-            early.extend(report.map(|report| (one.n, report)));
-            row.open -= u32::from(waited && !one.state.waits());
-            if tried {
-                (recipient.state, recipient.at) = (one.state, settled.at);
-            }
-            recipient.reply = one.reply.as_deref().map(|reply| cut::text(reply, REPLY)).or(recipient.reply);
-            self.put(keys::recipient(row.seq, one.n), json(&recipient)?)?;
-            owed.reports.extend(one.told.as_ref().and_then(|told| report_of(&row, &recipient, told, settled.at)));
-            if one.hard {
-                let said = recipient.reply.clone().unwrap_or_default();
-                self.hard_failure(&recipient.address, &said, suppress, settled.at)?;
-            }
-            worst = worst.max(Some(one.state));
-        }
-        row.attempts += u32::from(settled.relay.is_some());
-        row.due = self.first_due(&row, settled.at)?;
-        let late = settled.late.as_ref().filter(|_| !row.delayed_told);
-        let late = late.map(|note| with_others(note, row.open.saturating_sub(settled.delayed.len() as u32)));
-        row.delayed_told |= late.is_some();
-        self.put_outbox(&mut row)?;
-        if let Some(way) = &settled.way {
-            self.trace(row.seq, "fields", way)?;
-        }
-        owed.late.extend(late.as_ref().map(|_| (row.clone(), settled.at)));
-        self.tell_settled(settled, &row, worst, late.as_ref())?;
-        for (n, report) in early {
-            self.came_early(&row, n, &report, suppress, settled.at)?;
-        }
-        Ok(Some(row))
-    }
-
-    fn tell_settled(
-        &mut self,
-        settled: &Settled,
-        row: &OutboxRow,
-        worst: Option<DeliveryState>,
-        late: Option<&String>,
-    ) -> Result<(), StoreError> {
-        let kind = match worst {
-            _ if late.is_some() => "mail_delayed",
-            Some(DeliveryState::Failed) => "mail_failed",
-            Some(DeliveryState::Relayed) if row.open == 0 => "mail_relayed",
-            // Another attempt is no news for those who follow the feed; the first failure is.
-            Some(DeliveryState::Delayed) if row.attempts > 1 => "",
-            Some(_) => "delivery_changed",
-            None => "",
-        };
-        if !kind.is_empty() {
-            let said = settled.recipients.iter().find_map(|one| one.reply.clone()).or_else(|| late.cloned());
-            self.outbox_event(kind, row, None, said, settled.at)?;
-        }
-        if let Some(ticket) = row.ticket {
-            for note in settled.notes.iter().chain(late) {
-                // A ticket that is gone is no reason to lose what became of the mail.
-                match self.note(ticket, super::NOTED_BY, &cut::text(note, cut::NOTE), settled.at) {
-                    Ok(_) | Err(StoreError::NoSuchTicket(_)) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Writes a row, with the state that its recipients give it, and whether it is done.
     pub(super) fn put_outbox(&mut self, row: &mut OutboxRow) -> Result<(), StoreError> {
         row.state = match row.state {
@@ -378,14 +279,6 @@ impl Step<'_> {
             said: Some(cut::text(said, cut::SAID)),
             ..EventRow::default()
         })
-    }
-}
-
-/// A mail is told once to be late, so the note counts those who wait for other servers.
-fn with_others(note: &str, others: u32) -> String {
-    match others {
-        0 => note.to_owned(),
-        _ => format!("{note}\n- and {}", count(others, "other recipient", "other recipients")),
     }
 }
 

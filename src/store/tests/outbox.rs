@@ -333,6 +333,11 @@ fn reports_change_the_state_and_suppress_addresses() {
     assert_eq!(store.recipients(third.seq, 0, 1).unwrap()[0].state, DeliveryState::Suppressed);
     let suppressed = store.events(0, 99).unwrap().iter().filter(|event| event.kind == "address_suppressed").count();
     assert_eq!(suppressed, 2);
+    // A failure long after the others does not take an address off the list.
+    let report =
+        Bounced { addresses: vec!["bob@example.net".into()], word: "failed", said: "5.1.1".into(), hard: true };
+    store.step(|step| step.bounced(first.seq, &[report], SUPPRESS, later(60 * 24 * 9))).unwrap();
+    assert_eq!(list(Every::Suppressed), 2);
     store.step(|step| step.clear_suppression("ANN@example.net")).unwrap();
     assert_eq!(list(Every::Suppressed), 1);
     assert!(store.step(|step| step.clear_suppression("ann@example.net")).is_err());
