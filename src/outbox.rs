@@ -290,7 +290,7 @@ impl Worker {
             return Shown::Before;
         }
         state.shown_at = Some(now);
-        let snapshot = state.snapshot(self.config.load().default_relay.clone(), now);
+        let snapshot = state.snapshot(&self.config.load(), now);
         self.metrics.outbox_is(snapshot.mails, snapshot.due, snapshot.running);
         for quota in &snapshot.quotas {
             let left = &quota.remaining;

@@ -298,6 +298,10 @@ fn single_faults() {
             "[outbox]\ndefault_relay = \"sandbx\"",
             "t.toml:2: outbox.default_relay: there is no relay \"sandbx\"; did you",
         ),
+        (
+            "[outbox]\nsandbox = \"out\"\n[[relay]]\nname = \"out\"\nkind = \"direct\"",
+            "t.toml:2: outbox.sandbox: relay \"out\" sends mail to people; name a [[relay]] of kind",
+        ),
         ("[outbox]\nretry_waits = []", "t.toml:2: outbox.retry_waits: it has 0 waits; write 1 to 50"),
         (
             "[outbox]\nretry_waits = [\"1m\", \"2d\"]",

@@ -593,6 +593,24 @@ async fn a_full_quota_waits_for_its_window_or_gives_way() {
     house.stop().await;
 }
 
+/// In the sandbox nothing reaches anybody, whatever was asked for (R13).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_takes_everything() {
+    let mut house = House::new(vec![sandbox("gmail"), sandbox("out"), sandbox("box")]);
+    let mut channel = house.directory.load().channels()[0].clone();
+    (channel.relay, channel.attachments_relay) = (Some("gmail".into()), Some("out".into()));
+    house.directory.store(Arc::new(Directory::new(vec![channel], vec![], vec![], None)));
+    house.config.sandbox = Some("box".into());
+    house.start(false);
+    let plain = house.send(&["u1@example.net"], |_| {}).await;
+    let asked = house.send(&["u2@example.net"], |order| order.relay = Some("out".into())).await;
+    for mail in [&plain, &asked] {
+        house.until(mail, &[DeliveryState::Relayed]).await;
+    }
+    assert_eq!((house.kept("gmail"), house.kept("out"), house.kept("box")), (0, 0, 2));
+    house.stop().await;
+}
+
 /// Near the end of its quota an account gives way to the default relay only where the sender's domain lets that send.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_default_relay_takes_over_where_the_domain_permits_it() {

@@ -96,6 +96,10 @@ pub fn problems(board: &Snapshot, brakes: &[BrakeRow], now: Timestamp) -> Vec<Pr
     let mut add = |code: &str, said: String, action: &str| {
         problems.push(ProblemJson { code: code.into(), said, action: action.into() });
     };
+    if let Some(sandbox) = &board.sandbox {
+        let said = format!("all mail goes to the Maildir of relay \"{sandbox}\", and none to people");
+        add("sandbox", said, "take outbox.sandbox out of the configuration when mail is to leave");
+    }
     for (channel, why) in &board.blocked {
         let action = "connect it again with \"ticketgate connect\"; its mail waits and leaves by no other relay";
         add("outbox_account", format!("mail of {channel} waits: {why}"), action);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Config;
 use super::check::Checker;
 use super::read::nearest;
+use crate::relay::Kind;
 use crate::ticket::loops::{LONGEST, Limit, Pattern};
 use crate::units::{count, show_bytes, show_duration};
 
@@ -16,6 +17,14 @@ impl Checker<'_> {
         let outbox = &config.outbox;
         if let Some(name) = &outbox.default_relay {
             self.names_relay(config, &["outbox", "default_relay"], name);
+        }
+        if let Some(name) = &outbox.sandbox {
+            let path = ["outbox", "sandbox"];
+            self.names_relay(config, &path, name);
+            if config.relays.iter().any(|relay| relay.name == *name && relay.kind != Kind::Maildir) {
+                let wrong = format!("relay \"{name}\" sends mail to people");
+                self.wrong(&path, &wrong, "name a [[relay]] of kind = \"maildir\"");
+            }
         }
         for (index, channel) in config.channels.iter().enumerate() {
             let at = index.to_string();

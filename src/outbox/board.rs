@@ -54,6 +54,8 @@ pub struct Snapshot {
     pub relays: BTreeMap<String, BTreeMap<String, Option<String>>>,
     pub quotas: Vec<QuotaState>,
     pub default_relay: Option<String>,
+    /// The relay that takes everything, where one does.
+    pub sandbox: Option<String>,
 }
 
 /// The newest snapshot, and whether somebody is in a hurry; cheap to clone.

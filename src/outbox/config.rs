@@ -12,6 +12,8 @@ use super::schedule::Schedule;
 pub struct Config {
     /// The relay of channels that name none; the first one unless it is named.
     pub default_relay: Option<String>,
+    /// The Maildir relay by which everything leaves, whatever else was said: nothing reaches people.
+    pub sandbox: Option<String>,
     /// The waits after the first, second, third … failed attempt; the last one is repeated.
     #[serde(with = "waits")]
     pub retry_waits: Vec<Duration>,
@@ -47,6 +49,7 @@ impl Default for Config {
         let Schedule { waits, give_up, give_up_automatic, delayed_notice } = Schedule::default();
         Self {
             default_relay: None,
+            sandbox: None,
             retry_waits: waits,
             give_up,
             give_up_automatic,

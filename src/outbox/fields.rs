@@ -42,6 +42,9 @@ impl Worker {
     /// The relay that a mail leaves by.
     pub(super) fn choose(&self, row: &OutboxRow) -> Result<Chosen, StoreError> {
         let config = self.config.load();
+        if let Some(sandbox) = &config.sandbox {
+            return Ok(Chosen { relay: Some(sandbox.clone()), ..Chosen::default() });
+        }
         let directory = self.directory.load();
         let default = || config.default_relay.clone().or_else(|| self.first_relay());
         let Some(name) = route::relay(row, &directory, default) else { return Ok(Chosen::default()) };

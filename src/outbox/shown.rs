@@ -6,12 +6,13 @@ use std::sync::PoisonError;
 use jiff::Timestamp;
 
 use super::board::{LaneState, Snapshot};
+use super::config::Config;
 use super::lanes::Lane;
 use super::state::State;
 
 impl State {
     /// How things are.
-    pub fn snapshot(&self, default_relay: Option<String>, now: Timestamp) -> Snapshot {
+    pub fn snapshot(&self, config: &Config, now: Timestamp) -> Snapshot {
         let lane = |lane: &Lane| LaneState {
             name: lane.name.clone(),
             relay: lane.relay.clone(),
@@ -36,7 +37,8 @@ impl State {
             blocked: blocked.collect(),
             relays: self.relays(used),
             quotas: self.quotas.lock().unwrap_or_else(PoisonError::into_inner).states(now),
-            default_relay,
+            default_relay: config.default_relay.clone(),
+            sandbox: config.sandbox.clone(),
         }
     }
 
