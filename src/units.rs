@@ -1,9 +1,9 @@
-//! Sizes and durations as people write them in configuration: `50MiB`, `64kB`, `30s`, `1h30m`; and counts in messages.
+//! Sizes and durations as people write them in configuration: `50MiB`, `64kB`, `30s`, `1h30m`; counts and octets in messages.
 //!
 //! Rooms use `#[serde(with = "crate::units::bytes")]` on `u64` and `#[serde(with = "crate::units::duration")]` on
 //! `Duration` fields. Must not know: which fields there are.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write};
 use std::time::Duration;
 
 use serde::de::{Error, Visitor};
@@ -100,6 +100,15 @@ pub fn count<N: Display + PartialEq + From<u8>>(number: N, one: &str, many: &str
     format!("{number} {what}")
 }
 
+/// Writes octets in lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 /// For `#[serde(with = "crate::units::bytes")]`: text with a unit, or a plain number of bytes.
 pub mod bytes {
     use serde::Deserializer;
@@ -181,6 +190,12 @@ mod tests {
         {
             assert_eq!(show_bytes(bytes), want);
         }
+    }
+
+    #[test]
+    fn octets_are_written_in_hex() {
+        assert_eq!(hex(&[0, 0x0a, 0xff]), "000aff");
+        assert_eq!(hex(&[]), "");
     }
 
     #[test]

@@ -271,5 +271,5 @@ async fn concluded(mut shown: watch::Receiver<Authorisation>, patience: Duration
 fn fresh_id() -> Result<String, Problem> {
     let mut bytes = [0u8; 12];
     getrandom::fill(&mut bytes).map_err(|error| Problem::new(Cause::Protocol, error.to_string()))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(crate::units::hex(&bytes))
 }

@@ -9,6 +9,7 @@ use crate::mail::Address;
 use crate::mail::compose::{Body, Correspondent, Enclosure, Words, subject};
 use crate::store::rows::TicketRow;
 use crate::ticket::Directory;
+use crate::units;
 
 /// What a mail of ours belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,5 +159,5 @@ pub(super) fn fingerprint(order: &Order) -> String {
             add(bytes);
         }
     }
-    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    units::hex(&hash.finalize()[..16])
 }

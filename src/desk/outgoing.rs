@@ -26,6 +26,25 @@ pub(super) struct Written {
     pub bytes: Vec<u8>,
 }
 
+impl Written {
+    /// A mail that leaves a channel for the recipients of its record; a report has no return path.
+    pub(super) fn leaving(
+        id: MailId,
+        channel: Address,
+        return_path: Option<&Address>,
+        peer: String,
+        meta: OutgoingMeta,
+        bytes: Vec<u8>,
+    ) -> Self {
+        let envelope = Envelope {
+            mail_from: return_path.map(compose::ascii),
+            rcpt_to: meta.recipients.iter().map(|one| one.address.clone()).collect(),
+        };
+        let delivery = Delivery { channel, rcpt_to: Vec::new() };
+        Self { id, envelope, peer, delivery, meta: Some(meta), bytes }
+    }
+}
+
 impl Desk {
     /// Puts a mail that was written here into the spool: returns once its record stands synced in the log.
     pub(super) async fn keep(&self, mail: Written) -> Result<(), DeskError> {
@@ -118,13 +137,7 @@ impl Replies {
     pub(super) async fn accept(&self, mail: Outgoing) -> Result<MailId, DeskError> {
         let Outgoing { id, ticket, channel, return_path, peer, composed, meta, close } = mail;
         let (author, size) = (meta.author.clone(), composed.bytes.len());
-        let envelope = Envelope {
-            mail_from: Some(compose::ascii(&return_path)),
-            rcpt_to: meta.recipients.iter().map(|one| one.address.clone()).collect(),
-        };
-        let delivery = Delivery { channel, rcpt_to: Vec::new() };
-        let written = Written { id, envelope, peer, delivery, meta: Some(meta), bytes: composed.bytes };
-        self.desk.keep(written).await?;
+        self.desk.keep(Written::leaving(id, channel, Some(&return_path), peer, meta, composed.bytes)).await?;
         tracing::info!(mail = %id, ticket = ticket.number, %author, size, "accepted a mail to send");
         if close {
             let desk = self.desk.clone();

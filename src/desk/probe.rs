@@ -11,11 +11,11 @@ use super::outgoing::{Written, envelope_recipients};
 use super::reply::{Replied, Replies, blocking};
 use super::{Desk, DeskError, checked_author};
 use crate::mail::compose::{self, Body, Correspondent, Draft, Words};
-use crate::mail::{Class, Envelope, MailId};
+use crate::mail::{Class, MailId};
 use crate::relay::{Kind, RelayConfig, Relays};
 use crate::shutdown::Shutdown;
+use crate::store::OutgoingMeta;
 use crate::store::rows::{DeliveryState, ProbeRow, RecipientRow};
-use crate::store::{Delivery, OutgoingMeta};
 use crate::ticket::letter::ProbeHead;
 use crate::ticket::{Channel, Directory};
 use crate::units::show_duration;
@@ -143,7 +143,8 @@ impl Replies {
 
     /// Probes the relays whose next probe is due now.
     pub async fn probe_due(&self, relays: &Relays) {
-        for relay in relays.names().iter().filter_map(|name| relays.get(name)) {
+        let all = relays.names().into_iter().filter_map(|name| relays.get(&name));
+        for relay in all.filter(|relay| !relay.config().probe_every.is_zero()) {
             let (me, config) = (self.clone(), relay.config().clone());
             let probed = match blocking(move || me.is_due(&config)).await {
                 Ok(false) => continue,
@@ -159,12 +160,9 @@ impl Replies {
         }
     }
 
-    /// Whether a relay wants its next probe.
+    /// Whether the next probe of a relay is due that wants them.
     fn is_due(&self, relay: &RelayConfig) -> Result<bool, DeskError> {
         let Ok(every) = SignedDuration::try_from(relay.probe_every) else { return Ok(false) };
-        if every.is_zero() {
-            return Ok(false);
-        }
         let row = self.desk.store.probe(&relay.name)?;
         Ok(row.is_none_or(|row| self.desk.clock.now().duration_since(row.sent.at) >= every))
     }
@@ -217,12 +215,8 @@ fn written(
         smtputf8: composed.smtputf8,
         ..OutgoingMeta::default()
     };
-    let envelope = Envelope {
-        mail_from: Some(compose::ascii(&head.return_path)),
-        rcpt_to: meta.recipients.iter().map(|one| one.address.clone()).collect(),
-    };
-    let delivery = Delivery { channel: channel.address.clone(), rcpt_to: Vec::new() };
-    Ok(Written { id, envelope, peer: order.peer, delivery, meta: Some(meta), bytes: composed.bytes })
+    let (from, back) = (channel.address.clone(), Some(&head.return_path));
+    Ok(Written::leaving(id, from, back, order.peer, meta, composed.bytes))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! address of ours is not written to: its report is filed like one that came from another server. Must not know:
 //! relays, when a report is sent, what lies on disk.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use crate::mail::{Address, Class, Envelope, MailId};
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use crate::store::rows::{OutboxRow, ReportRow, report_order};
-use crate::store::{Delivery, OutgoingMeta, OutgoingRecipient};
+use crate::store::{Delivery, MailBytes, OutgoingMeta, OutgoingRecipient};
 use crate::ticket::Directory;
 use crate::ticket::channel::Match;
 use crate::ticket::letter::Letters;
@@ -210,11 +211,10 @@ impl Reporter {
         let channel = Address::parse(&row.channel).ok()?;
         let id = MailId::fresh(self.desk.clock.now());
         let stored = self.desk.store.mail(row.mail).ok();
-        // It may have been erased; then nothing of it comes back.
-        let bytes = stored.as_ref().and_then(|stored| stored.body.read().ok());
         let whole = row.ret.as_deref().is_some_and(|ret| ret.eq_ignore_ascii_case("FULL"));
         let most = self.config.load().max_returned_bytes;
         let back = if whole { Back::Whole(most) } else { Back::Headers };
+        let bytes = stored.as_ref().and_then(|stored| beginning(&stored.body, back.wants()));
         let text = report(
             &Report {
                 reporter: &self.host,
@@ -228,9 +228,9 @@ impl Reporter {
             &self.identity(owed, row, &channel, home.is_none().then_some(id)),
         );
         let to = ascii(sender);
-        let envelope = Envelope { mail_from: None, rcpt_to: vec![to.clone()] };
         let (peer, bytes) = (AUTHOR.to_owned(), text.bytes);
         if let Some(home) = home {
+            let envelope = Envelope { mail_from: None, rcpt_to: vec![to.clone()] };
             let delivery = Delivery { channel: home, rcpt_to: vec![to] };
             return Some(Written { id, envelope, peer, delivery, meta: None, bytes });
         }
@@ -244,8 +244,7 @@ impl Reporter {
             report: Some((owed.seq, owed.event)),
             ..OutgoingMeta::default()
         };
-        let delivery = Delivery { channel, rcpt_to: Vec::new() };
-        Some(Written { id, envelope, peer, delivery, meta: Some(meta), bytes })
+        Some(Written::leaving(id, channel, None, peer, meta, bytes))
     }
 
     /// Who writes it: the address of the channel, since relays let no other one through, and it is read by people
@@ -265,6 +264,11 @@ impl Reporter {
             boundary: unique,
         }
     }
+}
+
+/// The first bytes of a mail; `None` where it was erased, or its file is cut: then nothing of it comes back.
+fn beginning(body: &MailBytes, most: usize) -> Option<Cow<'_, [u8]>> {
+    body.head(most).ok().filter(|head| head.len() as u64 == body.len().min(most as u64))
 }
 
 /// What is owed, report by report; the last one may not be complete where there is more.

@@ -158,7 +158,7 @@ fn compared(step: &Step<'_>, spooled: &Spooled, entry: &EntryRow) -> Result<Vec<
     let read = |head| HeaderSection::read(head, HEAD).map_err(|reason| format!("its header section is {reason}"));
     let (written, arrived) = (read(&written)?, read(&arrived)?);
     let mut fates = survival::compare(&written, &arrived);
-    let author = written.addresses("From").first().map(|from| from.domain().to_lowercase()).unwrap_or_default();
+    let author = written.addresses("From").first().map(|from| from.domain().to_owned()).unwrap_or_default();
     let ours = |signer: &String| author == *signer || author.ends_with(&format!(".{signer}"));
     if survival::signers(&arrived).iter().any(ours) {
         let (survival, got) = signature(spooled.origin.auth.dkim);

@@ -117,7 +117,7 @@ impl Reader {
     fn send(&self, mails: &[Arc<Spooled>]) {
         let Some(jobs) = &self.line.jobs else { return };
         for mail in mails {
-            // A thread that is gone shows as a disconnected result, which `read` handles.
+            // A thread that is gone shows as a disconnected result, which `finish` handles.
             let _ = jobs.send(Arc::clone(mail));
         }
     }

@@ -4,7 +4,7 @@
 //! the signed token of its ticket. Whatever else it refers to, such as the customer's own mail, proves nothing.
 
 use crate::mail::message::{Bounce, BounceKind, BounceRecipient, SUCCESS, Summary};
-use crate::mail::status::blames_address;
+use crate::mail::status::{blames_address, code_blames_address};
 use crate::store::rows::EntryRow;
 use crate::store::{Bounced, Step, StoreError};
 use crate::ticket::decide::{Filing, MatchedBy};
@@ -87,8 +87,9 @@ fn reported(kind: BounceKind, recipient: &BounceRecipient) -> Bounced {
 /// Whether the address itself is at fault (RFC 3463 sections 3.2 and 3.3): it is bad, or its mailbox is disabled. A
 /// status that says only that it failed leaves the remote server's reply code to tell.
 fn is_hard(status: &str, diagnostic: &str) -> bool {
+    let code = |said: &str| said.get(..3).and_then(|code| code.parse().ok());
     match status {
-        "" | "5.0.0" => ["550", "551", "553"].iter().any(|code| diagnostic.starts_with(code)),
+        "" | "5.0.0" => code(diagnostic).is_some_and(code_blames_address),
         _ => blames_address(status),
     }
 }

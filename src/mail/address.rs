@@ -1,6 +1,7 @@
 //! `local@domain`, as SMTP envelopes and header fields name a mailbox (RFC 5321 section 4.1.2, RFC 6531).
 
 use std::fmt;
+use std::net::IpAddr;
 
 /// The longest address we take, in octets: a path is at most 256 with its brackets (RFC 5321 section 4.5.3.1.3).
 pub const MAX_ADDRESS: usize = 254;
@@ -91,6 +92,14 @@ fn is_domain(domain: &str) -> bool {
                         || (!c.is_ascii() && !c.is_control() && !c.is_whitespace())
                 })
         })
+}
+
+/// An IP address as it stands for a domain (RFC 5321 section 4.1.3).
+pub fn literal(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => format!("[{ip}]"),
+        IpAddr::V6(ip) => format!("[IPv6:{ip}]"),
+    }
 }
 
 impl fmt::Display for Address {

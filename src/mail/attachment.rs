@@ -1,13 +1,13 @@
 //! Which parts of a mail are attachments, what they are called, and their bytes.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
 use super::fields::{self, Typed};
 use super::message::{Attachment, Parsed};
 use super::structure::Part;
+use crate::units::hex;
 
 /// The longest name that is kept.
 const MAX_NAME: usize = 255;
@@ -79,7 +79,7 @@ pub fn list(mail: &Parsed<'_>) -> Vec<Attachment> {
             size: bytes.len() as u64,
             inline: disposition.kind == "inline" || (content_id.is_some() && disposition.kind != "attachment"),
             content_id,
-            sha256: hexadecimal(&Sha256::digest(&bytes)),
+            sha256: hex(&Sha256::digest(&bytes)),
         }
     };
     parts(mail).enumerate().map(describe).collect()
@@ -105,12 +105,4 @@ fn subject_of(mail: &Parsed<'_>, part: &Part<'_>) -> Option<String> {
     let subject = inner.head.text("Subject").filter(|subject| !subject.is_empty())?;
     let plain = |c: char| if matches!(c, '/' | '\\' | ':') { '_' } else { c };
     Some(format!("{}.eml", subject.chars().map(plain).take(MAX_NAME - 4).collect::<String>()))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        // Writing into a String cannot fail.
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
 }

@@ -158,7 +158,7 @@ impl std::fmt::Debug for Acceptor {
 
 fn client_certificate(certificate: &CertificateDer<'_>, trusted: bool) -> ClientCertificate {
     let facts = der::read(certificate);
-    let sha256 = Sha256::digest(certificate.as_ref()).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let sha256 = crate::units::hex(&Sha256::digest(certificate.as_ref()));
     let mut names = facts.dns_names;
     if !facts.common_name.is_empty() {
         names.insert(0, facts.common_name.to_lowercase());

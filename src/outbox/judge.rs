@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::schedule::{Next, Schedule};
 use super::told::{given_up, told};
-use crate::mail::status::blames_address;
+use crate::mail::status::{blames_address, code_blames_address};
 use crate::relay::{About, Outcome, RecipientOutcome, Reply};
 use crate::store::rows::{DeliveryState, OutboxRow};
 use crate::store::{Settled, SettledRecipient, Told};
@@ -157,7 +157,7 @@ fn is_hard(reply: &Reply) -> bool {
     match (reply.about, &reply.enhanced) {
         (About::Sender, _) => false,
         (_, Some(enhanced)) => blames_address(enhanced),
-        (About::Recipient, None) => matches!(reply.code, 550 | 551 | 553),
+        (About::Recipient, None) => code_blames_address(reply.code),
         (About::Mail, None) => false,
     }
 }

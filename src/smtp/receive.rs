@@ -131,13 +131,13 @@ impl Connection {
     /// Takes the next octets of a message. Of one that is handed in, nothing is kept before its header section is
     /// complete and in order.
     async fn push(&self, mail: &mut Receiving, octets: &[u8]) {
-        if let Some(handed) = mail.handed.as_mut().filter(|_| mail.failed.is_none()) {
-            handed.note(octets);
-        }
-        let Some(handed) = mail.handed.as_mut().filter(|handed| handed.found().is_none() && mail.failed.is_none())
-        else {
+        let Some(handed) = mail.handed.as_mut().filter(|_| mail.failed.is_none()) else {
             return mail.push(octets).await;
         };
+        handed.note(octets);
+        if handed.found().is_some() {
+            return mail.push(octets).await;
+        }
         mail.size += octets.len() as u64;
         let Some(submitter) = self.session.submitter() else { return };
         match handed.take(octets, submitter, &self.door.directory.load_full()) {

@@ -12,6 +12,7 @@ use super::error::BodyError;
 use super::segment::sync_dir;
 use super::space::Space;
 use crate::mail::MailId;
+use crate::units::hex;
 
 /// How much of the beginning stays at hand for those who look at the header section. A limit on header sections has to
 /// be smaller, or a section that is too large cannot be told from one that ends.
@@ -195,15 +196,6 @@ impl Drop for Temporary {
 pub(super) fn path(dir: &Path, id: MailId) -> PathBuf {
     let text = id.to_string();
     dir.join("bodies").join(&text[text.len() - 2..]).join(text)
-}
-
-/// Lower-case hex.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 async fn blocking<T: Send + 'static>(

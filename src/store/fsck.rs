@@ -14,7 +14,7 @@ use super::step::parse;
 use super::values::{MailBytes, OpenReport};
 use super::{Config, Inner, Store, body, fsck_ledger, index, keys, ledger, meta, outbox, prints, recover};
 use crate::clock::Clock;
-use crate::units::count;
+use crate::units::{count, hex};
 
 /// How much is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +152,7 @@ impl Check<'_> {
             }
         }
         if self.depth == Depth::Deep && kind == Kind::Mail {
-            let same = bytes.read().is_ok_and(|bytes| body::hex(&Sha256::digest(&bytes)) == mail.sha256);
+            let same = bytes.read().is_ok_and(|bytes| hex(&Sha256::digest(&bytes)) == mail.sha256);
             if !same {
                 self.find("mail_changed", format!("the bytes of {} have changed on the disk", mail.id), RESTORE);
             }

@@ -326,7 +326,7 @@ impl Store {
     /// A name for this data directory that stays the same and says nothing: it tells two gateways apart.
     pub fn instance_id(&self) -> String {
         let digest = Sha256::new().chain_update("instance").chain_update(self.0.segments.salt.to_le_bytes()).finalize();
-        digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+        crate::units::hex(&digest[..8])
     }
 
     /// A mail as it was accepted.

@@ -56,7 +56,7 @@ pub fn token_keys(data_dir: &Path) -> Result<Vec<[u8; 32]>, SecretError> {
 fn make(data_dir: &Path, path: &Path) -> io::Result<String> {
     let mut key = [0u8; 32];
     getrandom::fill(&mut key).map_err(|trouble| io::Error::other(trouble.to_string()))?;
-    let digits: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = crate::units::hex(&key);
     let text = format!(
         "# Signs the tokens in reply addresses. First line signs, all lines verify. Keep it secret.\n{digits}\n"
     );

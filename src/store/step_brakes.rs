@@ -14,7 +14,7 @@ use super::{index, keys};
 use crate::mail::{Address, Class};
 use crate::ticket::loops::{self, Limit, Scope};
 use crate::ticket::window::Slots;
-use crate::units::count;
+use crate::units::{count, hex};
 
 /// The most of what is said about an address that is kept.
 const SAID: usize = 400;
@@ -29,7 +29,7 @@ fn brake_key(scope: Scope, ticket: Option<u64>, address: &Address) -> ([u8; 16],
         Scope::Overall => String::new(),
     };
     let hash = keys::brake_hash(scope.as_str(), &about);
-    (hash, hash[..6].iter().map(|byte| format!("{byte:02x}")).collect())
+    (hash, hex(&hash[..6]))
 }
 
 /// The brakes that a mail to one recipient counts for. A report about a mail has a null sender, which nobody may answer

@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::segment::sync_dir;
+use crate::units::hex;
 use keys::KeyRing;
 pub use rotate::{KeyUse, OldKeys, Rotation, VaultState};
 use seal::LARGEST_FILE;
@@ -149,10 +150,6 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut sealed = Vec::new();
     io::Read::read_to_end(&mut io::Read::take(File::open(path)?, LARGEST_FILE as u64 + 1), &mut sealed)?;
     Ok(sealed)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

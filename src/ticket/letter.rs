@@ -173,8 +173,7 @@ impl Acknowledgement {
 
 /// The signed address of a ticket, where the channel takes plus-addresses and the local part has room for one.
 pub fn reply_address(channel: &Channel, ticket: u64, keys: &TokenKeys) -> Option<Address> {
-    let address = channel.plus_addresses.then(|| keys.reply_address(&channel.address, ticket)).flatten()?;
-    Address::parse(&address).ok().filter(|address| address.local().len() <= MAX_LOCAL)
+    detailed(channel, &keys.sign(ticket)?)
 }
 
 /// A channel's address with a token as its detail, where the channel takes those and the local part has room for it.

@@ -47,8 +47,8 @@ impl TokenKeys {
     /// The ticket that a text's leading token names, if a key of ours signed it. What follows the token must begin
     /// with a character that cannot belong to it: `t12-….0a1b` in a Message-ID, nothing in a plus-address.
     pub fn verify(&self, text: &str) -> Option<u64> {
-        let text = text.get(..text.len().min(64)).unwrap_or(text).to_ascii_lowercase();
-        let (number, rest) = text.strip_prefix('t')?.split_once('-')?;
+        let text = behind('t', text)?;
+        let (number, rest) = text.split_once('-')?;
         let canonical = !number.is_empty() && number.len() <= 19 && !number.starts_with('0');
         if !canonical || !number.bytes().all(|b| b.is_ascii_digit()) {
             return None;
@@ -78,8 +78,8 @@ impl TokenKeys {
     }
 
     fn verify_id(&self, letter: char, purpose: &[u8], text: &str) -> Option<MailId> {
-        let text = text.get(..text.len().min(64)).unwrap_or(text).to_ascii_lowercase();
-        let (id, rest) = text.strip_prefix(letter)?.split_once('-')?;
+        let text = behind(letter, text)?;
+        let (id, rest) = text.split_once('-')?;
         let id = MailId::parse(id)?;
         self.is_signed(purpose, id.0, rest).then_some(id)
     }
@@ -105,6 +105,13 @@ impl TokenKeys {
         let token = self.sign(ticket)?;
         Some(format!("{}+{token}@{}", channel.split_detail().0, channel.domain()))
     }
+}
+
+/// What stands behind the letter that begins a token, in lower case and as far as any token goes. Nearly every text that
+/// is asked about begins with another letter, and is not copied.
+fn behind(letter: char, text: &str) -> Option<String> {
+    let text = text.get(..text.len().min(64)).unwrap_or(text);
+    text.strip_prefix([letter, letter.to_ascii_uppercase()]).map(str::to_ascii_lowercase)
 }
 
 /// 80 bits of HMAC-SHA256 over the purpose and the number.

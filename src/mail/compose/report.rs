@@ -55,6 +55,7 @@ pub struct Recipient {
 /// The mail that a report is about.
 #[derive(Clone, Copy, Debug)]
 pub struct Original<'a> {
+    /// All of it, or as many of its first bytes as `back` wants to see.
     pub bytes: &'a [u8],
     pub back: Back,
 }
@@ -65,6 +66,17 @@ pub enum Back {
     Headers,
     /// All of it, up to so many bytes; a larger one comes back by its header section.
     Whole(u64),
+}
+
+impl Back {
+    /// How many bytes of the mail are looked at: enough to see that there is more than comes back.
+    pub fn wants(self) -> usize {
+        let whole = match self {
+            Self::Headers => 0,
+            Self::Whole(most) => usize::try_from(most).unwrap_or(usize::MAX),
+        };
+        whole.max(2 * MAX_HEADERS).saturating_add(1)
+    }
 }
 
 /// Writes the report to the sender of the mail.

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
+use crate::mail::address::literal;
 use crate::mail::authors::authors;
 use crate::mail::headers::{HeaderSection, check_strict};
 use crate::mail::{Address, Class, MailId, Reason, date};
 use crate::smtp::session::Submitter;
 use crate::ticket::Directory;
+use crate::units;
 
 /// What the trace says of the connection.
 #[derive(Clone, Debug)]
@@ -68,8 +70,8 @@ impl Handed {
     /// What the header section has told, and what stands for the mail as the program wrote it, without our trace: a
     /// program that did not hear our 250 sends the same once more.
     pub fn ended(self) -> Option<(Found, String)> {
-        let written = self.hash.finalize();
-        self.found.map(|found| (found, written.iter().map(|byte| format!("{byte:02x}")).collect()))
+        let written = units::hex(&self.hash.finalize());
+        self.found.map(|found| (found, written))
     }
 
     /// Takes octets; returns those that are to be kept now.
@@ -115,12 +117,11 @@ impl Handed {
             (false, false, true) => "ESMTPA",
             (false, false, false) => "ESMTP",
         };
-        // RFC 5321 section 4.1.3.
-        let literal = if peer.is_ipv6() { format!("IPv6:{peer}") } else { peer.to_string() };
+        let peer = literal(*peer);
         let helo: String = helo.chars().filter(|c| c.is_ascii_graphic() && !"()<>\\;".contains(*c)).take(255).collect();
         let helo = if helo.is_empty() { "unknown" } else { &helo };
         let mut trace =
-            format!("Received: from {helo} ([{literal}])\r\n\tby {host} with {with} id {};\r\n\t{date}\r\n", self.id);
+            format!("Received: from {helo} ({peer})\r\n\tby {host} with {with} id {};\r\n\t{date}\r\n", self.id);
         // Writing to a string cannot fail.
         if !section.has("Date") {
             let _ = write!(trace, "Date: {date}\r\n");

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{Config, KEY_ID, VaultError, at};
-use crate::units::count;
+use crate::units::{count, hex};
 
 /// The file's name in the data directory.
 const FILE: &str = "vault.keys";
@@ -150,7 +150,7 @@ pub fn place(data_dir: &Path, config: &Config) -> PathBuf {
 fn fresh(path: &Path) -> Result<Zeroizing<String>, VaultError> {
     let mut key = Zeroizing::new([0u8; 32]);
     getrandom::fill(&mut *key).map_err(|error| at(path)(io::Error::other(error.to_string())))?;
-    Ok(Zeroizing::new(key.iter().map(|byte| format!("{byte:02x}")).collect()))
+    Ok(Zeroizing::new(hex(&*key)))
 }
 
 /// Writes the file so that a crash leaves the old one or the new one.

@@ -10,7 +10,8 @@ use std::sync::PoisonError;
 
 use super::keys::{self, KeyRing};
 use super::seal::{self, Opened};
-use super::{KEY_ID, Vault, VaultError, at, hex, read};
+use super::{KEY_ID, Vault, VaultError, at, read};
+use crate::units::hex;
 
 /// What becomes of keys that no secret needs any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -87,7 +87,7 @@ pub fn seal(key: &Key, name: &str, plain: &[u8], path: &Path) -> Result<Vec<u8>,
 pub fn unseal(ring: &KeyRing, name: Option<&str>, bytes: &[u8], path: &Path) -> Result<Opened, VaultError> {
     let damaged = || VaultError::Damaged { path: path.to_owned() };
     let parts = parts(bytes).ok_or_else(damaged)?;
-    let unknown = || VaultError::UnknownKey { path: path.to_owned(), id: super::hex(parts.key) };
+    let unknown = || VaultError::UnknownKey { path: path.to_owned(), id: crate::units::hex(parts.key) };
     let key = ring.by_id(parts.key).ok_or_else(unknown)?;
     let about = match (parts.format, name) {
         (Format::Named, _) => [&MAGIC[..], &key.id, &file_name(path)].concat(),

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::super::ascii;
 use super::{Recipient, Report};
 use crate::mail::notify::Action;
-use crate::mail::{Address, date};
+use crate::mail::{Address, address, date};
 
 /// The line length that fields are folded to (RFC 5322 section 2.1.1).
 const FOLD: usize = 76;
@@ -82,13 +82,9 @@ fn typed(address: &str) -> String {
     out
 }
 
-/// A name, or an address as it stands for one (RFC 5321 section 4.1.3).
+/// A name, or an address as it stands for one.
 fn literal(host: &str) -> String {
-    match host.parse() {
-        Ok(std::net::IpAddr::V4(address)) => format!("[{address}]"),
-        Ok(std::net::IpAddr::V6(address)) => format!("[IPv6:{address}]"),
-        Err(_) => host.to_owned(),
-    }
+    host.parse().map_or_else(|_| host.to_owned(), address::literal)
 }
 
 /// Takes xtext apart (RFC 3461 section 4); what is none, or would not be printable, stays as it is.
