@@ -4,7 +4,7 @@ use crate::accounts::holds_for_all;
 use crate::pull::account::{Session, Task, Trouble};
 use crate::pull::imap::{ImapError, Marks};
 use crate::pull::ingest::TRIES;
-use crate::store::rows::Intent;
+use crate::store::rows::{FormerRow, Intent};
 
 /// How many intents are read at once.
 const MOST: usize = 1000;
@@ -88,8 +88,7 @@ impl Task {
         let channel = self.source.channel.clone();
         let whole = pass.said.is_none();
         // A mailbox that the channel had before cannot be labelled any more, and its ledger says so.
-        let left: Vec<u32> =
-            session.row.former.iter().map(|one| if one.ledger == 0 { one.validity } else { one.ledger }).collect();
+        let left: Vec<u32> = session.row.former.iter().map(FormerRow::ledger_validity).collect();
         let (left, old): (Vec<_>, Vec<_>) =
             old.iter().map(|one| (one.validity, one.uid)).partition(|(validity, _)| left.contains(validity));
         let old = old.into_iter();
