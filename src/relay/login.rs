@@ -36,8 +36,10 @@ pub(super) async fn log_in(
     if answer.code == 235 {
         return Ok(());
     }
+    // A server that repeats what it cannot read repeats the credential.
+    let said = sasl::hidden(login, peer.host, peer.port).conceal(&answer.text);
     // Alone, a server's words such as "authentication failed" leave open who failed to log in where.
-    let said = format!("{} refuses the login of {}: {}", peer.host, user(login), answer.text);
+    let said = format!("{} refuses the login of {}: {said}", peer.host, user(login));
     Err(Reply::new(answer.code, answer.enhanced.as_deref(), &said))
 }
 
