@@ -38,6 +38,11 @@ fn problem(gate: &Gate) -> Option<Problem> {
     }
 }
 
+/// How many mails are in a state of the ledger.
+fn count(gate: &Gate, state: &str) -> usize {
+    gate.ledger(1).iter().filter(|row| row.ends_with(state)).count()
+}
+
 async fn connected(server: &Server, gate: &Gate) {
     server.until("the first look", |_| gate.is_idle(1)).await;
 }
@@ -213,8 +218,7 @@ async fn of_a_backlog_only_what_is_next_is_listed_again() {
     let gate = Gate::made(dir.path(), vec![one], made());
     connected(&server, &gate).await;
     put(&server, &names(1205));
-    let count = |state: &str| gate.ledger(1).iter().filter(|row| row.ends_with(state)).count();
-    server.until("the rest waits", |_| (count("imported"), count("waiting")) == (5, 1200)).await;
+    server.until("the rest waits", |_| (count(&gate, "imported"), count(&gate, "waiting")) == (5, 1200)).await;
     let seen = server.state().commands.len();
     let late = server.put(mail("late"));
     // One of the next, and one further back, leave the folder.
@@ -233,9 +237,9 @@ async fn of_a_backlog_only_what_is_next_is_listed_again() {
     // In its turn each is imported or gone, in the order of the mailbox.
     for _ in 0..3 {
         second.fetch_add(61, Ordering::SeqCst);
-        let before = count("imported");
+        let before = count(&gate, "imported");
         gate.accounts.order(&channel(1), |orders| orders.look += 1);
-        server.until("the next five", |_| count("imported") == before + 5).await;
+        server.until("the next five", |_| count(&gate, "imported") == before + 5).await;
     }
     assert_eq!((gate.row(1).cursor, gate.row(1).gone), (21, 1));
     gate.stop().await;
@@ -668,7 +672,6 @@ async fn the_minute_goes_on_across_a_restart_however_much_waits() {
     let gate = Gate::made(dir.path(), limited(), made());
     connected(&server, &gate).await;
     put(&server, &names(1025));
-    let count = |gate: &Gate, state: &str| gate.ledger(1).iter().filter(|row| row.ends_with(state)).count();
     server.until("1,000 wait", |_| count(&gate, "waiting") == 1000).await;
     assert_eq!(count(&gate, "imported"), 25);
     // What a power cut would leave: the log as it is, and no index.
@@ -695,16 +698,15 @@ async fn a_clock_that_steps_back_stops_no_import_and_no_sweep() {
     let gate = Gate::made(dir.path(), vec![one], made());
     connected(&server, &gate).await;
     put(&server, &names(50));
-    let imported = |gate: &Gate| gate.ledger(1).iter().filter(|row| row.ends_with("imported")).count();
-    server.until("25 came", |_| imported(&gate) == 25).await;
+    server.until("25 came", |_| count(&gate, "imported") == 25).await;
     second.fetch_sub(3600, Ordering::SeqCst);
     let swept = || gate.row(1).swept_at.is_some_and(|at| at.as_second() == 1_795_000_000);
     gate.accounts.order(&channel(1), |orders| orders.look += 1);
     server.until("a sweep", |_| swept()).await;
-    assert_eq!(imported(&gate), 25);
+    assert_eq!(count(&gate, "imported"), 25);
     second.fetch_add(61, Ordering::SeqCst);
     gate.accounts.order(&channel(1), |orders| orders.look += 1);
-    server.until("the next 25", |_| imported(&gate) == 50).await;
+    server.until("the next 25", |_| count(&gate, "imported") == 50).await;
     gate.stop().await;
 }
 
