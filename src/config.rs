@@ -289,7 +289,7 @@ impl Config {
             host: source.config.host().unwrap_or_default().to_owned(),
             password_file: source.config.password_file.clone(),
             oauth: self.oauth_use(&source.config),
-            inbox: source.config.folder.eq_ignore_ascii_case("INBOX"),
+            inbox: source.config.is_inbox(),
             channel: source.channel,
         };
         Setup {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use imap_support::{Fault, Gate, Made, Server, channel, mail, quick_dir, source};
 use jiff::Timestamp;
-use ticketgate::accounts::{State, Use};
+use ticketgate::accounts::{Problem, State, Use};
 use ticketgate::clock::Clock;
 use ticketgate::pull::Source;
 use ticketgate::store::rows::Wanted;
@@ -21,6 +21,26 @@ fn names(count: usize) -> Vec<String> {
 
 fn put(server: &Server, names: &[String]) -> Vec<u32> {
     names.iter().map(|name| server.put(mail(name))).collect()
+}
+
+/// A clock that stands still until a test moves it, and gateways that go by it.
+fn by_hand(second: i64) -> (Arc<AtomicI64>, impl Fn() -> Made) {
+    let second = Arc::new(AtomicI64::new(second));
+    let read = second.clone();
+    let clock = Clock::from_fn(move || Timestamp::from_second(read.load(Ordering::SeqCst)).unwrap());
+    (second, move || Made { pull_clock: clock.clone(), clock: clock.clone(), ..Made::default() })
+}
+
+fn problem(gate: &Gate) -> Option<Problem> {
+    match gate.connection(1)?.state {
+        State::Problem(problem) => Some(problem),
+        _ => None,
+    }
+}
+
+/// How many mails are in a state of the ledger.
+fn count(gate: &Gate, state: &str) -> usize {
+    gate.ledger(1).iter().filter(|row| row.ends_with(state)).count()
 }
 
 async fn connected(server: &Server, gate: &Gate) {
@@ -147,11 +167,7 @@ async fn a_line_of_a_listing_that_cannot_be_read_holds_up_no_mail() {
 #[tokio::test]
 async fn an_empty_inbox_that_refuses_to_be_listed_is_connected() {
     let (dir, server) = (quick_dir(), Server::start().await);
-    {
-        let mut state = server.state();
-        state.refused.insert("UID FETCH".into());
-        state.refusal = "BAD The specified message set is invalid.".into();
-    }
+    server.refuse("UID FETCH", "BAD The specified message set is invalid.");
     let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
     connected(&server, &gate).await;
     assert_eq!(gate.connection(1).unwrap().state, State::Connected);
@@ -171,11 +187,8 @@ async fn a_mailbox_that_is_an_agents_is_not_opened_with_a_password_file_either()
     gate.accounts.configure(setup);
     let logins = server.state().logins;
     gate.accounts.order(&channel(1), |orders| orders.changed += 1);
-    let cause = || match gate.connection(1)?.state {
-        State::Problem(problem) => Some(problem.cause.code()),
-        _ => None,
-    };
-    server.until("a problem", |_| cause() == Some("address_in_use")).await;
+    let is_in_use = || problem(&gate).is_some_and(|problem| problem.cause.code() == "address_in_use");
+    server.until("a problem", |_| is_in_use()).await;
     assert_eq!(server.state().logins, logins);
     gate.stop().await;
 }
@@ -183,18 +196,10 @@ async fn a_mailbox_that_is_an_agents_is_not_opened_with_a_password_file_either()
 #[tokio::test]
 async fn what_a_server_repeats_of_the_login_comes_nowhere() {
     let (dir, server) = (quick_dir(), Server::start().await);
-    {
-        let mut state = server.state();
-        state.refused.insert("LOGIN".into());
-        state.refusal = "NO [AUTHENTICATIONFAILED] not this: %".into();
-    }
+    server.refuse("LOGIN", "NO [AUTHENTICATIONFAILED] not this: %");
     let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
-    let problem = || match gate.connection(1)?.state {
-        State::Problem(problem) => Some(problem.said),
-        _ => None,
-    };
-    server.until("a problem", |_| problem().is_some()).await;
-    let said = problem().unwrap();
+    server.until("a problem", |_| problem(&gate).is_some()).await;
+    let said = problem(&gate).unwrap().said;
     assert!(said.contains("LOGIN \"support1@localhost\" \"[secret]\""), "{said}");
     server.until("an event", |_| !gate.store.events(0, 100).unwrap().is_empty()).await;
     let events = gate.store.events(0, 100).unwrap();
@@ -209,18 +214,15 @@ async fn of_a_backlog_only_what_is_next_is_listed_again() {
     let (dir, server) = (quick_dir(), Server::start().await);
     let mut one = source(1, server.port);
     (one.config.mails_per_minute, one.config.sweep_every) = (5, Duration::from_secs(86_400));
-    let second = Arc::new(AtomicI64::new(1_795_000_000));
-    let read = second.clone();
-    let clock = Clock::from_fn(move || Timestamp::from_second(read.load(Ordering::SeqCst)).unwrap());
-    let gate = Gate::made(dir.path(), vec![one], Made { pull_clock: clock.clone(), clock, ..Made::default() });
+    let (second, made) = by_hand(1_795_000_000);
+    let gate = Gate::made(dir.path(), vec![one], made());
     connected(&server, &gate).await;
     put(&server, &names(1205));
-    let count = |state: &str| gate.ledger(1).iter().filter(|row| row.ends_with(state)).count();
-    server.until("the rest waits", |_| (count("imported"), count("waiting")) == (5, 1200)).await;
+    server.until("the rest waits", |_| (count(&gate, "imported"), count(&gate, "waiting")) == (5, 1200)).await;
     let seen = server.state().commands.len();
     let late = server.put(mail("late"));
     // One of the next, and one further back, leave the folder.
-    server.state().folders.get_mut("INBOX").unwrap().mails.retain(|uid, _| ![7, 1200].contains(uid));
+    server.state().inbox().mails.retain(|uid, _| ![7, 1200].contains(uid));
     gate.accounts.order(&channel(1), |orders| orders.look += 1);
     server.until("the new one waits too", |_| gate.rows(1).iter().any(|row| row.uid == late)).await;
     let listings = |state: &imap_support::server::State| -> Vec<String> {
@@ -235,9 +237,9 @@ async fn of_a_backlog_only_what_is_next_is_listed_again() {
     // In its turn each is imported or gone, in the order of the mailbox.
     for _ in 0..3 {
         second.fetch_add(61, Ordering::SeqCst);
-        let before = count("imported");
+        let before = count(&gate, "imported");
         gate.accounts.order(&channel(1), |orders| orders.look += 1);
-        server.until("the next five", |_| count("imported") == before + 5).await;
+        server.until("the next five", |_| count(&gate, "imported") == before + 5).await;
     }
     assert_eq!((gate.row(1).cursor, gate.row(1).gone), (21, 1));
     gate.stop().await;
@@ -287,20 +289,12 @@ async fn a_refused_login_is_the_passwords_fault_only_if_the_server_says_so() {
     ];
     for (said, cause, seconds) in table {
         let (dir, server) = (quick_dir(), Server::start().await);
-        {
-            let mut state = server.state();
-            state.refused.insert("LOGIN".into());
-            state.refusal = said.into();
-        }
+        server.refuse("LOGIN", said);
         let mut one = source(1, server.port);
         one.config.retry_most = Duration::from_secs(60);
         let gate = Gate::start(dir.path(), vec![one]);
-        let problem = || match gate.connection(1)?.state {
-            State::Problem(problem) => Some(problem),
-            _ => None,
-        };
-        server.until("a problem", |_| problem().is_some()).await;
-        assert_eq!(problem().unwrap().cause.code(), cause, "{said}");
+        server.until("a problem", |_| problem(&gate).is_some()).await;
+        assert_eq!(problem(&gate).unwrap().cause.code(), cause, "{said}");
         if let Some(seconds) = seconds {
             let wait = gate.connection(1).unwrap().next_try.unwrap().duration_since(Made::default().clock.now());
             assert_eq!(wait.as_secs(), seconds, "{said}");
@@ -330,11 +324,9 @@ async fn a_mail_that_is_too_large_is_rejected_without_being_fetched() {
     connected(&server, &gate).await;
     let uid = {
         let mut state = server.state();
-        let inbox = state.folders.get_mut("INBOX").unwrap();
-        inbox.next += 1;
-        let large = imap_support::server::Mail { bytes: mail("large"), size: 60 << 20, ..Default::default() };
-        inbox.mails.insert(1, large);
-        1
+        let uid = state.put(mail("large"));
+        state.in_inbox(uid).size = 60 << 20;
+        uid
     };
     server.bump();
     server
@@ -390,7 +382,7 @@ async fn a_new_uidvalidity_imports_nothing_twice() {
     labelled(&server, &uids).await;
     {
         let mut state = server.state();
-        let inbox = state.folders.get_mut("INBOX").unwrap();
+        let inbox = state.inbox();
         let old: Vec<_> = std::mem::take(&mut inbox.mails).into_values().collect();
         (inbox.validity, inbox.next) = (8, 14);
         for (n, mut moved) in old.into_iter().enumerate() {
@@ -411,7 +403,7 @@ async fn a_new_uidvalidity_imports_nothing_twice() {
 /// Gives all mails of the inbox other numbers, in their order; returns the first of them.
 fn renumber(server: &Server, validity: u32) -> u32 {
     let mut state = server.state();
-    let inbox = state.folders.get_mut("INBOX").unwrap();
+    let inbox = state.inbox();
     let old: Vec<_> = std::mem::take(&mut inbox.mails).into_values().collect();
     let first = inbox.next + 10;
     (inbox.validity, inbox.next) = (validity, first + old.len() as u32);
@@ -582,7 +574,7 @@ async fn unread_mail_that_waits_at_a_new_uidvalidity_is_imported_whatever_its_ar
     // One was moved here and keeps the time at which it came elsewhere, and nobody can read that of the other.
     let uids = put(&server, &["moved".to_owned(), "undated".to_owned()]);
     let long_ago = server.state().now - Duration::from_secs(90 * 86_400);
-    server.state().folders.get_mut("INBOX").unwrap().mails.get_mut(&uids[0]).unwrap().arrived = long_ago;
+    server.state().in_inbox(uids[0]).arrived = long_ago;
     let first = renumber(&server, 8);
     server.state().undated.insert(first + 3);
     let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
@@ -617,12 +609,8 @@ async fn mail_that_another_gateway_has_labelled_is_known() {
     connected(&server, &gate).await;
     {
         let mut state = server.state();
-        let arrived = state.now;
-        let flags = ["Ticketgate".to_owned()].into();
-        let inbox = state.folders.get_mut("INBOX").unwrap();
-        let theirs = imap_support::server::Mail { bytes: mail("theirs"), size: 10, flags, arrived };
-        inbox.mails.insert(inbox.next, theirs);
-        inbox.next += 1;
+        let theirs = state.put(mail("theirs"));
+        state.in_inbox(theirs).flags.insert("Ticketgate".to_owned());
     }
     settled(&server, &gate, &put(&server, &["ours".to_owned()])).await;
     filed(&server, &gate, &["ours"]).await;
@@ -636,8 +624,7 @@ async fn mail_from_before_the_connection_that_does_not_come_is_asked_for_again()
     put(&server, &names(4));
     server.state().faults.insert(2, Fault::Refuse);
     // Another gateway has imported this one.
-    let theirs = "Ticketgate".to_owned();
-    server.state().folders.get_mut("INBOX").unwrap().mails.get_mut(&4).unwrap().flags.insert(theirs);
+    server.state().in_inbox(4).flags.insert("Ticketgate".to_owned());
     let mut one = source(1, server.port);
     one.config.import_recent = 4;
     let gate = Gate::start(dir.path(), vec![one]);
@@ -681,16 +668,10 @@ async fn the_minute_goes_on_across_a_restart_however_much_waits() {
         one.config.mails_per_minute = 25;
         vec![one]
     };
-    let second = Arc::new(AtomicI64::new(1_795_000_000));
-    let made = || {
-        let second = second.clone();
-        let clock = Clock::from_fn(move || Timestamp::from_second(second.load(Ordering::SeqCst)).unwrap());
-        Made { pull_clock: clock.clone(), clock, ..Made::default() }
-    };
+    let (second, made) = by_hand(1_795_000_000);
     let gate = Gate::made(dir.path(), limited(), made());
     connected(&server, &gate).await;
     put(&server, &names(1025));
-    let count = |gate: &Gate, state: &str| gate.ledger(1).iter().filter(|row| row.ends_with(state)).count();
     server.until("1,000 wait", |_| count(&gate, "waiting") == 1000).await;
     assert_eq!(count(&gate, "imported"), 25);
     // What a power cut would leave: the log as it is, and no index.
@@ -713,22 +694,19 @@ async fn a_clock_that_steps_back_stops_no_import_and_no_sweep() {
     let (dir, server) = (quick_dir(), Server::start().await);
     let mut one = source(1, server.port);
     (one.config.mails_per_minute, one.config.sweep_every) = (25, Duration::from_secs(600));
-    let second = Arc::new(AtomicI64::new(1_795_003_600));
-    let read = second.clone();
-    let clock = Clock::from_fn(move || Timestamp::from_second(read.load(Ordering::SeqCst)).unwrap());
-    let gate = Gate::made(dir.path(), vec![one], Made { pull_clock: clock.clone(), clock, ..Made::default() });
+    let (second, made) = by_hand(1_795_003_600);
+    let gate = Gate::made(dir.path(), vec![one], made());
     connected(&server, &gate).await;
     put(&server, &names(50));
-    let imported = |gate: &Gate| gate.ledger(1).iter().filter(|row| row.ends_with("imported")).count();
-    server.until("25 came", |_| imported(&gate) == 25).await;
+    server.until("25 came", |_| count(&gate, "imported") == 25).await;
     second.fetch_sub(3600, Ordering::SeqCst);
     let swept = || gate.row(1).swept_at.is_some_and(|at| at.as_second() == 1_795_000_000);
     gate.accounts.order(&channel(1), |orders| orders.look += 1);
     server.until("a sweep", |_| swept()).await;
-    assert_eq!(imported(&gate), 25);
+    assert_eq!(count(&gate, "imported"), 25);
     second.fetch_add(61, Ordering::SeqCst);
     gate.accounts.order(&channel(1), |orders| orders.look += 1);
-    server.until("the next 25", |_| imported(&gate) == 50).await;
+    server.until("the next 25", |_| count(&gate, "imported") == 50).await;
     gate.stop().await;
 }
 
@@ -778,10 +756,14 @@ fn leased(port: u16) -> Vec<Source> {
 }
 
 fn stands_by(gate: &Gate) -> Option<String> {
-    match gate.connection(1)?.state {
-        State::Problem(problem) if problem.cause.code() == "other_consumer" => Some(problem.said),
-        _ => None,
-    }
+    problem(gate).filter(|problem| problem.cause.code() == "other_consumer").map(|problem| problem.said)
+}
+
+/// Ends a gateway and leaves its lease behind, as when it was killed.
+async fn killed(server: &Server, gate: Gate) {
+    let marker = server.state().folders["TicketgateLease"].mails.clone();
+    gate.stop().await;
+    server.state().folders.get_mut("TicketgateLease").unwrap().mails = marker;
 }
 
 fn named(host: &str) -> Made {
@@ -833,14 +815,10 @@ async fn a_lease_whose_holder_died_runs_out_and_its_own_instance_does_not_wait()
     // It is never renewed or released: the marker of a dead gateway, by the server's clock and by everybody's.
     let first = Gate::made(one.path(), leased(server.port), named("first.example"));
     connected(&server, &first).await;
-    let marker = server.state().folders["TicketgateLease"].mails.clone();
-    first.stop().await;
-    server.state().folders.get_mut("TicketgateLease").unwrap().mails = marker;
+    killed(&server, first).await;
     let first = Gate::made(one.path(), leased(server.port), named("first.example"));
     server.until("its own lease is taken at once", |_| first.is_idle(1)).await;
-    let marker = server.state().folders["TicketgateLease"].mails.clone();
-    first.stop().await;
-    server.state().folders.get_mut("TicketgateLease").unwrap().mails = marker;
+    killed(&server, first).await;
     let second = Gate::made(two.path(), leased(server.port), named("second.example"));
     server.until("the second waits", |_| stands_by(&second).is_some()).await;
     server.state().now += Duration::from_secs(60);
@@ -875,11 +853,8 @@ async fn a_gateway_that_stands_by_imports_what_came_before_it_takes_over() {
     let (one, two, server) = (quick_dir(), quick_dir(), Server::start().await);
     let first = Gate::made(one.path(), leased(server.port), named("first.example"));
     connected(&server, &first).await;
-    let marker = server.state().folders["TicketgateLease"].mails.clone();
     labelled(&server, &put(&server, &["theirs".to_owned()])).await;
-    first.stop().await;
-    // What a gateway leaves behind that was killed.
-    server.state().folders.get_mut("TicketgateLease").unwrap().mails = marker;
+    killed(&server, first).await;
     let second = Gate::made(two.path(), leased(server.port), named("second.example"));
     server.until("the second stands by", |_| stands_by(&second).is_some()).await;
     let gap = put(&server, &["gap".to_owned()]);
@@ -912,13 +887,8 @@ async fn a_lease_is_renewed_between_mails_and_its_loss_ends_the_import_at_once()
     let names = names(12);
     {
         let mut state = server.state();
-        let arrived = state.now;
-        let inbox = state.folders.get_mut("INBOX").unwrap();
         for name in &names {
-            let bytes = large(name);
-            let one = imap_support::server::Mail { size: bytes.len() as u64, bytes, arrived, ..Default::default() };
-            inbox.mails.insert(inbox.next, one);
-            inbox.next += 1;
+            state.put(large(name));
         }
     }
     server.bump();

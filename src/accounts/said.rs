@@ -111,9 +111,9 @@ fn find(table: &[(&str, Cause)], said: &str) -> Option<Cause> {
 
 /// Whether a server says what it would say of any mail, so that it is not about the one that was asked for.
 pub fn holds_for_all(said: &str) -> bool {
-    let throttled = matches!(Cause::from_imap(said, Cause::Protocol), Cause::Throttled | Cause::MailboxFull);
     let said = said.to_lowercase();
-    throttled || FOR_ALL.iter().any(|words| said.contains(words))
+    matches!(find(KNOWN, &said), Some(Cause::Throttled | Cause::MailboxFull))
+        || FOR_ALL.iter().any(|words| said.contains(words))
 }
 
 /// How long a server asks to be left alone: Exchange's "Suggested Backoff Time: 299961 milliseconds". At most a day.

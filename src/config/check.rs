@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::fault::Fault;
 use super::places::Places;
-use super::read::nearest;
+use super::read::meant;
 use super::{ChannelConfig, Config};
 use crate::mail::Address;
 use crate::store::HEAD;
@@ -65,11 +65,8 @@ impl Checker<'_> {
         if let Some(default) = &server.default_channel {
             let same = |channel: &&ChannelConfig| channel.address.eq_ignore_ascii_case(default);
             if !config.channels.iter().any(|channel| same(&channel)) {
-                let near = nearest(default, config.channels.iter().map(|channel| channel.address.as_str()));
-                let advice = match near {
-                    Some(near) => format!("did you mean \"{near}\"?"),
-                    None => "name the address of a [[channel]]".into(),
-                };
+                let known = config.channels.iter().map(|channel| channel.address.as_str());
+                let advice = meant(default, known, "name the address of a [[channel]]");
                 self.wrong(&["server", "default_channel"], &format!("\"{default}\" is not a channel"), &advice);
             }
         }
@@ -131,10 +128,8 @@ impl Checker<'_> {
         if config.queues.iter().any(|queue| &queue.name == name) {
             return;
         }
-        let advice = match nearest(name, config.queues.iter().map(|queue| queue.name.as_str())) {
-            Some(near) => format!("did you mean \"{near}\"?"),
-            None => "add a [[queue]] with this name".into(),
-        };
+        let known = config.queues.iter().map(|queue| queue.name.as_str());
+        let advice = meant(name, known, "add a [[queue]] with this name");
         self.wrong(&["channel", at, "queue"], &format!("there is no queue \"{name}\""), &advice);
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::Config;
 use super::check::Checker;
-use super::read::nearest;
+use super::read::meant;
 use crate::accounts::{self, Flow, Setup};
 use crate::mail::Address;
 use crate::net::oauth::{Cloud, Preset, ProviderConfig};
@@ -69,10 +69,8 @@ impl Checker<'_> {
     fn source_provider(&mut self, config: &Config, at: &str, source: &SourceConfig) {
         let Some(name) = &source.oauth else { return };
         let Some(provider) = config.providers.iter().find(|provider| &provider.name == name) else {
-            let advice = match nearest(name, config.providers.iter().map(|provider| provider.name.as_str())) {
-                Some(near) => format!("did you mean \"{near}\"?"),
-                None => "add an [[oauth]] with this name".into(),
-            };
+            let known = config.providers.iter().map(|provider| provider.name.as_str());
+            let advice = meant(name, known, "add an [[oauth]] with this name");
             self.wrong(&["channel", at, "source", "oauth"], &format!("there is no [[oauth]] \"{name}\""), &advice);
             return;
         };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Config;
 use super::check::Checker;
-use super::read::nearest;
+use super::read::meant;
 use crate::relay::Kind;
 use crate::ticket::loops::{LONGEST, Limit, Pattern};
 use crate::units::{count, show_bytes, show_duration};
@@ -77,10 +77,8 @@ impl Checker<'_> {
         if config.relays.iter().any(|relay| relay.name == name) {
             return;
         }
-        let advice = match nearest(name, config.relays.iter().map(|relay| relay.name.as_str())) {
-            Some(near) => format!("did you mean \"{near}\"?"),
-            None => "add a [[relay]] with this name".into(),
-        };
+        let known = config.relays.iter().map(|relay| relay.name.as_str());
+        let advice = meant(name, known, "add a [[relay]] with this name");
         self.wrong(path, &format!("there is no relay \"{name}\""), &advice);
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Config;
 use super::check::Checker;
-use super::read::nearest;
+use super::read::meant;
 use crate::accounts::read_password;
 use crate::mail::Address;
 use crate::net::connect::{ConnectError, Connector, is_loopback};
@@ -128,10 +128,8 @@ fn of_smtp(relay: &RelayConfig, config: &Config) -> Found {
         };
         if !with_source(account) {
             let known = config.channels.iter().filter(|channel| channel.source.is_some());
-            let advice = match nearest(account, known.map(|channel| channel.address.as_str())) {
-                Some(near) => format!("did you mean \"{near}\"?"),
-                None => "name the address of a [[channel]] with a [channel.source]".into(),
-            };
+            let known = known.map(|channel| channel.address.as_str());
+            let advice = meant(account, known, "name the address of a [[channel]] with a [channel.source]");
             wrong("account", format!("\"{account}\" is not a channel with a mailbox"), &advice);
         }
     }
@@ -206,10 +204,7 @@ fn probes(relay: &RelayConfig, config: &Config) -> Found {
     let channels = || config.channels.iter().map(|channel| channel.address.as_str());
     if let Some(name) = relay.probe_channel.as_ref().filter(|name| !channels().any(|it| it.eq_ignore_ascii_case(name)))
     {
-        let advice = match nearest(name, channels()) {
-            Some(near) => format!("did you mean \"{near}\"?"),
-            None => "name the address of a [[channel]]".into(),
-        };
+        let advice = meant(name, channels(), "name the address of a [[channel]]");
         wrong("probe_channel", format!("\"{name}\" is not a channel"), advice);
     }
     faults

@@ -53,6 +53,11 @@ pub(super) fn nearest<'a>(word: &str, list: impl IntoIterator<Item = &'a str>) -
     (best.0 >= ALIKE).then_some(best.1)
 }
 
+/// The advice about a name that is not in a list: the one that is alike, or else what to do.
+pub(super) fn meant<'a>(name: &str, list: impl IntoIterator<Item = &'a str>, otherwise: &str) -> String {
+    nearest(name, list).map_or_else(|| otherwise.to_owned(), |near| format!("did you mean \"{near}\"?"))
+}
+
 /// Puts spaces in place of a stretch of text and keeps its line breaks.
 fn blank(text: &mut String, extent: std::ops::Range<usize>) {
     let blanks: String = text[extent.clone()].bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect();

@@ -5,6 +5,7 @@
 //! nobody outside can know in advance. What comes in proves less, since whoever saw a probe can send it again; the first
 //! one counts, and the worst that others can do is that mail of theirs becomes no ticket.
 
+use crate::mail::address::is_under;
 use crate::mail::auth::Verdict;
 use crate::mail::message::{Automatic, BounceKind, Summary};
 use crate::mail::survival::{self, Fate, SIGNATURE, Survival};
@@ -159,7 +160,7 @@ fn compared(step: &Step<'_>, spooled: &Spooled, entry: &EntryRow) -> Result<Vec<
     let (written, arrived) = (read(&written)?, read(&arrived)?);
     let mut fates = survival::compare(&written, &arrived);
     let author = written.addresses("From").first().map(|from| from.domain().to_owned()).unwrap_or_default();
-    let ours = |signer: &String| author == *signer || author.ends_with(&format!(".{signer}"));
+    let ours = |signer: &String| is_under(&author, signer);
     if survival::signers(&arrived).iter().any(ours) {
         let (survival, got) = signature(spooled.origin.auth.dkim);
         fates.push(Fate { name: SIGNATURE.into(), survival, got });

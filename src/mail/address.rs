@@ -76,6 +76,11 @@ impl Address {
     }
 }
 
+/// Whether a domain is another one or lies below it; both in lower case.
+pub fn is_under(domain: &str, above: &str) -> bool {
+    domain.strip_suffix(above).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
 /// A domain name or an address literal: letters, digits, hyphens, dots and non-ASCII (RFC 6531), or `[...]`.
 fn is_domain(domain: &str) -> bool {
     if let Some(literal) = domain.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
@@ -131,7 +136,7 @@ impl std::hash::Hash for Address {
 
 #[cfg(test)]
 mod tests {
-    use super::{Address, AddressError};
+    use super::{Address, AddressError, is_under};
 
     #[test]
     fn reads_what_mail_carries_and_names_what_it_refuses() {
@@ -152,6 +157,20 @@ mod tests {
             assert_eq!(Address::parse(text).map(|a| a.to_string()), want.map(str::to_owned), "{text:?}");
         }
         assert_eq!(Address::parse(&format!("{}@b", "a".repeat(300))), Err(AddressError::TooLong));
+    }
+
+    #[test]
+    fn domains_lie_below_whole_labels() {
+        let table = [
+            ("a.example", "a.example", true),
+            ("b.a.example", "a.example", true),
+            ("ba.example", "a.example", false),
+            ("example", "a.example", false),
+            ("a.example", "", false),
+        ];
+        for (domain, above, want) in table {
+            assert_eq!(is_under(domain, above), want, "{domain} {above}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use mail_auth::dkim::DkimError;
 use mail_auth::dmarc::Policy;
 use mail_auth::{DkimOutput, DkimResult, DmarcOutput, DmarcResult, Error, SpfResult};
 
+use crate::mail::address::is_under;
 use crate::mail::auth::{DmarcPolicy, Verdict};
 
 /// The verdict of SPF.
@@ -85,8 +86,4 @@ fn signature(result: &DkimResult) -> Verdict {
 
 fn domain_of(address: &str) -> Option<String> {
     address.rsplit_once('@').map(|(_, domain)| domain.to_lowercase())
-}
-
-fn is_under(domain: &str, above: &str) -> bool {
-    domain == above || domain.strip_suffix(above).is_some_and(|rest| rest.ends_with('.'))
 }

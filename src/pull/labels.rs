@@ -4,7 +4,7 @@ use crate::accounts::holds_for_all;
 use crate::pull::account::{Session, Task, Trouble};
 use crate::pull::imap::{ImapError, Marks};
 use crate::pull::ingest::TRIES;
-use crate::store::rows::Intent;
+use crate::store::rows::{FormerRow, Intent};
 
 /// How many intents are read at once.
 const MOST: usize = 1000;
@@ -84,21 +84,18 @@ impl Task {
                 self.label_chunk(session, chunk, marks, &mut pass).await?;
             }
         }
-        let given_up = self.give_up(&pass);
         let channel = self.source.channel.clone();
         let whole = pass.said.is_none();
         // A mailbox that the channel had before cannot be labelled any more, and its ledger says so.
-        let left: Vec<u32> =
-            session.row.former.iter().map(|one| if one.ledger == 0 { one.validity } else { one.ledger }).collect();
-        let (left, old): (Vec<_>, Vec<_>) =
-            old.iter().map(|one| (one.validity, one.uid)).partition(|(validity, _)| left.contains(validity));
-        let old = old.into_iter();
-        let done: Vec<(u32, u32)> = old.chain(pass.done.iter().map(|uid| (validity, *uid))).collect();
+        let former: Vec<u32> = session.row.former.iter().map(FormerRow::ledger_validity).collect();
+        let old = old.iter().map(|one| (one.validity, one.uid));
+        let (mut refused, mut done): (Vec<_>, Vec<_>) = old.partition(|(validity, _)| former.contains(validity));
+        refused.extend(self.give_up(&pass).into_iter().map(|uid| (validity, uid)));
+        done.extend(pass.done.iter().map(|uid| (validity, *uid)));
         self.blocking(move |store| {
             store.step(|step| {
                 step.labelled(&channel, &done)?;
-                left.iter().try_for_each(|(validity, uid)| step.label_refused(&channel, *validity, *uid))?;
-                given_up.iter().try_for_each(|uid| step.label_refused(&channel, validity, *uid))
+                refused.iter().try_for_each(|(validity, uid)| step.label_refused(&channel, *validity, *uid))
             })
         })
         .await?;

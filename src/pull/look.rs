@@ -115,7 +115,8 @@ impl Task {
         let gone = wanted.iter().filter(|uid| is_open(uid) && listed.iter().all(|mail| mail.uid != **uid));
         let mut rows: Vec<LedgerRow> = gone.map(|uid| self.row(session, *uid, LedgerState::Gone)).collect();
         listed.retain(|mail| is_open(&mail.uid));
-        rows.extend(listed.iter().filter(|mail| mail.labelled).map(|mail| self.known(session, mail.uid)));
+        let validity = session.row.ledger_validity();
+        rows.extend(listed.iter().filter(|mail| mail.labelled).map(|mail| self.known(validity, mail.uid)));
         listed.retain(|mail| !mail.labelled);
         let free = self.rate.free(self.pull.clock.now()).min(listed.len());
         let (now, later) = listed.split_at(free);
@@ -136,7 +137,7 @@ impl Task {
         for mail in chunk {
             match judge(mail, known.get(&mail.uid).copied(), rules) {
                 Verdict::Done => {}
-                Verdict::Known => rows.push(self.known(session, mail.uid)),
+                Verdict::Known => rows.push(self.known(session.row.ledger_validity(), mail.uid)),
                 Verdict::ReadElsewhere => rows.push(self.row(session, mail.uid, LedgerState::ReadElsewhere)),
                 Verdict::Import | Verdict::TooLarge => wanted.push(*mail),
             }
@@ -183,33 +184,22 @@ impl Task {
 
     /// A row for a mail that is not accepted.
     pub fn row(&self, session: &Session, uid: u32, state: LedgerState) -> LedgerRow {
-        let at = self.pull.clock.now();
-        LedgerRow {
-            uid,
-            validity: session.row.ledger_validity(),
-            state,
-            reason: None,
-            mail: None,
-            at,
-            labelled: false,
-            label_refused: false,
-            rejected_before: false,
-        }
+        LedgerRow::new(session.row.ledger_validity(), uid, state, self.pull.clock.now())
     }
 
-    /// A row for a mail that carries our label already.
-    fn known(&self, session: &Session, uid: u32) -> LedgerRow {
-        LedgerRow { labelled: true, ..self.row(session, uid, LedgerState::Known) }
+    /// A row for a mail that is known, and is owed no label.
+    pub fn known(&self, validity: u32, uid: u32) -> LedgerRow {
+        LedgerRow { labelled: true, ..LedgerRow::new(validity, uid, LedgerState::Known, self.pull.clock.now()) }
     }
 
     /// Compares mailbox and ledger, when it is time or somebody asks. What has no row and is unread is fetched next.
     pub async fn sweep(&mut self, session: &mut Session, told: Orders) -> Result<(), Trouble> {
         let now = self.pull.clock.now();
         // A sweep that is said to come was dated by a clock that has stepped back since.
-        let due = session.row.swept_at.is_none_or(|at| {
-            let age = std::time::Duration::try_from(now.duration_since(at));
-            age.is_err() || age.is_ok_and(|age| age >= self.source.config.sweep_every)
-        });
+        let is_recent = |at| {
+            std::time::Duration::try_from(now.duration_since(at)).is_ok_and(|age| age < self.source.config.sweep_every)
+        };
+        let due = !session.row.swept_at.is_some_and(is_recent);
         if !due && told.sweep <= self.swept {
             return Ok(());
         }

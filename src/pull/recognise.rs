@@ -12,7 +12,7 @@ use crate::mail::headers::HeaderSection;
 use crate::mail::origin::OriginKind;
 use crate::pull::account::{Task, Trouble};
 use crate::pull::imap::{Folder, Listed, Mailbox};
-use crate::store::rows::{EntryRow, LedgerRow, LedgerState, SourceRow};
+use crate::store::rows::{EntryRow, LedgerRow, SourceRow};
 use crate::store::{Store, StoreError};
 
 /// How many mails are looked up at once.
@@ -157,18 +157,10 @@ impl Task {
 
     /// The row of a mail that is known; its label is owed under its new number if it was owed under the old one.
     fn known_row(&self, validity: u32, uid: u32, old: Option<LedgerRow>) -> LedgerRow {
-        let known = LedgerRow {
-            uid,
-            validity,
-            state: LedgerState::Known,
-            reason: None,
-            mail: None,
-            at: self.pull.clock.now(),
-            labelled: true,
-            label_refused: false,
-            rejected_before: false,
-        };
-        old.map_or(known, |old| LedgerRow { uid, validity, labelled: false, label_refused: false, ..old })
+        match old {
+            Some(old) => LedgerRow { uid, validity, labelled: false, label_refused: false, ..old },
+            None => self.known(validity, uid),
+        }
     }
 }
 

@@ -42,9 +42,9 @@ impl Reply {
         Some(Self { heard: true, ..Self::new(code, enhanced.as_deref(), &words.join(" ")) })
     }
 
-    /// Whether the peer says that we send too much: of Exchange 432 4.3.2, 451 4.7.500 and 550 5.1.90, of Gmail 421 4.7.28 and 550 5.4.5, of
-    /// others 421, 450 and 451 with words to that effect. What one recipient's mailbox takes is another matter: of Gmail
-    /// 450 4.2.1, of others 452 4.2.2 when it is full.
+    /// Whether the peer says that we send too much: of Exchange 432 4.3.2, 451 4.7.500 and 550 5.1.90, of Gmail 421 4.7.28
+    /// and 550 5.4.5, of others 421, 450 and 451 with words to that effect. What one recipient's mailbox takes is another
+    /// matter: of Gmail 450 4.2.1, of others 452 4.2.2 when it is full.
     pub fn throttles(&self) -> bool {
         let lower = self.text.to_lowercase();
         let of_mailbox = match &self.enhanced {

@@ -244,11 +244,16 @@ impl RelayConfig {
         self.uses_account() && self.account.is_none()
     }
 
+    /// The channel whose account sends a channel's mail, where it logs in with the credentials of a mailbox.
+    pub fn sends_as(&self, channel: &Address) -> Option<Address> {
+        self.uses_account().then(|| self.account().unwrap_or_else(|| channel.clone()))
+    }
+
     /// The mailbox that a provider counts a channel's mail under: one login is one mailbox, whichever channel sends.
     pub fn mailbox(&self, channel: &Address) -> String {
         match &self.user {
             Some(user) if self.kind == Kind::Smtp => user.clone(),
-            _ => self.account().filter(|_| self.uses_account()).as_ref().unwrap_or(channel).to_string(),
+            _ => self.sends_as(channel).as_ref().unwrap_or(channel).to_string(),
         }
     }
 

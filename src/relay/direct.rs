@@ -83,18 +83,13 @@ impl Direct {
     }
 
     async fn domain(&self, domain: &str, parcel: Parcel<'_>) -> Sent {
-        let all = |outcome: RecipientOutcome| Sent {
-            recipients: vec![outcome; parcel.job.recipients.len()],
-            transport: None,
-            beyond: Beyond::Silence,
-        };
         let place = self.place(domain);
         let Ok(_place) = place.acquire().await else {
             return Sent::delayed(parcel, Reply::trouble("4.3.2", "the relay is being closed"));
         };
         let route = match self.route(domain).await {
             Ok(route) => route,
-            Err(outcome) => return all(outcome),
+            Err(outcome) => return Sent::all(parcel, outcome),
         };
         let mut why = None;
         for host in &route.hosts {
@@ -104,7 +99,7 @@ impl Direct {
             }
         }
         let none = || RecipientOutcome::Delayed(Reply::trouble("4.4.4", "the domain has no server"));
-        all(why.unwrap_or_else(none))
+        Sent::all(parcel, why.unwrap_or_else(none))
     }
 
     /// The places of a domain; they go away with the last attempt that holds one.

@@ -18,6 +18,7 @@ use rustls::pki_types::pem::PemObject;
 use super::RelayError;
 use super::command::ascii_domain;
 use super::config::{Algorithm, DkimConfig};
+use crate::mail::address::is_under;
 use crate::mail::headers::HeaderSection;
 
 /// The fields that are signed. A field that is named once more than it stands in the mail cannot be added by somebody
@@ -94,7 +95,8 @@ impl Signers {
     fn fields(&self, mail: &[u8]) -> Result<Vec<u8>, String> {
         let mut fields = Vec::new();
         let Some(domain) = from_domain(mail) else { return Ok(fields) };
-        let Some(nearest) = self.nearest(&domain) else { return Ok(fields) };
+        let ours = self.0.iter().map(|signer| signer.domain.as_str());
+        let Some(nearest) = nearest(&domain, ours) else { return Ok(fields) };
         for signer in self.0.iter().filter(|signer| signer.domain == nearest) {
             let signature = match &signer.key {
                 Key::Rsa(key) => key.sign(mail),
@@ -105,12 +107,11 @@ impl Signers {
         }
         Ok(fields)
     }
+}
 
-    /// The longest of our domains that is the given one or stands above it.
-    fn nearest(&self, domain: &str) -> Option<&str> {
-        let above = |ours: &str| domain == ours || domain.strip_suffix(ours).is_some_and(|rest| rest.ends_with('.'));
-        self.0.iter().map(|signer| signer.domain.as_str()).filter(|ours| above(ours)).max_by_key(|ours| ours.len())
-    }
+/// Whose keys sign for a domain: of the domains that we have keys of it is this one, or the nearest above it.
+pub(super) fn nearest<'a>(domain: &str, ours: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    ours.filter(|ours| is_under(domain, ours)).max_by_key(|ours| ours.len())
 }
 
 /// The domain of the first author.

@@ -24,7 +24,8 @@ pub(super) async fn log_in(
     let offered = client.mechanisms;
     let mechanism = candidates(login, wanted).iter().copied().find(|mechanism| offered & mechanism != 0);
     let mechanism = mechanism.ok_or_else(|| {
-        let (needed, offered) = (named(candidates(login, wanted)), named(&offered_of(offered)));
+        let needed = named(candidates(login, wanted).iter().fold(0, |all, mechanism| all | mechanism));
+        let offered = named(offered);
         let (host, user) = (peer.host, user(login));
         Reply::trouble("4.7.0", &format!("{host} offers {offered} to log in, and the login of {user} needs {needed}"))
     })?;
@@ -35,8 +36,10 @@ pub(super) async fn log_in(
     if answer.code == 235 {
         return Ok(());
     }
+    // A server that repeats what it cannot read repeats the credential.
+    let said = sasl::hidden(login, peer.host, peer.port).conceal(&answer.text);
     // Alone, a server's words such as "authentication failed" leave open who failed to log in where.
-    let said = format!("{} refuses the login of {}: {}", peer.host, user(login), answer.text);
+    let said = format!("{} refuses the login of {}: {said}", peer.host, user(login));
     Err(Reply::new(answer.code, answer.enhanced.as_deref(), &said))
 }
 
@@ -44,13 +47,9 @@ pub(super) async fn log_in(
 const NAMES: &[(u64, &str)] =
     &[(AUTH_PLAIN, "PLAIN"), (AUTH_LOGIN, "LOGIN"), (AUTH_XOAUTH2, "XOAUTH2"), (AUTH_OAUTHBEARER, "OAUTHBEARER")];
 
-fn offered_of(bits: u64) -> Vec<u64> {
-    NAMES.iter().map(|(mechanism, _)| *mechanism).filter(|mechanism| bits & mechanism != 0).collect()
-}
-
-fn named(mechanisms: &[u64]) -> String {
+fn named(mechanisms: u64) -> String {
     let names: Vec<&str> =
-        NAMES.iter().filter(|(mechanism, _)| mechanisms.contains(mechanism)).map(|(_, name)| *name).collect();
+        NAMES.iter().filter(|(mechanism, _)| mechanisms & mechanism != 0).map(|(_, name)| *name).collect();
     if names.is_empty() { "nothing that we know".into() } else { names.join(" or ") }
 }
 

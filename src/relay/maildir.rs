@@ -37,8 +37,8 @@ impl Maildir {
             Ok(name) => {
                 let said = format!("kept as {name}");
                 let reply = Reply::new(250, Some("2.0.0"), &said);
-                let recipients = vec![RecipientOutcome::Relayed(reply); parcel.job.recipients.len()];
-                Sent { recipients, transport: Some(self.path.display().to_string()), beyond: Beyond::Nothing }
+                let transport = Some(self.path.display().to_string());
+                Sent { transport, beyond: Beyond::Nothing, ..Sent::all(parcel, RecipientOutcome::Relayed(reply)) }
             }
             Err(error) => {
                 let said = format!("{}: {error}", self.path.display());

@@ -212,7 +212,7 @@ impl Relay {
     /// The channel whose account sends, for a relay that logs in with the credentials of a mailbox: the relay's own
     /// one, or the sending channel's. The outbox asks whether it is connected before it gives a job (R8).
     pub fn account(&self, channel: &Address) -> Option<Address> {
-        self.config.uses_account().then(|| self.config.account().unwrap_or_else(|| channel.clone()))
+        self.config.sends_as(channel)
     }
 
     /// What the provider counts a channel's mail under.

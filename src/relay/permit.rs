@@ -9,6 +9,7 @@ mod look;
 use super::RelayConfig;
 use super::config::{DkimConfig, Kind, Preset};
 use super::dkim::{dns_record, signing_domain};
+use crate::mail::address::is_under;
 
 pub(super) use known::Settings;
 pub use known::{Permit, Permits};
@@ -293,11 +294,6 @@ fn below(domain: &str, parent: &str) -> String {
         Some(label) if !label.is_empty() => format!("{label}.{parent}"),
         _ => domain.to_owned(),
     }
-}
-
-/// Whether a domain is another one or lies below it.
-fn is_under(domain: &str, above: &str) -> bool {
-    domain.strip_suffix(above).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// The value of a tag of a record such as `v=DMARC1; p=none` (RFC 6376 section 3.2).

@@ -49,10 +49,15 @@ pub(super) struct Sent {
 }
 
 impl Sent {
+    /// The same for all recipients, without a server that has said so.
+    pub fn all(parcel: Parcel<'_>, outcome: RecipientOutcome) -> Self {
+        let recipients = vec![outcome; parcel.job.recipients.len()];
+        Self { recipients, transport: None, beyond: Beyond::Silence }
+    }
+
     /// Nobody was reached, or nobody could be told anything.
     pub fn delayed(parcel: Parcel<'_>, reply: Reply) -> Self {
-        let recipients = vec![RecipientOutcome::Delayed(reply); parcel.job.recipients.len()];
-        Self { recipients, transport: None, beyond: Beyond::Silence }
+        Self::all(parcel, RecipientOutcome::Delayed(reply))
     }
 }
 
@@ -209,8 +214,7 @@ pub(super) async fn exchange(mut held: Held, parcel: Parcel<'_>, pool: &Arc<Pool
         Ok(plan) => plan,
         Err(refusal) => {
             pool.put(key, held);
-            let recipients = vec![RecipientOutcome::Failed(refusal); parcel.job.recipients.len()];
-            return Exchange::Done(Sent { recipients, transport, beyond });
+            return Exchange::Done(Sent { transport, beyond, ..Sent::all(parcel, RecipientOutcome::Failed(refusal)) });
         }
     };
     if !held.client.clean && !held.client.reset().await {

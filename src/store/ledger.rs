@@ -164,17 +164,8 @@ impl Store {
 }
 
 fn pending_row(key: LedgerKey, pending: Pending) -> LedgerRow {
-    LedgerRow {
-        uid: key.uid,
-        validity: key.validity,
-        state: LedgerState::Imported,
-        reason: None,
-        mail: Some(pending.mail.to_string()),
-        at: pending.at,
-        labelled: false,
-        label_refused: false,
-        rejected_before: false,
-    }
+    let row = LedgerRow::new(key.validity, key.uid, LedgerState::Imported, pending.at);
+    LedgerRow { mail: Some(pending.mail.to_string()), ..row }
 }
 
 impl Step<'_> {

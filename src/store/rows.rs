@@ -255,8 +255,12 @@ pub struct SourceRow {
 impl SourceRow {
     /// What stands for UIDVALIDITY in the ledger, and in the records of mails that are pulled.
     pub fn ledger_validity(&self) -> u32 {
-        if self.ledger == 0 { self.validity } else { self.ledger }
+        ledger_validity(self.validity, self.ledger)
     }
+}
+
+fn ledger_validity(validity: u32, ledger: u32) -> u32 {
+    if ledger == 0 { validity } else { ledger }
 }
 
 /// Where pulling stopped in a mailbox that a channel had before: it goes on there should the channel get it back. The
@@ -272,6 +276,13 @@ pub struct FormerRow {
     pub newest_before: Option<Timestamp>,
     pub baseline: u32,
     pub cursor: u32,
+}
+
+impl FormerRow {
+    /// What stands for UIDVALIDITY in the ledger.
+    pub fn ledger_validity(&self) -> u32 {
+        ledger_validity(self.validity, self.ledger)
+    }
 }
 
 /// What became of a mail that was seen in a mailbox.
@@ -344,6 +355,23 @@ pub struct LedgerRow {
     /// It was rejected before, so that the label which says so may stand on the server and has to go.
     #[serde(default, skip_serializing_if = "is_false")]
     pub rejected_before: bool,
+}
+
+impl LedgerRow {
+    /// The row of a mail without an entry, whose label is not set.
+    pub fn new(validity: u32, uid: u32, state: LedgerState, at: Timestamp) -> Self {
+        Self {
+            uid,
+            validity,
+            state,
+            reason: None,
+            mail: None,
+            at,
+            labelled: false,
+            label_refused: false,
+            rejected_before: false,
+        }
+    }
 }
 
 fn is_false(value: &bool) -> bool {

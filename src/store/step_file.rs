@@ -255,17 +255,9 @@ enum Joins {
 /// What the ledger says of a pulled mail from now on.
 fn ledger_row(entry: &NewEntry<'_>, row: &EntryRow, remote: &RemoteMessage) -> LedgerRow {
     let failed = matches!(entry.decision.filing, Filing::Reject { .. } | Filing::Quarantine { .. });
-    LedgerRow {
-        uid: remote.uid,
-        validity: remote.validity,
-        state: if failed { LedgerState::Rejected } else { LedgerState::Imported },
-        reason: row.reason.clone(),
-        mail: Some(row.id.clone()),
-        at: row.received_at,
-        labelled: false,
-        label_refused: false,
-        rejected_before: false,
-    }
+    let state = if failed { LedgerState::Rejected } else { LedgerState::Imported };
+    let (reason, mail) = (row.reason.clone(), Some(row.id.clone()));
+    LedgerRow { reason, mail, ..LedgerRow::new(remote.validity, remote.uid, state, row.received_at) }
 }
 
 pub(super) fn message_key(message_id: Option<&str>, content_key: &str) -> [u8; 16] {

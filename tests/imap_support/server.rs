@@ -85,6 +85,26 @@ pub struct State {
     pub prefix: Option<String>,
 }
 
+impl State {
+    pub fn inbox(&mut self) -> &mut Folder {
+        self.folders.get_mut("INBOX").unwrap()
+    }
+
+    pub fn in_inbox(&mut self, uid: u32) -> &mut Mail {
+        self.inbox().mails.get_mut(&uid).unwrap()
+    }
+
+    /// Puts a mail into the inbox without a word to whoever waits; returns its uid.
+    pub fn put(&mut self, bytes: Vec<u8>) -> u32 {
+        let arrived = self.now;
+        let inbox = self.inbox();
+        let (uid, size) = (inbox.next, bytes.len() as u64);
+        inbox.next += 1;
+        inbox.mails.insert(uid, Mail { bytes, size, flags: BTreeSet::new(), arrived });
+        uid
+    }
+}
+
 /// A handle; the server runs until the test ends.
 #[derive(Clone)]
 pub struct Server {
@@ -147,17 +167,16 @@ impl Server {
 
     /// Puts a mail into the inbox; returns its uid.
     pub fn put(&self, bytes: Vec<u8>) -> u32 {
-        let uid = {
-            let mut state = self.state();
-            let arrived = state.now;
-            let inbox = state.folders.get_mut("INBOX").unwrap();
-            let (uid, size) = (inbox.next, bytes.len() as u64);
-            inbox.next += 1;
-            inbox.mails.insert(uid, Mail { bytes, size, flags: BTreeSet::new(), arrived });
-            uid
-        };
+        let uid = self.state().put(bytes);
         self.bump();
         uid
+    }
+
+    /// Refuses a command from now on, in these words.
+    pub fn refuse(&self, command: &str, said: &str) {
+        let mut state = self.state();
+        state.refused.insert(command.into());
+        state.refusal = said.into();
     }
 
     pub fn bump(&self) {

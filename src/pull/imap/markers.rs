@@ -62,18 +62,14 @@ impl Mailbox {
                 found.extend(note(attributes));
             }
         };
-        match self.wire.command("FETCH", text, look).await {
-            // Some servers refuse a FETCH in an empty folder.
-            Err(ImapError::Refused { .. }) if self.selected.is_some_and(|folder| folder.exists == 0) => {}
-            other => {
-                other?;
-            }
-        }
+        let done = self.wire.command("FETCH", text, look).await;
+        done.map(drop).or_else(|error| self.none_there(error))?;
         found.sort_unstable_by_key(|note| note.uid);
         Ok(found)
     }
 
-    /// Adds a note to a folder, which is the one of `open_notes` if that was called. The server may say other things before it asks for the bytes.
+    /// Adds a note to a folder, which is the one of `open_notes` if that was called. The server may say other things
+    /// before it asks for the bytes.
     pub async fn append(&mut self, folder: &str, bytes: &[u8]) -> Result<(), ImapError> {
         let name = folder_name(self.notes.as_deref().unwrap_or(folder))?;
         let text = format!("APPEND {name} (\\Seen) {{{}}}", bytes.len());

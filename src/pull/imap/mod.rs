@@ -130,7 +130,6 @@ pub struct Mailbox {
     wire: Wire,
     capabilities: Vec<String>,
     labels: Labels,
-    selected: Option<Folder>,
     /// Lines of listings that could not be read, and were not told yet.
     unreadable: u64,
     /// The name under which the folder of notes was found.
@@ -141,7 +140,7 @@ impl Mailbox {
     /// Connects and logs in.
     pub async fn open(connector: &Connector, settings: &Settings, login: &Login) -> Result<Self, ImapError> {
         let (wire, capabilities) = login::open(connector, settings, login).await?;
-        Ok(Self { wire, capabilities, labels: Labels::None, selected: None, unreadable: 0, notes: None })
+        Ok(Self { wire, capabilities, labels: Labels::None, unreadable: 0, notes: None })
     }
 
     /// TLS version and cipher of the connection.
@@ -157,7 +156,7 @@ impl Mailbox {
     /// Opens a folder for reading and labelling.
     pub async fn select(&mut self, folder: &str) -> Result<Folder, ImapError> {
         let name = folder_name(folder)?;
-        let (mut validity, mut next, mut exists) = (0, 0, 0);
+        let (mut validity, mut next) = (0, 0);
         let (mut flags, mut permanent) = (Vec::new(), None);
         self.wire.exists = None;
         let words =
@@ -165,7 +164,6 @@ impl Mailbox {
         let done = self
             .wire
             .command("SELECT", &format!("SELECT {name}"), |response| match response {
-                Response::MailboxData(MailboxDatum::Exists(count)) => exists = *count,
                 Response::MailboxData(MailboxDatum::Flags(list)) => flags = words(list),
                 Response::Data { outcome, .. } => match &outcome.code {
                     Some(ResponseCode::UidValidity(number)) => validity = *number,
@@ -184,6 +182,7 @@ impl Mailbox {
         if done.read_only {
             return Err(ImapError::Refused { command: "SELECT", said: "the folder can only be read".into() });
         }
+        let exists = self.wire.exists.unwrap_or(0);
         // Without PERMANENTFLAGS all flags are permanent (RFC 3501 section 7.1).
         let permanent = permanent.unwrap_or(flags);
         let has = |flag: &str| permanent.iter().any(|one| one == flag);
@@ -197,9 +196,7 @@ impl Mailbox {
         if next == 0 {
             next = self.highest_uid().await?.saturating_add(1);
         }
-        let opened = Folder { validity, next, exists, labels: self.labels };
-        self.selected = Some(opened);
-        Ok(opened)
+        Ok(Folder { validity, next, exists, labels: self.labels })
     }
 
     /// For servers that do not tell UIDNEXT.

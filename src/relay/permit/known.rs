@@ -104,7 +104,7 @@ impl Permits {
         };
         let question = Question {
             relay: relay.to_owned(),
-            path: sender.map(|sender| sender.domain().to_lowercase()),
+            path: sender.map(|sender| sender.domain().to_owned()),
             domain: domain.clone(),
         };
         let mut kept = self.0.kept();
@@ -172,12 +172,8 @@ impl Inner {
 fn keep(kept: &mut HashMap<Question, Kept>, question: Question, one: Kept, now: Timestamp) {
     if kept.len() >= KEPT && !kept.contains_key(&question) {
         kept.retain(|_, kept| kept.until > now);
-    }
-    if kept.len() >= KEPT
-        && !kept.contains_key(&question)
-        && let Some(first) = kept.iter().min_by_key(|(_, kept)| kept.until).map(|(question, _)| question.clone())
-    {
-        kept.remove(&first);
+        let first = kept.iter().min_by_key(|(_, kept)| kept.until).map(|(question, _)| question.clone());
+        first.filter(|_| kept.len() >= KEPT).map(|first| kept.remove(&first));
     }
     kept.insert(question, one);
 }
@@ -185,7 +181,7 @@ fn keep(kept: &mut HashMap<Question, Kept>, question: Question, one: Kept, now: 
 /// The domain of a mail's authors; nothing where there is none, or where there are several (RFC 9989).
 fn author(head: &[u8]) -> Option<String> {
     let section = HeaderSection::read(head, head.len()).ok()?;
-    let mut domains = section.addresses("From").into_iter().map(|author| author.domain().to_lowercase());
+    let mut domains = section.addresses("From").into_iter().map(|author| author.domain().to_owned());
     let first = domains.next()?;
     domains.all(|other| other == first).then_some(first)
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{Dmarc, Key, Looked, OwnKey, Policy, Published, Signing, Spf, Way, is_under, tag, walk};
+use super::{Dmarc, Key, Looked, OwnKey, Policy, Published, Signing, Spf, Way, tag, walk};
 use crate::mail::Address;
 use crate::mail::auth::Verdict;
 use crate::net::names::{Names, NoAnswer};
 use crate::net::verify::{self, Verifier};
 use crate::relay::command::ascii_domain;
+use crate::relay::dkim::nearest;
 use crate::relay::{Kind, Preset, RelayConfig};
 
 /// How many records an evaluation may ask for (RFC 7208 section 4.6.4).
@@ -147,9 +148,8 @@ impl Looker {
         if !relay.signs() {
             return unsigned;
         }
-        // As the signer chooses: the keys of the domain, or of the nearest one above it.
-        let above = self.keys.iter().map(|key| key.domain.as_str()).filter(|ours| is_under(domain, ours));
-        let Some(nearest) = above.max_by_key(|ours| ours.len()) else { return unsigned };
+        let ours = self.keys.iter().map(|key| key.domain.as_str());
+        let Some(nearest) = nearest(domain, ours) else { return unsigned };
         let mut keys = Vec::new();
         for key in self.keys.iter().filter(|key| key.domain == nearest) {
             keys.push(self.key(key).await);
