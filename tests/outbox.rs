@@ -95,6 +95,13 @@ impl House {
         }
     }
 
+    /// Gives the channel relays of its own, one of them for mail with attachments.
+    fn channel_by(&self, relay: &str, attachments: Option<&str>) {
+        let mut channel = self.directory.load().channels()[0].clone();
+        (channel.relay, channel.attachments_relay) = (Some(relay.into()), attachments.map(str::to_owned));
+        self.directory.store(Arc::new(Directory::new(vec![channel], vec![], vec![], None)));
+    }
+
     fn store(&self) -> &Store {
         self.store.as_ref().unwrap()
     }
@@ -153,6 +160,15 @@ impl House {
         let unique = MailId::fresh(self.clock.now());
         let text = format!("From: {SUPPORT}\nMessage-ID: <{unique}@example.com>\nSubject: Hello\n\nHello\n");
         self.send_text(to, OriginKind::Api, &text, change).await
+    }
+
+    /// Hands in the acknowledgement of a mail that came in.
+    async fn acknowledge(&self, to: &str, entry: &EntryRow) -> EntryRow {
+        let acknowledgement = |meta: &mut OutgoingMeta| {
+            (meta.class, meta.ticket) = (Class::Automatic, entry.ticket);
+            meta.answers = Some(entry.id.clone());
+        };
+        self.send(&[to], acknowledgement).await
     }
 
     async fn send_text(
@@ -295,12 +311,8 @@ async fn an_answer_leaves_is_settled_and_its_reply_comes_home() {
     assert_eq!(house.kept("outbound"), 1);
     assert!(house.kinds().contains(&"mail_relayed".to_owned()));
     // The acknowledgement is filed once, however often it is handed in.
-    let acknowledge = |meta: &mut OutgoingMeta| {
-        (meta.class, meta.ticket) = (Class::Automatic, Some(1));
-        meta.answers = Some(opened.id.clone());
-    };
-    let first = house.send(&["ann@example.net"], acknowledge).await;
-    let again = house.send(&["ann@example.net"], acknowledge).await;
+    let first = house.acknowledge("ann@example.net", &opened).await;
+    let again = house.acknowledge("ann@example.net", &opened).await;
     assert_eq!((first.filing.as_str(), again.filing.as_str()), ("appended", "duplicate"));
     assert!(house.store().acknowledgements(9).unwrap().is_empty());
     house.until(&first, &[DeliveryState::Relayed]).await;
@@ -421,9 +433,7 @@ async fn a_full_quota_waits_for_its_window_or_gives_way() {
 
     let quota = QuotaConfig { mails_per_day: Some(2), give_way_percent: Some(90), ..QuotaConfig::default() };
     let mut house = House::new(vec![RelayConfig { quota, ..sandbox("gmail") }, sandbox("other")]);
-    let mut channel = house.directory.load().channels()[0].clone();
-    channel.relay = Some("gmail".into());
-    house.directory.store(Arc::new(Directory::new(vec![channel], vec![], vec![], None)));
+    house.channel_by("gmail", None);
     house.config.default_relay = Some("other".into());
     house.start(false);
     for n in 0..4 {
@@ -457,9 +467,7 @@ async fn a_full_quota_waits_for_its_window_or_gives_way() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sandbox_takes_everything() {
     let mut house = House::new(vec![sandbox("gmail"), sandbox("out"), sandbox("box")]);
-    let mut channel = house.directory.load().channels()[0].clone();
-    (channel.relay, channel.attachments_relay) = (Some("gmail".into()), Some("out".into()));
-    house.directory.store(Arc::new(Directory::new(vec![channel], vec![], vec![], None)));
+    house.channel_by("gmail", Some("out"));
     house.config.sandbox = Some("box".into());
     house.start(false);
     let plain = house.send(&["u1@example.net"], |_| {}).await;
@@ -529,9 +537,7 @@ async fn the_default_relay_takes_over_where_the_domain_permits_it() {
 fn giving_way(give_way: GiveWay, server: &DnsServer, peer: &Peer) -> House {
     let quota = QuotaConfig { mails_per_day: Some(2), give_way_percent: Some(90), give_way, ..QuotaConfig::default() };
     let mut house = House::new(vec![RelayConfig { quota, ..sandbox("gmail") }, smtp("other", peer.port)]);
-    let mut channel = house.directory.load().channels()[0].clone();
-    channel.relay = Some("gmail".into());
-    house.directory.store(Arc::new(Directory::new(vec![channel], vec![], vec![], None)));
+    house.channel_by("gmail", None);
     house.config.default_relay = Some("other".into());
     let query_timeout = Duration::from_millis(300);
     house.dns = dns::Config { name_servers: vec![server.address], query_timeout, attempts: 1 };
@@ -638,11 +644,7 @@ async fn settle(house: &House, from: Option<&str>, field: &str) -> usize {
         let entry = house.receive(from, &text).await;
         let Some(owed) = house.store().acknowledgements(9).unwrap().pop() else { return left };
         assert_eq!(owed.entry, entry.id);
-        let acknowledge = |meta: &mut OutgoingMeta| {
-            (meta.class, meta.ticket) = (Class::Automatic, entry.ticket);
-            meta.answers = Some(entry.id.clone());
-        };
-        let sent = house.send(&["robot@example.net"], acknowledge).await;
+        let sent = house.acknowledge("robot@example.net", &entry).await;
         match house.recipients(&sent)[0].state {
             DeliveryState::Queued => left += 1,
             DeliveryState::Held => return left,
@@ -688,11 +690,7 @@ async fn an_acknowledgement_that_bounces_is_not_answered() {
     let mut house = House::new(vec![sandbox("outbound")]);
     house.start(false);
     let question = house.receive(Some("ann@example.net"), QUESTION).await;
-    let acknowledge = |meta: &mut OutgoingMeta| {
-        (meta.class, meta.ticket) = (Class::Automatic, question.ticket);
-        meta.answers = Some(question.id.clone());
-    };
-    let sent = house.send(&["ann@example.net"], acknowledge).await;
+    let sent = house.acknowledge("ann@example.net", &question).await;
     house.until(&sent, &[DeliveryState::Relayed]).await;
     let qmail = format!(
         "From: MAILER-DAEMON@mx.example.net\nTo: {SUPPORT}\nMessage-ID: <q@mx>\nSubject: failure notice\n\n\
