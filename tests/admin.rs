@@ -16,10 +16,9 @@ use ticketgate::admin::{self, About, Admin, AdminListener};
 use ticketgate::clock::Clock;
 use ticketgate::config::{ChannelConfig, Config};
 use ticketgate::desk::{Desk, Replies, reply};
-use ticketgate::mail::auth::AuthResults;
 use ticketgate::mail::message::Limits;
 use ticketgate::mail::origin::{OriginKind, RemoteMessage};
-use ticketgate::mail::{Address, Envelope, MailId, Origin, Reason};
+use ticketgate::mail::{Address, Envelope, Origin, Reason};
 use ticketgate::metrics::Metrics;
 use ticketgate::net::connect::Connectors;
 use ticketgate::net::dns;
@@ -30,14 +29,17 @@ use ticketgate::shutdown;
 use ticketgate::store::rows::{DeliveryState, LedgerRow, LedgerState, PersonRow, SourceRow};
 use ticketgate::store::vault::Vault;
 use ticketgate::store::{
-    Bounced, Delivery, Incoming, NewEntry, NewOutgoing, NewRecipient, OutgoingMeta, Settled, SettledRecipient, Spooled,
-    Store, StoreError, Suppress,
+    Bounced, Delivery, NewEntry, NewOutgoing, NewRecipient, OutgoingMeta, Settled, SettledRecipient, Spooled, Store,
+    StoreError, Suppress,
 };
 use ticketgate::ticket::loops::{Limit, Scope};
 use ticketgate::ticket::token::TokenKeys;
 use ticketgate::ticket::{Decision, Filing, TraceStep};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
+
+#[path = "support/parts.rs"]
+mod parts;
 
 const MAIL: &[u8] = b"From: Ada <ada@example.org>\r\nTo: support@localhost\r\nSubject: Printer\r\n\
     Message-ID: <one@example.org>\r\nDate: Sun, 22 Nov 2026 10:00:00 +0000\r\n\r\nIt is on fire.\r\n";
@@ -114,31 +116,17 @@ impl Bed {
     /// The same of a mail that came with a uid from the mailbox.
     async fn file_from(&self, uid: Option<u32>, raw: &[u8], filing: Filing) -> String {
         let now = ticketgate::clock::Clock::system().now();
-        let id = MailId::fresh(now);
-        let mut body = self.store.body(id, 1 << 20);
-        body.push(raw).await.unwrap();
         let address = Address::parse("support@localhost").unwrap();
         let remote = |uid| RemoteMessage { channel: address.clone(), validity: 7, uid, backfill: false };
-        let origin = Origin {
-            kind: if uid.is_some() { OriginKind::Imap } else { OriginKind::Smtp },
-            peer: "127.0.0.1".into(),
-            helo: Some("localhost".into()),
-            tls: None,
-            client_certificate: None,
-            auth: AuthResults::default(),
-            remote: uid.map(remote),
-        };
-        let incoming = Incoming {
-            id,
-            received_at: now,
+        let kind = if uid.is_some() { OriginKind::Imap } else { OriginKind::Smtp };
+        let arrival = parts::Arrival {
+            at: now,
             envelope: Envelope { mail_from: Address::parse("ada@example.org").ok(), rcpt_to: vec![address.clone()] },
-            origin,
+            origin: Origin { helo: Some("localhost".into()), remote: uid.map(remote), ..parts::origin(kind) },
             deliveries: vec![Delivery { channel: address.clone(), rcpt_to: vec![address] }],
-            review: false,
             outgoing: None,
-            body: body.finish().await.unwrap(),
         };
-        self.store.spool(incoming).await.unwrap();
+        parts::spool(&self.store, arrival, raw).await;
         let mail = self.store.spooled(1, 1 << 20).unwrap().remove(0);
         let decision =
             Decision { filing, trace: vec![TraceStep { step: "thread", said: "nothing refers to it".into() }] };
@@ -578,34 +566,20 @@ type To<'a> = (&'a str, DeliveryState, Option<(Scope, Limit)>);
 /// A mail that leaves is taken up and filed, as the outbox would find it.
 async fn send(bed: &Bed, recipients: &[To<'_>]) -> String {
     let now = ticketgate::clock::Clock::system().now();
-    let id = MailId::fresh(now);
-    let mut body = bed.store.body(id, 1 << 20);
-    body.push(b"From: support@localhost\r\nSubject: Re: Printer\r\n\r\nTry again\r\n").await.unwrap();
     let channel = Address::parse("support@localhost").unwrap();
     let to = |text: &str| Address::parse(text).unwrap();
     let meta = OutgoingMeta { author: "bea".into(), ..OutgoingMeta::default() };
-    let incoming = Incoming {
-        id,
-        received_at: now,
+    let arrival = parts::Arrival {
+        at: now,
         envelope: Envelope {
             mail_from: Some(channel.clone()),
             rcpt_to: recipients.iter().map(|(who, ..)| to(who)).collect(),
         },
-        origin: Origin {
-            kind: OriginKind::Api,
-            peer: "socket".into(),
-            helo: None,
-            tls: None,
-            client_certificate: None,
-            auth: AuthResults::default(),
-            remote: None,
-        },
+        origin: Origin { peer: "socket".into(), ..parts::origin(OriginKind::Api) },
         deliveries: vec![Delivery { channel: channel.clone(), rcpt_to: Vec::new() }],
-        review: false,
         outgoing: Some(meta.clone()),
-        body: body.finish().await.unwrap(),
     };
-    bed.store.spool(incoming).await.unwrap();
+    parts::spool(&bed.store, arrival, b"From: support@localhost\r\nSubject: Re: Printer\r\n\r\nTry again\r\n").await;
     let mail = bed.store.spooled(1, 1 << 20).unwrap().remove(0);
     let recipient = |(who, state, brake): &To<'_>| NewRecipient {
         address: to(who),

@@ -1,10 +1,9 @@
 //! Mail that leaves, the whole way: accepted into the log, filed, sent by real relays (a Maildir, and a scripted SMTP
 //! server on loopback), settled. The clock stands still until a test moves it.
 
-use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -12,22 +11,18 @@ use jiff::Timestamp;
 use ticketgate::accounts::{Account, Accounts, Setup, State};
 use ticketgate::clock::Clock;
 use ticketgate::filing::{self, Loops};
-use ticketgate::mail::auth::AuthResults;
 use ticketgate::mail::origin::OriginKind;
-use ticketgate::mail::{Address, Class, Envelope, MailId, Origin};
+use ticketgate::mail::{Address, Class, Envelope, MailId};
 use ticketgate::metrics::Metrics;
-use ticketgate::net::connect::Connectors;
 use ticketgate::net::dns;
 use ticketgate::outbox::{self, Board};
-use ticketgate::relay::{self, GiveWay, Kind, QuotaConfig, RelayConfig, Relays, Security};
+use ticketgate::relay::{GiveWay, Kind, QuotaConfig, RelayConfig};
 use ticketgate::shutdown;
 use ticketgate::store::rows::{DeliveryState, EntryKind, EntryRow, OutboxState, RecipientRow};
-use ticketgate::store::vault::{self, Vault};
-use ticketgate::store::{self, Delivery, Incoming, OutboxOrder, OutgoingMeta, OutgoingRecipient, Store, StoreError};
+use ticketgate::store::{self, Delivery, OutboxOrder, OutgoingMeta, OutgoingRecipient, Store, StoreError};
 use ticketgate::ticket::channel::{Channel, Directory};
 use ticketgate::ticket::loops::Pattern;
 use ticketgate::ticket::token::TokenKeys;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 #[path = "support/channel.rs"]
 mod settled;
@@ -35,6 +30,12 @@ use settled::channel;
 #[path = "support/dns.rs"]
 mod stub;
 use stub::{Answer, DnsServer};
+#[path = "support/parts.rs"]
+mod parts;
+use parts::{origin, until};
+#[path = "support/peer.rs"]
+mod peer;
+use peer::{Peer, Say, smtp};
 
 #[path = "support/reports.rs"]
 mod reports;
@@ -43,112 +44,6 @@ const SUPPORT: &str = "support@example.com";
 
 fn address(text: &str) -> Address {
     Address::parse(text).unwrap()
-}
-
-/// A server that answers RCPT by what the local part says, and remembers how often each recipient got a mail.
-struct Peer {
-    port: u16,
-    got: Arc<Mutex<HashMap<String, u32>>>,
-    /// Local parts that are refused for now.
-    busy: Arc<Mutex<Vec<String>>>,
-    /// The commands that carry parameters, in their order.
-    heard: Arc<Mutex<Vec<String>>>,
-}
-
-/// What a connection of the server shares with the others.
-#[derive(Clone, Default)]
-struct Line {
-    got: Arc<Mutex<HashMap<String, u32>>>,
-    busy: Arc<Mutex<Vec<String>>>,
-    heard: Arc<Mutex<Vec<String>>>,
-    /// What it offers beside the usual, as a line of its answer to EHLO.
-    offers: &'static str,
-}
-
-impl Peer {
-    async fn start() -> Self {
-        Self::offering("").await
-    }
-
-    async fn offering(offers: &'static str) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let line = Line { offers, ..Line::default() };
-        let (got, busy, heard) = (Arc::clone(&line.got), Arc::clone(&line.busy), Arc::clone(&line.heard));
-        tokio::spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                tokio::spawn(serve(socket, line.clone()));
-            }
-        });
-        Self { port, got, busy, heard }
-    }
-
-    fn count(&self, who: &str) -> u32 {
-        self.got.lock().unwrap().get(who).copied().unwrap_or(0)
-    }
-}
-
-async fn serve(socket: tokio::net::TcpStream, line: Line) {
-    let Line { got, busy, heard, offers } = line;
-    let greeting = format!("250-peer\r\n{offers}250-PIPELINING\r\n250 8BITMIME\r\n");
-    socket.set_nodelay(true).unwrap();
-    let (read, mut write) = socket.into_split();
-    let mut lines = BufReader::new(read).lines();
-    let mut to = Vec::new();
-    let mut data = false;
-    if write.write_all(b"220 peer ESMTP\r\n").await.is_err() {
-        return;
-    }
-    while let Ok(Some(line)) = lines.next_line().await {
-        if data {
-            if line == "." {
-                data = false;
-                to.drain(..).for_each(|who| *got.lock().unwrap().entry(who).or_default() += 1);
-                let _ = write.write_all(b"250 2.0.0 taken\r\n").await;
-            }
-            continue;
-        }
-        let upper = line.to_uppercase();
-        if upper.starts_with("MAIL") || upper.starts_with("RCPT") {
-            heard.lock().unwrap().push(line.clone());
-        }
-        let answer = if upper.starts_with("EHLO") {
-            greeting.as_str()
-        } else if upper.starts_with("RCPT") {
-            let who = line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
-            let local = who.split('@').next().unwrap_or_default().to_owned();
-            if busy.lock().unwrap().contains(&local) {
-                "451 4.3.2 try later\r\n"
-            } else if local.starts_with("bad") {
-                "550 5.1.1 no such user\r\n"
-            } else {
-                to.push(who);
-                "250 2.1.5 ok\r\n"
-            }
-        } else if upper.starts_with("DATA") {
-            data = !to.is_empty();
-            if data { "354 go on\r\n" } else { "503 5.5.1 no recipient\r\n" }
-        } else if upper.starts_with("QUIT") {
-            let _ = write.write_all(b"221 2.0.0 bye\r\n").await;
-            return;
-        } else {
-            "250 2.0.0 ok\r\n"
-        };
-        if write.write_all(answer.as_bytes()).await.is_err() {
-            return;
-        }
-    }
-}
-
-fn smtp(name: &str, port: u16) -> RelayConfig {
-    RelayConfig {
-        name: name.into(),
-        kind: Kind::Smtp,
-        host: Some("127.0.0.1".into()),
-        port: Some(port),
-        security: Some(Security::None),
-        ..RelayConfig::default()
-    }
 }
 
 fn sandbox(name: &str) -> RelayConfig {
@@ -200,6 +95,13 @@ impl House {
         }
     }
 
+    /// Gives the channel relays of its own, one of them for mail with attachments.
+    fn channel_by(&self, relay: &str, attachments: Option<&str>) {
+        let mut channel = self.directory.load().channels()[0].clone();
+        (channel.relay, channel.attachments_relay) = (Some(relay.into()), attachments.map(str::to_owned));
+        self.directory.store(Arc::new(Directory::new(vec![channel], vec![], vec![], None)));
+    }
+
     fn store(&self) -> &Store {
         self.store.as_ref().unwrap()
     }
@@ -210,38 +112,17 @@ impl House {
 
     /// Starts the outbox; `configured` is whether the channel has a mailbox.
     fn start(&mut self, configured: bool) {
-        let store = self.store().clone();
-        let metrics = Metrics::new();
-        let vault = Vault::open(self.dir.path(), &vault::Config::default()).unwrap();
-        let probe: ticketgate::accounts::Probe = Arc::new(|_, _| Box::pin(async { Ok(()) }));
-        let accounts = Accounts::new(store.clone(), vault, probe, self.clock.clone(), metrics.clone());
-        if configured {
-            let of = vec![Account::with_password(address(SUPPORT), "support", "imap.example.com")];
-            accounts.configure(Setup { accounts: of, ..Setup::default() });
-        }
-        let shared = relay::Shared {
-            accounts: accounts.clone(),
-            connectors: Connectors::default(),
-            dns: self.dns.clone(),
-            hostname: "gw.example.com".into(),
-            data_dir: self.dir.path().to_owned(),
-            clock: self.clock.clone(),
-            metrics: metrics.clone(),
-        };
         let worker = outbox::Worker {
-            store,
-            relays: Relays::new(&self.relays, &[], shared).unwrap(),
-            accounts: accounts.clone(),
-            directory: Arc::clone(&self.directory),
             config: Arc::new(ArcSwap::from_pointee(self.config.clone())),
-            suppress: Arc::new(ArcSwap::from_pointee(Loops::default().suppress)),
-            letters: Arc::default(),
             never: Arc::clone(&self.never),
             board: self.board.clone(),
-            clock: self.clock.clone(),
-            metrics,
+            ..parts::outbox(self.store(), self.dir.path(), &self.relays, self.dns.clone(), &self.directory, &self.clock)
         };
-        self.accounts = Some(accounts);
+        if configured {
+            let of = vec![Account::with_password(address(SUPPORT), "support", "imap.example.com")];
+            worker.accounts.configure(Setup { accounts: of, ..Setup::default() });
+        }
+        self.accounts = Some(worker.accounts.clone());
         let (trigger, shutdown) = shutdown::channel();
         self.running = Some((trigger, tokio::spawn(worker.run(shutdown))));
     }
@@ -262,29 +143,10 @@ impl House {
     }
 
     async fn spool(&self, envelope: Envelope, kind: OriginKind, outgoing: Option<OutgoingMeta>, bytes: &str) {
-        let id = MailId::fresh(self.clock.now());
-        let mut body = self.store().body(id, 1 << 30);
-        body.push(bytes.replace('\n', "\r\n").as_bytes()).await.unwrap();
         let rcpt_to = if outgoing.is_some() { Vec::new() } else { envelope.rcpt_to.clone() };
-        let incoming = Incoming {
-            id,
-            received_at: self.clock.now(),
-            envelope,
-            origin: Origin {
-                kind,
-                peer: "127.0.0.1".into(),
-                helo: None,
-                tls: None,
-                client_certificate: None,
-                auth: AuthResults::default(),
-                remote: None,
-            },
-            deliveries: vec![Delivery { channel: address(SUPPORT), rcpt_to }],
-            review: false,
-            outgoing,
-            body: body.finish().await.unwrap(),
-        };
-        self.store().spool(incoming).await.unwrap();
+        let deliveries = vec![Delivery { channel: address(SUPPORT), rcpt_to }];
+        let mail = parts::Arrival { at: self.clock.now(), envelope, origin: origin(kind), deliveries, outgoing };
+        parts::spool(self.store(), mail, bytes.replace('\n', "\r\n").as_bytes()).await;
     }
 
     /// A mail comes in, is filed, and its entry is returned.
@@ -298,6 +160,15 @@ impl House {
         let unique = MailId::fresh(self.clock.now());
         let text = format!("From: {SUPPORT}\nMessage-ID: <{unique}@example.com>\nSubject: Hello\n\nHello\n");
         self.send_text(to, OriginKind::Api, &text, change).await
+    }
+
+    /// Hands in the acknowledgement of a mail that came in.
+    async fn acknowledge(&self, to: &str, entry: &EntryRow) -> EntryRow {
+        let acknowledgement = |meta: &mut OutgoingMeta| {
+            (meta.class, meta.ticket) = (Class::Automatic, entry.ticket);
+            meta.answers = Some(entry.id.clone());
+        };
+        self.send(&[to], acknowledgement).await
     }
 
     async fn send_text(
@@ -350,15 +221,8 @@ impl House {
 
     /// Waits until the recipients of a mail are in these states.
     async fn until(&self, entry: &EntryRow, states: &[DeliveryState]) {
-        let end = tokio::time::Instant::now() + Duration::from_secs(15);
-        loop {
-            let got: Vec<DeliveryState> = self.recipients(entry).iter().map(|row| row.state).collect();
-            if got == states {
-                return;
-            }
-            assert!(tokio::time::Instant::now() < end, "{:?}\n{:#?}", self.recipients(entry), self.board.now());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let got = || self.recipients(entry).iter().map(|row| row.state).collect::<Vec<DeliveryState>>();
+        until(|| format!("{:?}\n{:#?}", self.recipients(entry), self.board.now()), || got() == states).await;
     }
 
     /// Lets time pass until a mail has left, or the board tells why it has not.
@@ -380,6 +244,22 @@ impl House {
         }
     }
 
+    fn order(&self, mail: &EntryRow, order: OutboxOrder) {
+        self.store().step(|step| step.order_outbox(&mail.id, &order, "kim", self.clock.now())).unwrap();
+    }
+
+    /// Waits until nothing is to be done for a mail any more.
+    async fn until_done(&self, mail: &EntryRow) {
+        let state = || self.store().outbox_row(mail.seq).unwrap().unwrap().state;
+        let said = || format!("{:?}\n{:#?}", self.recipients(mail), self.board.now());
+        until(said, || state() == OutboxState::Done).await;
+    }
+
+    /// Gives the worker the time to do what it must not do.
+    async fn rest(&self) {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+
     fn kinds(&self) -> Vec<String> {
         self.store().events(0, 1000).unwrap().into_iter().map(|event| event.kind).collect()
     }
@@ -398,6 +278,11 @@ impl House {
         let report = self.store().fsck(store::Depth::Deep).unwrap();
         assert!(report.findings.is_empty(), "{:?}", report.findings);
     }
+}
+
+/// Waits until a server has heard a command so often.
+async fn hears(peer: &Peer, verb: &str, often: usize) {
+    until(|| format!("{verb} {often} times"), || peer.heard(verb) >= often).await;
 }
 
 fn open(dir: &Path, clock: &Clock) -> Store {
@@ -426,12 +311,8 @@ async fn an_answer_leaves_is_settled_and_its_reply_comes_home() {
     assert_eq!(house.kept("outbound"), 1);
     assert!(house.kinds().contains(&"mail_relayed".to_owned()));
     // The acknowledgement is filed once, however often it is handed in.
-    let acknowledge = |meta: &mut OutgoingMeta| {
-        (meta.class, meta.ticket) = (Class::Automatic, Some(1));
-        meta.answers = Some(opened.id.clone());
-    };
-    let first = house.send(&["ann@example.net"], acknowledge).await;
-    let again = house.send(&["ann@example.net"], acknowledge).await;
+    let first = house.acknowledge("ann@example.net", &opened).await;
+    let again = house.acknowledge("ann@example.net", &opened).await;
     assert_eq!((first.filing.as_str(), again.filing.as_str()), ("appended", "duplicate"));
     assert!(house.store().acknowledgements(9).unwrap().is_empty());
     house.until(&first, &[DeliveryState::Relayed]).await;
@@ -462,15 +343,8 @@ async fn a_busy_peer_is_tried_again_and_a_refusal_is_told_to_the_ticket() {
     assert!(notes.iter().any(|row| row.note.as_deref().is_some_and(|note| note.contains("bad@example.net: 550"))));
     // Late: four hours pass, and the next attempt fails as well.
     house.pass(4 * 3600);
-    let late = async || {
-        while !house.kinds().contains(&"mail_delayed".to_owned()) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(15), late()).await.expect("a late mail is told of");
-    while house.recipients(&answer)[1].attempts < 2 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until(|| "a late mail is told of".into(), || house.kinds().contains(&"mail_delayed".to_owned())).await;
+    until(|| "it is tried again".into(), || house.recipients(&answer)[1].attempts >= 2).await;
     peer.busy.lock().unwrap().clear();
     house.pass(3600);
     house.until(&answer, &[DeliveryState::Relayed, DeliveryState::Relayed, DeliveryState::Failed]).await;
@@ -559,9 +433,7 @@ async fn a_full_quota_waits_for_its_window_or_gives_way() {
 
     let quota = QuotaConfig { mails_per_day: Some(2), give_way_percent: Some(90), ..QuotaConfig::default() };
     let mut house = House::new(vec![RelayConfig { quota, ..sandbox("gmail") }, sandbox("other")]);
-    let mut channel = house.directory.load().channels()[0].clone();
-    channel.relay = Some("gmail".into());
-    house.directory.store(Arc::new(Directory::new(vec![channel], vec![], vec![], None)));
+    house.channel_by("gmail", None);
     house.config.default_relay = Some("other".into());
     house.start(false);
     for n in 0..4 {
@@ -585,9 +457,7 @@ async fn a_full_quota_waits_for_its_window_or_gives_way() {
     let mail = house.send(&["u1@example.net"], |_| {}).await;
     house.until(&mail, &[DeliveryState::Relayed]).await;
     house.send(&["u2@example.net"], |_| {}).await;
-    while !house.kinds().iter().any(|kind| kind == "quota_near") {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until(|| "the quota is nearly used".into(), || house.kinds().contains(&"quota_near".to_owned())).await;
     let said = house.said("quota_near");
     assert!(said.ends_with("its mail waits then, as no other relay takes over"), "{said}");
     house.stop().await;
@@ -597,9 +467,7 @@ async fn a_full_quota_waits_for_its_window_or_gives_way() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sandbox_takes_everything() {
     let mut house = House::new(vec![sandbox("gmail"), sandbox("out"), sandbox("box")]);
-    let mut channel = house.directory.load().channels()[0].clone();
-    (channel.relay, channel.attachments_relay) = (Some("gmail".into()), Some("out".into()));
-    house.directory.store(Arc::new(Directory::new(vec![channel], vec![], vec![], None)));
+    house.channel_by("gmail", Some("out"));
     house.config.sandbox = Some("box".into());
     house.start(false);
     let plain = house.send(&["u1@example.net"], |_| {}).await;
@@ -647,7 +515,7 @@ async fn the_default_relay_takes_over_where_the_domain_permits_it() {
         assert_eq!(decided, takes, "{names:?} {give_way:?}");
         assert_eq!(
             (house.kept("gmail"), peer.count("u2@example.net")),
-            (2, u32::from(takes)),
+            (2, usize::from(takes)),
             "{names:?} {give_way:?}"
         );
         let told_of = |kind: &str| house.kinds().iter().filter(|known| *known == kind).count();
@@ -669,9 +537,7 @@ async fn the_default_relay_takes_over_where_the_domain_permits_it() {
 fn giving_way(give_way: GiveWay, server: &DnsServer, peer: &Peer) -> House {
     let quota = QuotaConfig { mails_per_day: Some(2), give_way_percent: Some(90), give_way, ..QuotaConfig::default() };
     let mut house = House::new(vec![RelayConfig { quota, ..sandbox("gmail") }, smtp("other", peer.port)]);
-    let mut channel = house.directory.load().channels()[0].clone();
-    channel.relay = Some("gmail".into());
-    house.directory.store(Arc::new(Directory::new(vec![channel], vec![], vec![], None)));
+    house.channel_by("gmail", None);
     house.config.default_relay = Some("other".into());
     let query_timeout = Duration::from_millis(300);
     house.dns = dns::Config { name_servers: vec![server.address], query_timeout, attempts: 1 };
@@ -686,13 +552,12 @@ async fn people_hold_reroute_and_release_what_waits() {
     house.start(false);
     let mail = house.send(&["busy@example.net"], |_| {}).await;
     house.until(&mail, &[DeliveryState::Delayed]).await;
-    let order = |order| house.store().step(|step| step.order_outbox(&mail.id, &order, "kim", house.clock.now()));
-    order(OutboxOrder::Hold).unwrap();
+    house.order(&mail, OutboxOrder::Hold);
     house.pass(3600);
     tokio::time::sleep(Duration::from_millis(1200)).await;
     assert_eq!(house.recipients(&mail)[0].attempts, 1);
-    order(OutboxOrder::Reroute("outbound".into())).unwrap();
-    order(OutboxOrder::Release).unwrap();
+    house.order(&mail, OutboxOrder::Reroute("outbound".into()));
+    house.order(&mail, OutboxOrder::Release);
     house.until(&mail, &[DeliveryState::Relayed]).await;
     assert_eq!(house.kept("outbound"), 1);
     assert_eq!(house.store().outbox_row(mail.seq).unwrap().unwrap().state, OutboxState::Done);
@@ -700,8 +565,7 @@ async fn people_hold_reroute_and_release_what_waits() {
     let lost = house.send(&["ann@example.net"], |meta| meta.relay = Some("nowhere".into())).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(house.recipients(&lost)[0].state, DeliveryState::Queued);
-    let reroute = OutboxOrder::Reroute("outbound".into());
-    house.store().step(|step| step.order_outbox(&lost.id, &reroute, "kim", house.clock.now())).unwrap();
+    house.order(&lost, OutboxOrder::Reroute("outbound".into()));
     house.until(&lost, &[DeliveryState::Relayed]).await;
     house.stop().await;
     house.sound();
@@ -780,11 +644,7 @@ async fn settle(house: &House, from: Option<&str>, field: &str) -> usize {
         let entry = house.receive(from, &text).await;
         let Some(owed) = house.store().acknowledgements(9).unwrap().pop() else { return left };
         assert_eq!(owed.entry, entry.id);
-        let acknowledge = |meta: &mut OutgoingMeta| {
-            (meta.class, meta.ticket) = (Class::Automatic, entry.ticket);
-            meta.answers = Some(entry.id.clone());
-        };
-        let sent = house.send(&["robot@example.net"], acknowledge).await;
+        let sent = house.acknowledge("robot@example.net", &entry).await;
         match house.recipients(&sent)[0].state {
             DeliveryState::Queued => left += 1,
             DeliveryState::Held => return left,
@@ -830,11 +690,7 @@ async fn an_acknowledgement_that_bounces_is_not_answered() {
     let mut house = House::new(vec![sandbox("outbound")]);
     house.start(false);
     let question = house.receive(Some("ann@example.net"), QUESTION).await;
-    let acknowledge = |meta: &mut OutgoingMeta| {
-        (meta.class, meta.ticket) = (Class::Automatic, question.ticket);
-        meta.answers = Some(question.id.clone());
-    };
-    let sent = house.send(&["ann@example.net"], acknowledge).await;
+    let sent = house.acknowledge("ann@example.net", &question).await;
     house.until(&sent, &[DeliveryState::Relayed]).await;
     let qmail = format!(
         "From: MAILER-DAEMON@mx.example.net\nTo: {SUPPORT}\nMessage-ID: <q@mx>\nSubject: failure notice\n\n\
@@ -988,118 +844,11 @@ async fn a_crash_sends_again_only_what_was_under_way() {
     for (n, mail) in mails.iter().enumerate() {
         let count = peer.count(&format!("u{n}@example.net"));
         assert!(count >= 1, "mail {n} is lost");
-        twice += u64::from(count - 1);
+        twice += count - 1;
         assert_eq!(house.recipients(mail)[0].state, DeliveryState::Relayed);
     }
-    assert!(twice <= rounds, "{twice} sent again in {rounds} rounds");
+    assert!(twice <= usize::try_from(rounds).unwrap(), "{twice} sent again in {rounds} rounds");
     house.sound();
-}
-
-/// A server that a test leads: it answers a command with what `say` gives for it and for how many recipients it has
-/// taken, and at the end of a mail it waits until the gate is open.
-struct Led {
-    port: u16,
-    heard: Arc<Mutex<Vec<String>>>,
-    /// The recipients of the mails that it has taken.
-    got: Arc<Mutex<Vec<String>>>,
-    gate: Arc<tokio::sync::watch::Sender<bool>>,
-}
-
-type Say = fn(&str, usize) -> Option<&'static str>;
-
-impl Led {
-    async fn start(open: bool, say: Say) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let led = Self {
-            port,
-            heard: Arc::default(),
-            got: Arc::default(),
-            gate: Arc::new(tokio::sync::watch::channel(open).0),
-        };
-        let (heard, got, gate) = (Arc::clone(&led.heard), Arc::clone(&led.got), Arc::clone(&led.gate));
-        tokio::spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                tokio::spawn(lead(socket, say, Arc::clone(&heard), Arc::clone(&got), gate.subscribe()));
-            }
-        });
-        led
-    }
-
-    fn heard(&self, verb: &str) -> usize {
-        self.heard.lock().unwrap().iter().filter(|line| line.starts_with(verb)).count()
-    }
-
-    /// Waits until it has heard this so often.
-    async fn hears(&self, verb: &str, often: usize) {
-        let heard = async || {
-            while self.heard(verb) < often {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let said = format!("{verb} {often} times");
-        tokio::time::timeout(Duration::from_secs(15), heard()).await.expect(&said);
-    }
-
-    fn got(&self, who: &str) -> usize {
-        self.got.lock().unwrap().iter().filter(|got| *got == who).count()
-    }
-}
-
-async fn lead(
-    socket: tokio::net::TcpStream,
-    say: Say,
-    heard: Arc<Mutex<Vec<String>>>,
-    got: Arc<Mutex<Vec<String>>>,
-    mut gate: tokio::sync::watch::Receiver<bool>,
-) {
-    socket.set_nodelay(true).unwrap();
-    let (read, mut write) = socket.into_split();
-    let mut lines = BufReader::new(read).lines();
-    let (mut to, mut data) = (Vec::<String>::new(), false);
-    if write.write_all(b"220 peer ESMTP\r\n").await.is_err() {
-        return;
-    }
-    while let Ok(Some(line)) = lines.next_line().await {
-        if data && line != "." {
-            continue;
-        }
-        let verb = line.to_uppercase();
-        heard.lock().unwrap().push(verb.clone());
-        let mut answer = "250 2.0.0 ok\r\n";
-        if verb.starts_with("EHLO") {
-            answer = "250-peer\r\n250-PIPELINING\r\n250-AUTH PLAIN\r\n250 8BITMIME\r\n";
-        }
-        if let Some(said) = say(&verb, to.len()) {
-            answer = said;
-        } else if data {
-            if gate.wait_for(|open| *open).await.is_err() {
-                return;
-            }
-            got.lock().unwrap().append(&mut to);
-        } else if verb.starts_with("RCPT") {
-            to.push(line.split(['<', '>']).nth(1).unwrap_or_default().to_owned());
-        } else if verb.starts_with("MAIL") {
-            to.clear();
-        } else if verb.starts_with("DATA") {
-            answer = if to.is_empty() { "503 5.5.1 no recipient\r\n" } else { "354 go on\r\n" };
-        }
-        data = answer.starts_with("354");
-        if write.write_all(answer.as_bytes()).await.is_err() {
-            return;
-        }
-    }
-}
-
-impl House {
-    fn order(&self, mail: &EntryRow, order: OutboxOrder) {
-        self.store().step(|step| step.order_outbox(&mail.id, &order, "kim", self.clock.now())).unwrap();
-    }
-
-    /// Gives the worker the time to do what it must not do.
-    async fn rest(&self) {
-        tokio::time::sleep(Duration::from_millis(400)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -1108,12 +857,12 @@ async fn a_mail_that_a_peer_may_have_is_not_rerouted_to_a_second_one() {
     let table: [(Say, usize, usize); 2] =
         [(|_, _| None, 1, 0), (|verb, _| (verb == ".").then_some("451 4.3.0 not now\r\n"), 0, 1)];
     for (say, first, second) in table {
-        let (slow, other) = (Led::start(false, say).await, Led::start(true, |_, _| None).await);
+        let (slow, other) = (Peer::led(false, say).await, Peer::led(true, |_, _| None).await);
         // The gate is before the end of the mail where that is refused.
         let mut house = House::new(vec![smtp("a", slow.port), smtp("b", other.port)]);
         house.start(false);
         let mail = house.send(&["ann@example.net"], |_| {}).await;
-        slow.hears(".", 1).await;
+        hears(&slow, ".", 1).await;
         house.order(&mail, OutboxOrder::Reroute("b".into()));
         if first == 1 {
             house.rest().await;
@@ -1121,19 +870,9 @@ async fn a_mail_that_a_peer_may_have_is_not_rerouted_to_a_second_one() {
         }
         slow.gate.send_replace(true);
         house.until_done(&mail).await;
-        assert_eq!((slow.got("ann@example.net"), other.got("ann@example.net")), (first, second));
+        assert_eq!((slow.count("ann@example.net"), other.count("ann@example.net")), (first, second));
         house.stop().await;
         house.sound();
-    }
-}
-
-impl House {
-    async fn until_done(&self, mail: &EntryRow) {
-        let end = tokio::time::Instant::now() + Duration::from_secs(15);
-        while self.store().outbox_row(mail.seq).unwrap().unwrap().state != OutboxState::Done {
-            assert!(tokio::time::Instant::now() < end, "{:?}\n{:#?}", self.recipients(mail), self.board.now());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
     }
 }
 
@@ -1141,7 +880,7 @@ impl House {
 async fn what_was_loaded_ahead_can_be_taken_back() {
     let reroute = || OutboxOrder::Reroute("other".into());
     for order in [OutboxOrder::Cancel, OutboxOrder::Hold, reroute()] {
-        let slow = Led::start(false, |_, _| None).await;
+        let slow = Peer::led(false, |_, _| None).await;
         let mut house = House::new(vec![
             RelayConfig {
                 concurrency: Some(1),
@@ -1152,7 +891,7 @@ async fn what_was_loaded_ahead_can_be_taken_back() {
         ]);
         house.start(false);
         let first = house.send(&["first@example.net"], |_| {}).await;
-        slow.hears(".", 1).await;
+        hears(&slow, ".", 1).await;
         let second = house.send(&["second@example.net"], |_| {}).await;
         house.rest().await;
         house.order(&second, order.clone());
@@ -1163,7 +902,7 @@ async fn what_was_loaded_ahead_can_be_taken_back() {
         house.until_done(&first).await;
         house.rest().await;
         assert_eq!(
-            (slow.got("second@example.net"), house.kept("other")),
+            (slow.count("second@example.net"), house.kept("other")),
             (0, usize::from(order == reroute())),
             "{order:?}"
         );
@@ -1176,7 +915,7 @@ async fn what_was_loaded_ahead_can_be_taken_back() {
             house.pass(25 * 3600);
             house.order(&second, OutboxOrder::Release);
             house.until_done(&second).await;
-            assert_eq!(slow.got("second@example.net"), 1);
+            assert_eq!(slow.count("second@example.net"), 1);
         }
         house.stop().await;
         house.sound();
@@ -1185,12 +924,12 @@ async fn what_was_loaded_ahead_can_be_taken_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_begins_nothing_new() {
-    let slow = Led::start(false, |_, _| None).await;
+    let slow = Peer::led(false, |_, _| None).await;
     let mut house = House::new(vec![RelayConfig { concurrency: Some(1), ..smtp("a", slow.port) }]);
     house.start(false);
     let first = house.send(&["first@example.net"], |_| {}).await;
     let second = house.send(&["second@example.net"], |_| {}).await;
-    slow.hears(".", 1).await;
+    hears(&slow, ".", 1).await;
     house.rest().await;
     let (trigger, task) = house.running.take().unwrap();
     trigger.shut_down();
@@ -1204,13 +943,13 @@ async fn a_stop_begins_nothing_new() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_recipients_are_all_tried_and_none_without_a_wait() {
-    let busy = Led::start(true, |verb, _| verb.starts_with("MAIL").then_some("451 4.3.0 busy, later\r\n")).await;
+    let busy = Peer::led(true, |verb, _| verb.starts_with("MAIL").then_some("451 4.3.0 busy, later\r\n")).await;
     let mut house = House::new(vec![smtp("a", busy.port)]);
     house.start(false);
     let to: Vec<String> = (0..150).map(|n| format!("u{n}@example.net")).collect();
     let to: Vec<&str> = to.iter().map(String::as_str).collect();
     let mail = house.send(&to, |_| {}).await;
-    busy.hears("MAIL", 2).await;
+    hears(&busy, "MAIL", 2).await;
     house.rest().await;
     let rows = house.store().recipients(mail.seq, 0, 1000).unwrap();
     assert!(rows.iter().all(|row| row.attempts == 1 && row.state == DeliveryState::Delayed), "{rows:?}");
@@ -1221,7 +960,7 @@ async fn many_recipients_are_all_tried_and_none_without_a_wait() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_recipients_than_one_transaction_takes_go_in_the_next_at_once() {
-    let strict = Led::start(true, |verb, taken| {
+    let strict = Peer::led(true, |verb, taken| {
         (verb.starts_with("RCPT") && taken >= 10).then_some("452 4.5.3 Error: too many recipients\r\n")
     })
     .await;
@@ -1233,7 +972,10 @@ async fn more_recipients_than_one_transaction_takes_go_in_the_next_at_once() {
     house.until_done(&mail).await;
     let rows = house.store().recipients(mail.seq, 0, 1000).unwrap();
     assert!(rows.iter().all(|row| (row.attempts, row.state) == (1, DeliveryState::Relayed)), "{rows:?}");
-    assert_eq!((strict.heard("MAIL"), strict.got.lock().unwrap().len()), (4, 40));
+    assert_eq!(
+        (strict.heard("MAIL"), strict.taken.lock().unwrap().iter().map(|mail| mail.to.len()).sum::<usize>()),
+        (4, 40)
+    );
     house.stop().await;
     house.sound();
 }
@@ -1244,7 +986,7 @@ async fn a_server_that_hangs_leaves_memory_and_places_to_the_others() {
     for (size, memory, concurrency, of_relay) in
         [(9_000, 64 << 10, 200, 5), (10, 32 << 20, 8, 16), (200_000, 64 << 10, 200, 5)]
     {
-        let (slow, other) = (Led::start(false, |_, _| None).await, Led::start(true, |_, _| None).await);
+        let (slow, other) = (Peer::led(false, |_, _| None).await, Peer::led(true, |_, _| None).await);
         let mut house = House::new(vec![
             RelayConfig { concurrency: Some(of_relay), ..smtp("a", slow.port) },
             smtp("b", other.port),
@@ -1260,7 +1002,7 @@ async fn a_server_that_hangs_leaves_memory_and_places_to_the_others() {
             );
             mails.push(house.send_text(&[&format!("u{n}@example.net")], OriginKind::Api, &text, |_| {}).await);
         }
-        slow.hears(".", 1).await;
+        hears(&slow, ".", 1).await;
         house.rest().await;
         let mail = house.send(&["ann@example.net"], |meta| meta.relay = Some("b".into())).await;
         house.until_done(&mail).await;
@@ -1304,7 +1046,7 @@ async fn trouble_in_reading_a_mail_fails_nothing_and_holds_up_no_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_login_rests_and_costs_no_quota() {
-    let strict = Led::start(true, |verb, _| verb.starts_with("AUTH").then_some("535 5.7.8 wrong\r\n")).await;
+    let strict = Peer::led(true, |verb, _| verb.starts_with("AUTH").then_some("535 5.7.8 wrong\r\n")).await;
     let quota = QuotaConfig { mails_per_day: Some(10), ..QuotaConfig::default() };
     let mut house = House::new(vec![]);
     let secret = house.dir.path().join("password");
@@ -1321,17 +1063,17 @@ async fn a_refused_login_rests_and_costs_no_quota() {
         mails.push(house.send(&[&format!("u{n}@example.net")], |_| {}).await);
     }
     house.start(false);
-    strict.hears("AUTH", 5).await;
+    hears(&strict, "AUTH", 5).await;
     house.rest().await;
     assert!(strict.heard("AUTH") <= 10, "{} logins", strict.heard("AUTH"));
     assert_eq!(strict.heard("MAIL"), 0);
     house.stop().await;
     // The password is right again: the day's quota is all there.
-    let kind = Led::start(true, |verb, _| verb.starts_with("AUTH").then_some("235 2.7.0 welcome\r\n")).await;
+    let kind = Peer::led(true, |verb, _| verb.starts_with("AUTH").then_some("235 2.7.0 welcome\r\n")).await;
     house.relays = vec![login(kind.port)];
     house.pass(120);
     house.start(false);
-    kind.hears(".", 10).await;
+    hears(&kind, ".", 10).await;
     house.stop().await;
     house.sound();
 }
@@ -1350,25 +1092,18 @@ async fn mail_that_was_held_or_blocked_has_its_time_before_it() {
     house.pass(6 * 24 * 3600);
     house.order(&held, OutboxOrder::Release);
     let attempts = async |mail: &EntryRow, most| {
-        let tried = async || {
-            while house.recipients(mail)[0].attempts < most {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(15), tried()).await.expect("it is tried");
+        until(|| "it is tried".into(), || house.recipients(mail)[0].attempts >= most).await;
     };
     attempts(&held, 2).await;
     assert_eq!(house.recipients(&held)[0].state, DeliveryState::Delayed);
     house.order(&held, OutboxOrder::Cancel);
     // An account that is disconnected for longer than mail is kept: nothing is given up, and then all is tried.
     accounts.show(&address(SUPPORT), |connection| connection.state = State::Disconnected);
-    let blocked = async || {
-        while house.board.now().blocked.is_empty() {
-            house.pass(1);
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    let blocked = || {
+        house.pass(1);
+        !house.board.now().blocked.is_empty()
     };
-    tokio::time::timeout(Duration::from_secs(15), blocked()).await.expect("it is seen");
+    until(|| "it is seen".into(), blocked).await;
     let mail = house.send(&["busy@example.net"], |_| {}).await;
     house.rest().await;
     for _ in 0..8 {

@@ -1,7 +1,7 @@
 //! Probes of relays, the whole way: sent by the outbox to a scripted server that spoils header fields, come home by a
 //! door, compared; and what mail does that must carry what a relay loses.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -10,24 +10,27 @@ use ticketgate::clock::Clock;
 use ticketgate::config::Config;
 use ticketgate::desk::{Desk, ProbeOrder, ProbeState, Replies};
 use ticketgate::filing;
-use ticketgate::mail::auth::AuthResults;
 use ticketgate::mail::message::Limits;
 use ticketgate::mail::origin::OriginKind;
-use ticketgate::mail::{Address, Envelope, MailId, Origin};
+use ticketgate::mail::{Address, Envelope, MailId};
 use ticketgate::metrics::Metrics;
 use ticketgate::net::dns;
-use ticketgate::outbox::{self, Board};
-use ticketgate::relay::{self, Kind, LostHeaders, RelayConfig, Relays, Security};
+use ticketgate::outbox::{self};
+use ticketgate::relay::{LostHeaders, RelayConfig, Relays};
 use ticketgate::shutdown;
 use ticketgate::store::rows::{DeliveryState, EntryRow, FieldRow, ProbeHome, ProbeRow};
-use ticketgate::store::vault::Vault;
-use ticketgate::store::{Delivery, Incoming, OutgoingMeta, OutgoingRecipient, Store, Suppress};
+use ticketgate::store::{Delivery, OutgoingMeta, OutgoingRecipient, Store, Suppress};
 use ticketgate::ticket::token::TokenKeys;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 #[path = "support/dns.rs"]
 mod stub;
 use stub::{Answer, DnsServer};
+#[path = "support/parts.rs"]
+mod parts;
+use parts::{origin, until};
+#[path = "support/peer.rs"]
+mod peer;
+use peer::{Peer, smtp};
 
 const SUPPORT: &str = "support@example.com";
 
@@ -38,90 +41,33 @@ fn address(text: &str) -> Address {
 /// A mail that a server took: its recipient, and its bytes as it hands them on.
 type Taken = (String, String);
 
+/// A field, and what stands there instead, if anything.
+type Spoil = (&'static str, Option<&'static str>);
+
 /// A server that leaves out header fields, or writes another value.
 struct Spoiler {
-    port: u16,
-    taken: Arc<Mutex<Vec<Taken>>>,
+    peer: Peer,
+    spoils: &'static [Spoil],
 }
 
 impl Spoiler {
-    /// Each of `spoils` is a field, and what stands there instead, if anything.
-    async fn start(spoils: &'static [(&'static str, Option<&'static str>)]) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let taken = Arc::<Mutex<Vec<Taken>>>::default();
-        let shared = Arc::clone(&taken);
-        tokio::spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                tokio::spawn(serve(socket, Arc::clone(&shared), spoils));
-            }
-        });
-        Self { port, taken }
+    async fn start(spoils: &'static [Spoil]) -> Self {
+        Self { peer: Peer::start().await, spoils }
     }
 
     fn relay(&self, name: &str) -> RelayConfig {
-        RelayConfig {
-            name: name.into(),
-            kind: Kind::Smtp,
-            host: Some("127.0.0.1".into()),
-            port: Some(self.port),
-            security: Some(Security::None),
-            ..RelayConfig::default()
-        }
+        smtp(name, self.peer.port)
     }
 
     /// The next mail that it takes.
     async fn next(&self) -> Taken {
-        let end = tokio::time::Instant::now() + Duration::from_secs(15);
-        loop {
-            if let Some(taken) = self.taken.lock().unwrap().pop() {
-                return taken;
-            }
-            assert!(tokio::time::Instant::now() < end, "no mail arrives");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until(|| "a mail arrives".into(), || !self.peer.taken.lock().unwrap().is_empty()).await;
+        let mut mail = self.peer.taken.lock().unwrap().pop().unwrap();
+        (mail.to.pop().unwrap(), spoiled(&mail.lines, self.spoils))
     }
 }
 
-async fn serve(
-    socket: tokio::net::TcpStream,
-    taken: Arc<Mutex<Vec<Taken>>>,
-    spoils: &'static [(&'static str, Option<&'static str>)],
-) {
-    let (read, mut write) = socket.into_split();
-    let mut lines = BufReader::new(read).lines();
-    let (mut to, mut data) = (String::new(), None::<Vec<String>>);
-    let _ = write.write_all(b"220 spoiler ESMTP\r\n").await;
-    while let Ok(Some(line)) = lines.next_line().await {
-        if let Some(text) = &mut data {
-            if line == "." {
-                taken.lock().unwrap().push((to.clone(), spoiled(text, spoils)));
-                data = None;
-                let _ = write.write_all(b"250 2.0.0 taken\r\n").await;
-            } else {
-                text.push(line);
-            }
-            continue;
-        }
-        let verb = line.split([' ', ':']).next().unwrap_or_default().to_uppercase();
-        if verb == "RCPT" {
-            to = line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
-        }
-        let answer = match verb.as_str() {
-            "EHLO" => "250 spoiler\r\n",
-            "DATA" => {
-                data = Some(Vec::new());
-                "354 go on\r\n"
-            }
-            _ => "250 2.0.0 ok\r\n",
-        };
-        if write.write_all(answer.as_bytes()).await.is_err() {
-            return;
-        }
-    }
-}
-
-fn spoiled(lines: &[String], spoils: &[(&str, Option<&str>)]) -> String {
+fn spoiled(lines: &[String], spoils: &[Spoil]) -> String {
     let (mut text, mut leaves_out, mut head) = (String::from("Received: by spoiler\r\n"), false, true);
     for line in lines {
         head &= !line.is_empty();
@@ -164,7 +110,7 @@ impl Bed {
         config.channels[0].address = SUPPORT.into();
         config.channels[0].relay = Some(relays[0].name.clone());
         config.outbox.default_relay = relays.last().map(|relay| relay.name.clone());
-        let (clock, metrics) = (Clock::system(), Metrics::new());
+        let clock = Clock::system();
         let store_config =
             ticketgate::store::Config { low_water_bytes: 0, ballast_bytes: 0, ..ticketgate::store::Config::default() };
         let (store, _) = Store::open(&dir.path().join("data"), &store_config, clock.clone()).unwrap();
@@ -174,46 +120,28 @@ impl Bed {
         let desk = Desk::new(store.clone(), clock.clone(), Limits::default());
         let limits = Arc::new(ArcSwap::from_pointee(config.replies.clone()));
         let replies = Replies::new(desk.clone(), Arc::clone(&directory), keys.clone(), Arc::clone(&letters), limits);
+        let query_timeout = Duration::from_millis(300);
+        let dns = dns::Config { name_servers: vec![names.address], query_timeout, attempts: 1 };
+        let outbox = outbox::Worker {
+            config: Arc::new(ArcSwap::from_pointee(config.outbox)),
+            suppress: Arc::new(ArcSwap::from_pointee(Suppress { after: 0, within: jiff::SignedDuration::ZERO })),
+            letters,
+            ..parts::outbox(&store, dir.path(), &relays, dns, &directory, &clock)
+        };
+        let (relays, accounts, metrics) = (outbox.relays.clone(), outbox.accounts.clone(), outbox.metrics.clone());
         let worker = filing::Worker {
             store: store.clone(),
-            directory: Arc::clone(&directory),
+            directory,
             keys: keys.clone(),
             header_limit: config.intake.header_limit(),
             loops: Arc::new(ArcSwap::from_pointee(config.loops.loops())),
-            config: config.filing.clone(),
-            clock: clock.clone(),
+            config: config.filing,
+            clock,
             metrics: metrics.clone(),
         };
         let (trigger, shutdown) = shutdown::channel();
         let runtime = tokio::runtime::Handle::current();
         let filing = std::thread::spawn(move || worker.run(&runtime, shutdown).unwrap());
-        let vault = Vault::open(dir.path(), &Default::default()).unwrap();
-        let login: ticketgate::accounts::Probe = Arc::new(|_, _| Box::pin(async { Ok(()) }));
-        let accounts = Accounts::new(store.clone(), vault, login, clock.clone(), metrics.clone());
-        let query_timeout = Duration::from_millis(300);
-        let shared = relay::Shared {
-            accounts: accounts.clone(),
-            connectors: Default::default(),
-            dns: dns::Config { name_servers: vec![names.address], query_timeout, attempts: 1 },
-            hostname: "gw.example.com".into(),
-            data_dir: dir.path().into(),
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-        };
-        let relays = Relays::new(&relays, &[], shared).unwrap();
-        let outbox = outbox::Worker {
-            never: Arc::default(),
-            store: store.clone(),
-            relays: relays.clone(),
-            accounts: accounts.clone(),
-            directory,
-            config: Arc::new(ArcSwap::from_pointee(config.outbox)),
-            suppress: Arc::new(ArcSwap::from_pointee(Suppress { after: 0, within: jiff::SignedDuration::ZERO })),
-            letters,
-            board: Board::default(),
-            clock,
-            metrics: metrics.clone(),
-        };
         let (sending, until) = shutdown::channel();
         tokio::spawn(outbox.run(until));
         let triggers = vec![sending, trigger];
@@ -256,25 +184,11 @@ impl Bed {
         outgoing: Option<OutgoingMeta>,
         text: &str,
     ) -> EntryRow {
-        let now = Clock::system().now();
-        let id = MailId::fresh(now);
-        let mut body = self.store.body(id, 1 << 20);
-        body.push(text.as_bytes()).await.unwrap();
-        let origin = Origin {
-            kind,
-            peer: "127.0.0.1".into(),
-            helo: None,
-            tls: None,
-            client_certificate: None,
-            auth: AuthResults::default(),
-            remote: None,
-        };
         let deliveries = vec![Delivery { channel: address(SUPPORT), rcpt_to }];
-        let body = body.finish().await.unwrap();
-        let incoming = Incoming { id, received_at: now, envelope, origin, deliveries, review: false, outgoing, body };
-        self.store.spool(incoming).await.unwrap();
-        let found = || self.store.entry(&id.to_string()).unwrap();
-        until("it is filed", || found().is_some()).await;
+        let mail = parts::Arrival { at: Clock::system().now(), envelope, origin: origin(kind), deliveries, outgoing };
+        let id = parts::spool(&self.store, mail, text.as_bytes()).await.to_string();
+        let found = || self.store.entry(&id).unwrap();
+        until(|| "it is filed".into(), || found().is_some()).await;
         found().unwrap()
     }
 
@@ -288,7 +202,7 @@ impl Bed {
     /// The recipient of a mail once it is relayed: by which relay, and what the trace says about its fields.
     async fn left(&self, entry: &EntryRow) -> (String, Vec<String>) {
         let to = || self.store.recipients(entry.seq, 0, 1).unwrap().remove(0);
-        until("it is relayed", || to().state == DeliveryState::Relayed).await;
+        until(|| "it is relayed".into(), || to().state == DeliveryState::Relayed).await;
         let trace = self.store.entry(&entry.id).unwrap().unwrap().trace;
         let said = trace.into_iter().filter(|step| step.step == "fields").map(|step| step.said);
         (to().relay.unwrap(), said.collect())
@@ -302,15 +216,7 @@ impl Drop for Bed {
     }
 }
 
-async fn until(what: &str, done: impl Fn() -> bool) {
-    let end = tokio::time::Instant::now() + Duration::from_secs(15);
-    while !done() {
-        assert!(tokio::time::Instant::now() < end, "{what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-const LOSSY: &[(&str, Option<&str>)] = &[("Auto-Submitted", None), ("Message-ID", Some("<new@provider.example>"))];
+const LOSSY: &[Spoil] = &[("Auto-Submitted", None), ("Message-ID", Some("<new@provider.example>"))];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_probe_comes_home_is_compared_and_becomes_no_ticket() {
@@ -447,7 +353,7 @@ async fn mail_avoids_a_relay_that_loses_what_it_carries() {
         assert!(told.iter().all(|told| told.contains(said)), "{told:?}");
         let series = "ticketgate_relay_header_losses_total{header=\"Auto-Submitted\",relay=\"lossy\"} 1";
         if counted {
-            until("the loss is counted", || bed.metrics.render().contains(series)).await;
+            until(|| "the loss is counted".into(), || bed.metrics.render().contains(series)).await;
         } else {
             assert!(!bed.metrics.render().contains("ticketgate_relay_header_losses_total{"), "{fields}");
         }

@@ -4,27 +4,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use ticketgate::accounts::Accounts;
 use ticketgate::clock::Clock;
 use ticketgate::config::Config;
 use ticketgate::desk::reply::{About, Order, Replied};
 use ticketgate::desk::{Desk, DeskError, EntryView, Replies};
 use ticketgate::filing::Worker;
-use ticketgate::mail::auth::AuthResults;
 use ticketgate::mail::compose::{Body, Enclosure, Words};
 use ticketgate::mail::message::{self, Limits};
 use ticketgate::mail::origin::{OriginKind, RemoteMessage};
-use ticketgate::mail::{Address, Class, Envelope, MailId, Origin};
+use ticketgate::mail::{Address, Class, Envelope, Origin};
 use ticketgate::metrics::Metrics;
-use ticketgate::outbox::{self, Board};
-use ticketgate::relay::{self, Kind, RelayConfig, Relays};
+use ticketgate::outbox::{self};
+use ticketgate::relay::{Kind, RelayConfig};
 use ticketgate::shutdown;
-use ticketgate::store::Suppress;
 use ticketgate::store::rows::EntryKind;
-use ticketgate::store::vault::Vault;
-use ticketgate::store::{Delivery, Depth, Incoming, OutgoingMeta, Store, StoreError};
+use ticketgate::store::{Delivery, Depth, OutgoingMeta, Store, StoreError};
 use ticketgate::ticket::Directory;
 use ticketgate::ticket::token::TokenKeys;
+
+#[path = "support/parts.rs"]
+mod parts;
 
 const QUESTION: &str = "From: Ada <ada@example.org>\r\nTo: support@localhost\r\nCc: Bob <bob@example.org>\r\n\
     Subject: AW: Printer\r\nMessage-ID: <two@example.org>\r\nReferences: <zero@example.org> <one@example.org>\r\n\
@@ -83,34 +82,18 @@ impl Bed {
 
     /// A mail that may have been pulled from a mailbox.
     async fn receive_as(&self, raw: &str, from: Option<&str>, remote: Option<RemoteMessage>) -> String {
-        let now = Clock::system().now();
-        let id = MailId::fresh(now);
-        let mut body = self.store.body(id, 1 << 20);
-        body.push(raw.as_bytes()).await.unwrap();
         let address = Address::parse("support@localhost").unwrap();
-        let incoming = Incoming {
-            id,
-            received_at: now,
+        let mail = parts::Arrival {
+            at: Clock::system().now(),
             envelope: Envelope {
                 mail_from: from.map(|from| Address::parse(from).unwrap()),
                 rcpt_to: vec![address.clone()],
             },
-            origin: Origin {
-                kind: OriginKind::Smtp,
-                peer: "127.0.0.1".into(),
-                helo: None,
-                tls: None,
-                client_certificate: None,
-                auth: AuthResults::default(),
-                remote,
-            },
+            origin: Origin { remote, ..parts::origin(OriginKind::Smtp) },
             deliveries: vec![Delivery { channel: address.clone(), rcpt_to: vec![address] }],
-            review: false,
             outgoing: None,
-            body: body.finish().await.unwrap(),
         };
-        self.store.spool(incoming).await.unwrap();
-        let id = id.to_string();
+        let id = parts::spool(&self.store, mail, raw.as_bytes()).await.to_string();
         self.until(|| self.store.entry(&id).unwrap().is_some()).await;
         id
     }
@@ -138,38 +121,14 @@ impl Bed {
 
     /// An outbox whose only relay is the sandbox.
     fn outbox(&self) -> outbox::Worker {
-        let (clock, metrics) = (Clock::system(), Metrics::new());
-        let vault = Vault::open(self.dir.path(), &Default::default()).unwrap();
-        let probe: ticketgate::accounts::Probe = Arc::new(|_, _| Box::pin(async { Ok(()) }));
-        let accounts = Accounts::new(self.store.clone(), vault, probe, clock.clone(), metrics.clone());
-        let shared = relay::Shared {
-            accounts: accounts.clone(),
-            connectors: Default::default(),
-            dns: Default::default(),
-            hostname: "localhost".into(),
-            data_dir: self.dir.path().into(),
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-        };
         let sandbox = RelayConfig {
             name: "sandbox".into(),
             kind: Kind::Maildir,
             path: Some("outbound".into()),
             ..RelayConfig::default()
         };
-        outbox::Worker {
-            store: self.store.clone(),
-            relays: Relays::new(&[sandbox], &[], shared).unwrap(),
-            accounts,
-            directory: Arc::clone(&self.directory),
-            config: Arc::new(ArcSwap::from_pointee(outbox::Config::default())),
-            suppress: Arc::new(ArcSwap::from_pointee(Suppress { after: 0, within: jiff::SignedDuration::ZERO })),
-            letters: Arc::default(),
-            never: Arc::default(),
-            board: Board::default(),
-            clock,
-            metrics,
-        }
+        let (dir, dns) = (self.dir.path(), Default::default());
+        parts::outbox(&self.store, dir, &[sandbox], dns, &self.directory, &Clock::system())
     }
 
     fn raw(&self, id: &str) -> String {
@@ -380,26 +339,18 @@ async fn a_ticket_is_opened_once_under_one_key() {
     assert_eq!((bed.store.stats().tickets, bed.store.entries(0, 9).unwrap().len()), (1, 1));
     // A second record under the key, as after a crash between the log and filing, opens nothing.
     let stored = bed.store.mail(opened.row.mail.unwrap()).unwrap();
-    let now = Clock::system().now();
-    let id = MailId::fresh(now);
-    let mut body = bed.store.body(id, 1 << 20);
-    body.push(&stored.body.read().unwrap()).await.unwrap();
     let number = bed.store.step::<_, StoreError>(|step| step.set_ticket_number_aside()).unwrap();
     let meta = stored.meta;
-    let outgoing = meta.outgoing.map(|meta| OutgoingMeta { ticket: Some(number), ..meta });
-    let incoming = Incoming {
-        id,
-        received_at: now,
+    let mail = parts::Arrival {
+        at: Clock::system().now(),
         envelope: meta.envelope,
         origin: meta.origin,
         deliveries: meta.deliveries,
-        review: false,
-        outgoing,
-        body: body.finish().await.unwrap(),
+        outgoing: meta.outgoing.map(|meta| OutgoingMeta { ticket: Some(number), ..meta }),
     };
-    bed.store.spool(incoming).await.unwrap();
-    bed.until(|| bed.store.entry(&id.to_string()).unwrap().is_some()).await;
-    let repeated = bed.store.entry(&id.to_string()).unwrap().unwrap();
+    let id = parts::spool(&bed.store, mail, &stored.body.read().unwrap()).await.to_string();
+    bed.until(|| bed.store.entry(&id).unwrap().is_some()).await;
+    let repeated = bed.store.entry(&id).unwrap().unwrap();
     assert_eq!((repeated.filing.as_str(), repeated.ticket), ("duplicate", Some(1)));
     assert!(bed.store.ticket(number).unwrap().is_none());
     assert_eq!(bed.store.fsck(Depth::Deep).unwrap().findings, []);

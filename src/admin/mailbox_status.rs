@@ -60,7 +60,7 @@ impl MailboxStatus {
     }
 }
 
-/// All mailboxes in the order of their addresses. Blocks on the disk.
+/// The mailboxes of these connections, in their order. Blocks on the disk.
 pub(super) fn mailboxes(store: &Store, connections: Vec<Connection>) -> Result<Vec<MailboxStatus>, StoreError> {
     let of = |connection: Connection| {
         let row = store.source(&connection.channel)?.unwrap_or_default();

@@ -87,6 +87,12 @@ pub struct ProbeAct {
 }
 
 impl RelayJson {
+    /// The latest probe if it has not come home and should have, and why.
+    pub fn lost_probe(&self) -> Option<(&ProbeJson, &str)> {
+        let probe = self.probe.as_ref().filter(|probe| matches!(probe.state.as_str(), "late" | "failed"))?;
+        Some((probe, probe.said.as_deref().unwrap_or("without a reason")))
+    }
+
     fn of(relay: &RelayConfig, view: Option<ProbeView>, required: &[String]) -> Self {
         let home = view.as_ref().and_then(|view| view.row.home.as_ref());
         let every = (!relay.probe_every.is_zero()).then(|| show_duration(relay.probe_every));
@@ -156,9 +162,7 @@ pub(super) fn problems(relays: &[RelayJson]) -> Vec<ProblemJson> {
                 "let that mail leave by a relay that keeps it, see \"Probes\" in docs/relays.md; then probe it again";
             add("relay_loses_headers", said, action.into());
         }
-        let lost = relay.probe.as_ref().filter(|probe| matches!(probe.state.as_str(), "late" | "failed"));
-        if let Some(probe) = lost {
-            let why = probe.said.as_deref().unwrap_or("without a reason");
+        if let Some((probe, why)) = relay.lost_probe() {
             let said = format!("the probe of relay \"{name}\" of {} is not home: {why}", probe.sent_at);
             let action = format!(
                 "see \"ticketgate explain {}\", and whether mail for {} comes here; then probe it again",

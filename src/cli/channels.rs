@@ -5,9 +5,9 @@ use serde_json::json;
 use super::CliError;
 use super::args::LedgerFilter;
 use super::client::{Client, author, escape};
-use super::output::{Output, harmless};
+use super::output::Output;
 use super::table::{Table, wrap};
-use super::tickets::{print, short_time};
+use super::tickets::{self, print, short_time};
 use crate::admin::channels::{ChannelDetail, LedgerPage, LoneJson, MailboxJson, ParityJson};
 use crate::admin::credential::CredentialJson;
 use crate::admin::types::{ChannelJson, ConnectionJson};
@@ -178,10 +178,5 @@ pub(super) fn make_default(client: &Client, out: &mut Output, address: &str) -> 
 }
 
 fn field(out: &mut Output, name: &str, value: &str) -> Result<(), CliError> {
-    let told = harmless(value, false);
-    let lines = wrap(&told, out.width().saturating_sub(NAMES));
-    lines.iter().enumerate().try_for_each(|(index, line)| {
-        let name = if index == 0 { name } else { "" };
-        out.line(format!("{name:<NAMES$}{line}").trim_end())
-    })
+    tickets::field(out, NAMES, name, value)
 }

@@ -20,9 +20,10 @@ pub(super) struct Output {
 impl Output {
     pub fn new(json: bool) -> Self {
         let stdout = io::stdout();
-        let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout).ok()).flatten();
-        let width = size.map(|size| usize::from(size.ws_col)).filter(|width| *width >= 20);
-        let width = width.or_else(|| stdout.is_terminal().then_some(DEFAULT_WIDTH));
+        let width = stdout.is_terminal().then(|| {
+            let columns = rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col));
+            columns.filter(|columns| *columns >= 20).unwrap_or(DEFAULT_WIDTH)
+        });
         Self { writer: io::BufWriter::new(stdout), json, width }
     }
 

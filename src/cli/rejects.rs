@@ -5,8 +5,8 @@ use serde_json::json;
 use super::CliError;
 use super::client::{Client, More, author, escape};
 use super::output::{Output, harmless};
-use super::table::{Table, wrap};
-use super::tickets::{print, short_time, show_delivery};
+use super::table::Table;
+use super::tickets::{field, print, short_time, show_delivery};
 use crate::admin::types::{Done, Explanation, RejectPage, RowJson};
 
 /// Rejects that are fetched at once.
@@ -115,17 +115,11 @@ fn tell(out: &mut Output, row: &RowJson) -> Result<(), CliError> {
         out.line(&harmless(&format!("{name:<11} {value}"), false))?;
     }
     if let Some(told) = &row.waits_for {
-        for (index, line) in wrap(&harmless(told, false), out.width().saturating_sub(12)).iter().enumerate() {
-            out.line(&format!("{:<11} {line}", if index == 0 { "Waits for" } else { "" }))?;
-        }
+        field(out, 12, "Waits for", told)?;
     }
     out.line("Decisions")?;
     for step in &row.trace {
-        let told = harmless(&step.said, false);
-        for (index, line) in wrap(&told, out.width().saturating_sub(14)).iter().enumerate() {
-            let name = if index == 0 { step.step.as_str() } else { "" };
-            out.line(&format!("  {name:<11} {line}"))?;
-        }
+        field(out, 14, &format!("  {}", step.step), &step.said)?;
     }
     if !row.delivery.is_empty() {
         out.line("Recipients")?;

@@ -5,9 +5,9 @@ use serde_json::json;
 use super::CliError;
 use super::args::RelayCommand;
 use super::client::{Client, author, escape};
-use super::output::{Output, harmless};
-use super::table::{Table, wrap};
-use super::tickets::{print, short_time};
+use super::output::Output;
+use super::table::Table;
+use super::tickets::{field, print, short_time};
 use crate::admin::relays::{RelayJson, RelayList};
 
 pub(super) fn relays(command: RelayCommand, client: &Client, out: &mut Output) -> Result<(), CliError> {
@@ -76,9 +76,7 @@ fn tell(out: &mut Output, relay: &RelayJson) -> Result<(), CliError> {
         ("Loses", loses(relay)),
     ];
     for (name, value) in head {
-        for (index, line) in wrap(&harmless(&value, false), out.width().saturating_sub(12)).iter().enumerate() {
-            out.line(&format!("{:<11} {line}", if index == 0 { name } else { "" }))?;
-        }
+        field(out, 12, name, &value)?;
     }
     let Some(home) = &relay.home else { return Ok(()) };
     out.line("")?;

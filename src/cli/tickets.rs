@@ -173,6 +173,15 @@ pub(super) fn whole_seconds(stamp: &str) -> String {
     stamp.split_once('.').map_or_else(|| stamp.to_owned(), |(whole, _)| format!("{whole}Z"))
 }
 
+/// Prints a name and, beside it, what it is, wrapped; names take `names` columns.
+pub(super) fn field(out: &mut Output, names: usize, name: &str, value: &str) -> Result<(), CliError> {
+    let lines = wrap(&harmless(value, false), out.width().saturating_sub(names));
+    lines.iter().enumerate().try_for_each(|(index, line)| {
+        let name = if index == 0 { name } else { "" };
+        out.line(format!("{name:<width$} {line}", width = names.saturating_sub(1)).trim_end())
+    })
+}
+
 /// Prints a table, in the width of the terminal where there is one.
 pub(super) fn print(out: &mut Output, table: &Table) -> Result<(), CliError> {
     table.lines(out.table_width()).iter().try_for_each(|line| out.line(line))

@@ -16,7 +16,7 @@ use ticketgate::store::rows::{DeliveryState, EntryRow};
 use ticketgate::store::{OutgoingMeta, OutgoingRecipient};
 use ticketgate::ticket::letter::Letters;
 
-use super::{House, Peer, QUESTION, SUPPORT, address, sandbox, smtp};
+use super::{House, Peer, QUESTION, SUPPORT, address, sandbox, smtp, until};
 
 const CRM: &str = "crm@shop.example";
 
@@ -74,11 +74,8 @@ impl House {
 
     /// Waits until reports about so many recipients are owed.
     async fn owed(&self, count: usize) {
-        let end = tokio::time::Instant::now() + std::time::Duration::from_secs(15);
-        while self.store().reports(100).unwrap().len() != count {
-            assert!(tokio::time::Instant::now() < end, "{:#?}", self.store().reports(100).unwrap());
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+        let reports = || self.store().reports(100).unwrap();
+        until(|| format!("{:#?}", reports()), || reports().len() == count).await;
     }
 }
 

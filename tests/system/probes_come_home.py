@@ -3,10 +3,11 @@
 What was found is told everywhere, and mail that carries the field leaves by the other one.
 """
 
-from harness import smtp
+import json
+
 from harness.case import Case
 from harness.names import Names, text
-from harness.outbound import login, submission, told, written
+from harness.outbound import hand_in, submission, told, written
 from harness.postfix import SPOILING, Postfix
 from harness.settings import free_port
 from harness.wait import until
@@ -58,17 +59,15 @@ class Probes(Case):
         return until(lambda: f"the probe of {relay} comes home\n{told(self.gate, 'relays', 'show', relay)}\n{self.gate.log()}", home, 30)
 
     def hand_in(self, name, extra):
-        with smtp.Client(self.door) as client:
-            client.greet()
-            login(client)
-            data = written(name, extra=extra, to=b"alice@far.example").replace(b"support@localhost", SUPPORT.encode())
-            client.mail(data, sender=SUPPORT, recipients=["alice@far.example"])
+        to = "alice@far.example"
+        mail = written(name, extra=extra, to=to.encode()).replace(b"support@localhost", SUPPORT.encode())
+        hand_in(self.door, [mail], recipient=to, sender=SUPPORT)
 
     def left_by(self, name):
         """The relay that a mail was relayed by, and what its trace says of its fields."""
         def relayed():
             found = self.gate.command("explain", f"{name}@crm.example", "--json")
-            entry = found.returncode == 0 and told(self.gate, "explain", f"{name}@crm.example")["entries"][0]
+            entry = found.returncode == 0 and json.loads(found.stdout)["entries"][0]
             return entry if entry and entry["delivery"][0]["state"] == "relayed" else None
         entry = until(lambda: f"{name} leaves\n{self.gate.log()}", relayed, 30)
         return entry["delivery"][0]["relay"], [s["said"] for s in entry["trace"] if s["step"] == "fields"]
@@ -99,7 +98,7 @@ class Probes(Case):
         self.assertIn("not known: relay good headers: it was never probed", doctor)
         shown = self.gate.command("relays", "list").stdout
         self.assertRegex(shown, r"lossy +smtp .* home +Auto-Submitted, X-Zendesk-Email-Id")
-        sent, home = told(self.gate, "explain", lossy["home"]["entry"])["entries"][0], None
+        sent = told(self.gate, "explain", lossy["home"]["entry"])["entries"][0]
         self.assertIn("probe", [step["step"] for step in sent["trace"]])
         home = next(e for e in told(self.gate, "rejects", "list")["rejects"] if e["reason"] == "probe")
         self.assertEqual((home["filing"], home["message_id"]), ("dropped", sent["message_id"]))

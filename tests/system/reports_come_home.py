@@ -5,7 +5,7 @@ one that proves nothing changes nothing.
 """
 
 from harness import smtp
-from harness.answering import Answering, told_of
+from harness.answering import Answering, field, told_of
 from harness.case import Case
 from harness.farends import Bad
 from harness.outbound import login, submission, told, written
@@ -229,8 +229,8 @@ class Letters(House):
         """It is filed before the server has even said that it takes the mail."""
         def answer(mail):
             about = status("ann@far.example", "failed", "5.1.1", "550 5.1.1 no such user")
-            message_id = next(line for line in mail.data.split(b"\r\n") if line.startswith(b"Message-ID")).decode()
-            self.gate.send(report("early", "delivery-status", about, message_id + "\r\n"), sender="", recipients=[mail.sender])
+            returned = f"Message-ID: {field(mail, 'Message-ID')}\r\n"
+            self.gate.send(report("early", "delivery-status", about, returned), sender="", recipients=[mail.sender])
             self.gate.filed("early")
             return None
         self.answer = answer

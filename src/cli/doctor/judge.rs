@@ -160,10 +160,10 @@ fn dmarc(looked: &Looked) -> Told {
     if looked.path_aligned(policy) || looked.signs_aligned(policy) {
         return (Level::Good, format!("mail passes DMARC of {domain} (p={word})"), None);
     }
-    let fate = match word.to_lowercase().as_str() {
-        "reject" => "refuse it",
-        "quarantine" => "put it into the spam folder",
-        _ => "report it",
+    let (level, fate) = match word.to_lowercase().as_str() {
+        "reject" => (Level::Wrong, "refuse it"),
+        "quarantine" => (Level::Wrong, "put it into the spam folder"),
+        _ => (Level::Warning, "report it"),
     };
     if looked.is_open() {
         // A smarthost that sends from where nobody has permitted it is the usual way to lose mail.
@@ -177,7 +177,6 @@ fn dmarc(looked: &Looked) -> Told {
         let said = format!("whether mail passes DMARC of {domain} (p={word}) is not known");
         return (Level::NotKnown, said, Some("see SPF and DKIM above".into()));
     }
-    let level = if fate == "report it" { Level::Warning } else { Level::Wrong };
     let said = format!("mail fails DMARC of {domain} (p={word}): receivers {fate}");
     (level, said, Some("make SPF or an aligned DKIM key right, see above".into()))
 }

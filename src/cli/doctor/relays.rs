@@ -1,7 +1,7 @@
 //! What the daemon knows of its relays: whether probes came home, and what they lost on the way.
 
 use super::judge::{Finding, Level};
-use crate::admin::relays::RelayJson;
+use crate::admin::relays::{RelayJson, RelayList};
 use crate::cli::client::Client;
 use crate::units::count;
 
@@ -10,7 +10,7 @@ pub(super) const TOLD_HERE: [&str; 2] = ["relay_loses_headers", "relay_probe_los
 
 /// A finding for each relay that mail comes home from.
 pub(super) fn relays(client: &Client) -> Vec<Finding> {
-    let list = client.get::<crate::admin::relays::RelayList>("/v1/relays");
+    let list = client.get::<RelayList>("/v1/relays");
     // A daemon that cannot say has told of its trouble already.
     let relays = list.map(|list| list.relays).unwrap_or_default();
     relays.iter().filter(|relay| relay.kind != "maildir").map(finding).collect()
@@ -19,14 +19,12 @@ pub(super) fn relays(client: &Client) -> Vec<Finding> {
 fn finding(relay: &RelayJson) -> Finding {
     let name = &relay.name;
     let probe_again = Some(format!("ticketgate relays probe {name}"));
-    let lost = relay.probe.as_ref().filter(|probe| matches!(probe.state.as_str(), "late" | "failed"));
-    let (level, said, action) = match (&relay.home, lost) {
+    let (level, said, action) = match (&relay.home, relay.lost_probe()) {
         (Some(home), _) if !relay.loses.is_empty() => {
             let said = format!("it loses {} (probe of {})", relay.loses.join(", "), home.sent_at);
             (Level::Warning, said, Some("let that mail leave by a relay that keeps it; see docs/relays.md".into()))
         }
-        (_, Some(probe)) => {
-            let why = probe.said.as_deref().unwrap_or("without a reason");
+        (_, Some((probe, why))) => {
             let action = format!("see \"ticketgate explain {}\", then probe it again", probe.entry);
             (Level::Warning, format!("the probe of {} is not home: {why}", probe.sent_at), Some(action))
         }

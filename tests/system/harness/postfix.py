@@ -57,14 +57,18 @@ smtpd_recipient_restrictions = static:HOLD, permit
 in_flow_delay = 0
 """
 
-# Into one Maildir, whoever it is for.
-ONE_MAILDIR = """
-virtual_mailbox_maps = static:box/
+# Into a Maildir, for whom the role says.
+INTO_MAILDIR = """
 virtual_mailbox_base = {base}/mail
 virtual_mailbox_limit = 0
 virtual_uid_maps = static:65534
 virtual_gid_maps = static:65534
 virtual_transport = virtual
+"""
+
+# Into one Maildir, whoever it is for.
+ONE_MAILDIR = INTO_MAILDIR + """
+virtual_mailbox_maps = static:box/
 """
 
 # Delivers everything to one Maildir, as fast as it can.
@@ -110,16 +114,10 @@ smtpd_tls_loglevel = 1
 """
 
 # As a smarthost that reports: one domain is its own, the servers of two others are on the ports `dead` and `slow`. What
-# comes back goes to the port `gate`. It loses patience within seconds.
-REPORTING = """
+# comes back goes to the port `gate`. It tells of a delay within seconds, and gives up after `patience`.
+REPORTING = INTO_MAILDIR + """
 virtual_mailbox_domains = far.example
 virtual_mailbox_maps = inline:{{ {{alice@far.example = box/}}, {{carol@far.example = box/}} }}
-virtual_mailbox_base = {base}/mail
-virtual_mailbox_limit = 0
-bounce_queue_lifetime = {patience}
-virtual_uid_maps = static:65534
-virtual_gid_maps = static:65534
-virtual_transport = virtual
 virtual_alias_maps = inline:{{ {{info@far.example = gone@dead.example}} }}
 transport_maps = inline:{{ {{localhost = smtp:[127.0.0.1]:{gate}}},
   {{dead.example = smtp:[127.0.0.1]:{dead}}}, {{slow.example = smtp:[127.0.0.1]:{slow}}} }}
@@ -128,10 +126,11 @@ minimal_backoff_time = 1s
 maximal_backoff_time = 1s
 delay_warning_time = 1s
 maximal_queue_lifetime = {patience}
+bounce_queue_lifetime = {patience}
 """
 
-# As a smarthost that spoils header fields by the file `checks`: mail for `domain` goes home to the port `gate`, all other
-# mail into its Maildir.
+# As a smarthost that spoils header fields by the file `checks`: mail for `domain` goes by the transport `home`, mail for
+# far.example into its Maildir.
 SPOILING = ONE_MAILDIR + """
 virtual_mailbox_domains = far.example
 transport_maps = inline:{{ {{{domain} = {home}}} }}
