@@ -5,6 +5,7 @@ mod filing;
 mod ledger;
 mod outbox;
 mod random;
+mod reports;
 mod space;
 
 use std::path::Path;
