@@ -36,11 +36,7 @@ fn senders_are_owed_reports_from_the_commit_on_that_settles_until_they_are_filed
     store.step(|step| step.end_report(mail.seq, first + 1)).unwrap();
     assert_eq!(events(), [(first, 100), (first + 2, 1), (micros(2), 1)]);
     assert_sound(&store);
-    let before = dump(&store);
-    drop(store);
-    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
-    let (store, _) = open(dir.path());
-    assert_eq!(dump(&store), before);
+    assert_rebuilt(store, dir.path());
 }
 
 #[test]
