@@ -40,10 +40,11 @@ impl Rooms {
         self.shared.letters.store(letters.into());
         self.shared.replies.store(new.replies.clone().into());
         self.shared.reports.store(new.reports.clone().into());
-        self.shared.loops.store(new.loops.loops().into());
         self.shared.outbox.store(new.outbox.clone().into());
-        self.shared.suppress.store(new.loops.loops().suppress.into());
-        self.shared.never.store(new.loops.loops().patterns.into());
+        let loops = new.loops.loops();
+        self.shared.suppress.store(loops.suppress.into());
+        self.shared.never.store(loops.patterns.clone().into());
+        self.shared.loops.store(loops.into());
         level.set(&new.log.level);
         for name in &changes.live {
             tracing::info!(section = name, "reloaded");

@@ -148,6 +148,7 @@ impl Rooms {
         let accounts = Accounts::new(store.clone(), vault, probe(&sources), clock.clone(), metrics.clone());
         accounts.configure(config.setup());
         let relays = relays(&config, &accounts, &clock, &metrics)?;
+        let loops = config.loops.loops();
         let shared = Shared {
             sources,
             accounts,
@@ -157,10 +158,10 @@ impl Rooms {
             reports: Arc::new(ArcSwap::from_pointee(config.reports.clone())),
             directory: Arc::new(ArcSwap::from_pointee(default::adopted(config.directory(), &store))),
             intake: Arc::new(ArcSwap::from_pointee(config.intake.clone())),
-            loops: Arc::new(ArcSwap::from_pointee(config.loops.loops())),
             outbox: Arc::new(ArcSwap::from_pointee(config.outbox.clone())),
-            suppress: Arc::new(ArcSwap::from_pointee(config.loops.loops().suppress)),
-            never: Arc::new(ArcSwap::from_pointee(config.loops.loops().patterns)),
+            suppress: Arc::new(ArcSwap::from_pointee(loops.suppress)),
+            never: Arc::new(ArcSwap::from_pointee(loops.patterns.clone())),
+            loops: Arc::new(ArcSwap::from_pointee(loops)),
             smtp: Arc::new(ArcSwap::from_pointee(live)),
             submission: Arc::new(ArcSwap::from_pointee(submission)),
         };

@@ -225,17 +225,17 @@ impl Quotas {
     }
 
     pub fn states(&self, now: Timestamp) -> Vec<QuotaState> {
-        let state = |account: &Account| QuotaState {
-            relay: account.relay.clone(),
-            channel: account.channel.clone(),
-            senders: account.senders.clone(),
-            remaining: account.windows.remaining(&account.rules, now),
-            near: account.windows.is_near(&account.rules, now),
-            until: account.until.clone().filter(|(until, _)| *until > now),
-            takeovers: match account.windows.is_near(&account.rules, now) {
-                true => account.takeovers.clone(),
-                false => BTreeMap::new(),
-            },
+        let state = |account: &Account| {
+            let near = account.windows.is_near(&account.rules, now);
+            QuotaState {
+                relay: account.relay.clone(),
+                channel: account.channel.clone(),
+                senders: account.senders.clone(),
+                remaining: account.windows.remaining(&account.rules, now),
+                near,
+                until: account.until.clone().filter(|(until, _)| *until > now),
+                takeovers: if near { account.takeovers.clone() } else { BTreeMap::new() },
+            }
         };
         self.0.values().map(state).collect()
     }

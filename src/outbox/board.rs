@@ -99,8 +99,7 @@ impl Snapshot {
         if row.due > now {
             return None;
         }
-        let sender = row.channel.to_lowercase();
-        let quota = self.quotas.iter().filter(|quota| quota.senders.contains(&sender));
+        let quota = self.quotas.iter().filter(|quota| quota.senders.contains(&channel));
         let quota = quota.filter_map(|quota| quota.until.as_ref().map(|until| (quota, until)));
         if let Some((quota, (until, window))) = quota.max_by_key(|(_, (until, _))| *until) {
             let why = refused(&quota.takeovers, &row.channel).map(|it| format!("; {}", it.said)).unwrap_or_default();
@@ -118,24 +117,12 @@ impl Snapshot {
         None
     }
 
-    /// The relays that a mail may leave by, and whose account each logs in with.
-    fn owners<'a>(
-        &'a self,
-        channel: &str,
-        row: &'a OutboxRow,
-    ) -> impl Iterator<Item = (&'a String, Option<&'a String>)> {
-        let relays = self.relays.get(channel).into_iter().flatten();
-        let fits =
-            move |(relay, _): &(&String, &Option<String>)| row.relay.as_ref().is_none_or(|asked| asked == *relay);
-        relays.filter(fits).map(|(relay, owner)| (relay, owner.as_ref()))
-    }
-
     /// Why none of the relays that a mail may leave by can log in. Which one it is the worker alone knows.
     fn owner_blocked(&self, channel: &str, row: &OutboxRow) -> Option<&String> {
-        let why = |owner: Option<&String>| owner.and_then(|owner| self.blocked.get(owner));
+        let fits = |relay: &String| row.relay.as_ref().is_none_or(|asked| asked == relay);
         let mut found = None;
-        for (_, owner) in self.owners(channel, row) {
-            found = Some(why(owner)?);
+        for (_, owner) in self.relays.get(channel)?.iter().filter(|(relay, _)| fits(relay)) {
+            found = Some(self.blocked.get(owner.as_ref()?)?);
         }
         found
     }

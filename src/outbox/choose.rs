@@ -38,7 +38,7 @@ impl Worker {
         let (directory, never) = (self.directory.load(), self.never.load());
         // A probe goes to an address of ours, and filing has looked at its token.
         let probe = match row.relay.as_deref() {
-            Some(relay) => self.store.probe(relay)?.is_some_and(|probe| probe.sent.entry == row.id),
+            Some(relay) => self.probes(row, relay)?,
             None => false,
         };
         let mut permitted = Vec::with_capacity(recipients.len());

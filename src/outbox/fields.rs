@@ -14,15 +14,17 @@ use super::{Worker, accounts, route};
 use crate::mail::{Address, survival};
 use crate::relay::{Kind, LostHeaders, Permit, RecipientOutcome, Relay, Standing};
 use crate::store::StoreError;
-use crate::store::rows::OutboxRow;
+use crate::store::rows::{OutboxRow, ProbeHome};
 
 /// How much of a mail is looked at for its header fields.
-pub(super) const HEAD: usize = 256 << 10;
+const HEAD: usize = 256 << 10;
 
 /// The relay of a mail.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Chosen {
     pub relay: Option<String>,
+    /// The fields of the mail that this relay loses, where it was asked about.
+    pub lost: Option<Vec<String>>,
     /// Why it is not the one that it would leave by otherwise.
     pub said: Option<String>,
     /// It is not known yet whether another one may take it; then it is to be asked about again.
@@ -54,26 +56,28 @@ impl Worker {
             LostHeaders::Avoid if row.relay.is_none() => self.losses(row, relay.name())?,
             _ => return Ok(stays),
         };
+        let stays = Chosen { lost: Some(lost.clone()), ..stays };
         let Some(channel) = Address::parse(&row.channel).ok().filter(|_| !lost.is_empty()) else { return Ok(stays) };
         // Nothing falls back to another relay while an account is disconnected.
-        if self.is_blocked(&relay, &channel)? {
+        if self.blocked(&relay, &channel)?.is_some() {
             return Ok(stays);
         }
         let mut again = None;
         for name in route::others(row, &directory, config.default_relay.as_deref(), relay.name()) {
             let Some(other) = self.relays.get(&name) else { continue };
-            if !self.keeps(row, &other, &lost)? || self.is_blocked(&other, &channel)? {
+            if !self.keeps(row, &other, &lost)? || self.blocked(&other, &channel)?.is_some() {
                 continue;
             }
             match self.permits(row, &other) {
-                Permit::Known { standing: Standing::May, .. } => {
+                Ok(Permit::Known { standing: Standing::May, .. }) => {
                     let lost = lost.join(", ");
                     let said =
                         format!("relay \"{}\" loses {lost}; it leaves by \"{name}\", which keeps it", relay.name());
-                    return Ok(Chosen { relay: Some(name), said: Some(said), again: None });
+                    let (relay, lost) = (Some(name), Some(Vec::new()));
+                    return Ok(Chosen { relay, lost, said: Some(said), again: None });
                 }
-                Permit::Asking(at) => again = again.or(Some(at)),
-                Permit::Known { .. } => {}
+                Ok(Permit::Asking(at)) => again = again.or(Some(at)),
+                Ok(Permit::Known { .. }) | Err(_) => {}
             }
         }
         Ok(Chosen { again, ..stays })
@@ -88,15 +92,17 @@ impl Worker {
 
     /// What it costs a mail to leave by a relay: a probe pays nothing, since it goes to find out.
     pub(super) fn toll(&self, row: &OutboxRow, relay: &Relay, chosen: Chosen) -> Result<Toll, StoreError> {
-        let lost = match self.store.probe(relay.name())? {
-            Some(probe) if probe.sent.entry != row.id => self.losses(row, relay.name())?,
-            _ => Vec::new(),
+        let its_own = chosen.relay.as_deref() == Some(relay.name());
+        let lost = match chosen.lost.filter(|_| its_own) {
+            Some(lost) => lost,
+            None if self.probes(row, relay.name())? => Vec::new(),
+            None => self.losses(row, relay.name())?,
         };
         if lost.is_empty() {
             return Ok(Toll { lost, said: chosen.said });
         }
         let why = match (row.relay.is_some(), relay.config().lost_headers) {
-            _ if chosen.relay.as_deref() != Some(relay.name()) => "it took over near the end of a quota",
+            _ if !its_own => "it took over near the end of a quota",
             (true, _) => "somebody asked for that relay",
             (_, LostHeaders::Count) => "its lost_headers is \"count\"",
             (_, LostHeaders::Avoid) => "no other relay that it may leave by is known to keep it",
@@ -113,41 +119,50 @@ impl Worker {
         }
     }
 
+    /// Whether a mail is the latest probe of a relay.
+    pub(super) fn probes(&self, row: &OutboxRow, relay: &str) -> Result<bool, StoreError> {
+        Ok(self.store.probe(relay)?.is_some_and(|probe| probe.sent.entry == row.id))
+    }
+
     /// The fields that a mail must carry and that a relay is known to lose.
     fn losses(&self, row: &OutboxRow, relay: &str) -> Result<Vec<String>, StoreError> {
-        let Some(home) = self.store.probe(relay)?.and_then(|probe| probe.home) else { return Ok(Vec::new()) };
-        let lost = home.lost(&self.letters.load().required());
-        if lost.is_empty() {
-            return Ok(lost);
-        }
-        Ok(self.head(row).map_or_else(|_| Vec::new(), |head| survival::carried(&head, &lost)))
+        Ok(self.home(relay)?.map(|home| self.missing(row, &home)).unwrap_or_default())
     }
 
     /// Whether a relay is known to keep these fields, and to lose none of the mail's others.
     fn keeps(&self, row: &OutboxRow, relay: &Relay, fields: &[String]) -> Result<bool, StoreError> {
-        let home = self.store.probe(relay.name())?.and_then(|probe| probe.home);
-        Ok(home.is_some_and(|home| home.keeps(fields)) && self.losses(row, relay.name())?.is_empty())
+        let home = self.home(relay.name())?;
+        Ok(home.is_some_and(|home| home.keeps(fields) && self.missing(row, &home).is_empty()))
     }
 
-    /// Whether the account that a relay logs in with is disconnected.
-    fn is_blocked(&self, relay: &Relay, channel: &Address) -> Result<bool, StoreError> {
-        let Some(owner) = relay.account(channel) else { return Ok(false) };
-        Ok(accounts::blocked(&self.accounts, &self.store, &owner)?.is_some())
+    /// The latest probe of a relay that came home.
+    fn home(&self, relay: &str) -> Result<Option<ProbeHome>, StoreError> {
+        Ok(self.store.probe(relay)?.and_then(|probe| probe.home))
     }
 
-    fn permits(&self, row: &OutboxRow, relay: &Relay) -> Permit {
-        let sender = row.sender.as_deref().and_then(|sender| Address::parse(sender).ok());
-        match self.head(row) {
-            Ok(head) => self.relays.permit(relay.name(), &head, sender.as_ref()),
-            Err(said) => {
-                let (domain, until) = (String::new(), self.clock.now());
-                Permit::Known { domain, standing: Standing::NotKnown(said), until }
-            }
+    /// The fields that a mail must carry and that a probe came home without. The mail is read only if there are any.
+    fn missing(&self, row: &OutboxRow, home: &ProbeHome) -> Vec<String> {
+        let lost = home.lost(&self.letters.load().required());
+        if lost.is_empty() {
+            return lost;
         }
+        self.head(row).map_or_else(|_| Vec::new(), |head| survival::carried(&head, &lost))
+    }
+
+    /// Why the account that a relay logs in with may not send, if it may not.
+    pub(super) fn blocked(&self, relay: &Relay, channel: &Address) -> Result<Option<String>, StoreError> {
+        let Some(owner) = relay.account(channel) else { return Ok(None) };
+        accounts::blocked(&self.accounts, &self.store, &owner)
+    }
+
+    /// Whether the domain of a mail's author permits a relay to send it; or why the mail cannot be read.
+    pub(super) fn permits(&self, row: &OutboxRow, relay: &Relay) -> Result<Permit, String> {
+        let sender = row.sender.as_deref().and_then(|sender| Address::parse(sender).ok());
+        Ok(self.relays.permit(relay.name(), &self.head(row)?, sender.as_ref()))
     }
 
     /// The header section of a mail, and what follows of it.
-    pub(super) fn head(&self, row: &OutboxRow) -> Result<Vec<u8>, String> {
+    fn head(&self, row: &OutboxRow) -> Result<Vec<u8>, String> {
         let stored = self.store.mail(row.mail).map_err(|error| error.to_string())?;
         stored.body.head(HEAD).map(Cow::into_owned).map_err(|error| error.to_string())
     }

@@ -1,7 +1,7 @@
 //! What is under way: from the moment that a mail is taken out of a lane until its end is on disk. It may be loaded
 //! ahead and lie in memory until the lane has a place; while nobody has begun it, people may still have it back.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use super::lanes::Task;
 use super::work::Ready;
@@ -22,6 +22,8 @@ enum Stage {
 #[derive(Default)]
 pub struct Flight {
     stages: BTreeMap<(u64, u32), Stage>,
+    /// Mails that people have changed while they were under way: what was read of them for their end may be older.
+    changed: HashSet<u64>,
     ready: HashMap<u32, VecDeque<Box<Ready>>>,
     /// How many of a lane's places are taken, each until its end is on disk: that bounds what a crash sends twice.
     started: HashMap<u32, usize>,
@@ -48,6 +50,17 @@ impl Flight {
 
     fn lanes_of(&self, seq: u64) -> impl Iterator<Item = (u32, Stage)> + '_ {
         self.stages.range((seq, 0)..=(seq, u32::MAX)).map(|((_, lane), stage)| (*lane, *stage))
+    }
+
+    /// People have changed these mails, or they are new.
+    pub fn change(&mut self, seqs: &BTreeSet<u64>) {
+        let under_way = seqs.iter().copied().filter(|seq| self.has_mail(*seq)).collect::<Vec<_>>();
+        self.changed.extend(under_way);
+    }
+
+    /// Whether a mail was changed on its way; asked once, when its end is on disk.
+    pub fn was_changed(&mut self, seq: u64) -> bool {
+        self.changed.remove(&seq)
     }
 
     /// A mail is being loaded for a lane.
@@ -139,8 +152,11 @@ impl Flight {
         unloaded
     }
 
-    /// Forgets lanes that are gone.
+    /// Forgets lanes that are gone, and changes of mails that have left without an end, as what was cancelled does.
     pub fn prune(&mut self, known: impl Fn(u32) -> bool) {
         self.started.retain(|lane, started| *started > 0 || known(*lane));
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.retain(|seq| self.has_mail(*seq));
+        self.changed = changed;
     }
 }

@@ -289,10 +289,10 @@ impl Lanes {
         None
     }
 
-    /// Every task that waits, due or not.
+    /// Every task that waits, due or not, and counts.
     pub fn tasks(&self) -> impl Iterator<Item = &Task> {
         let ready = self.lanes.values().flat_map(|lane| lane.people.tasks().chain(lane.machines.tasks()));
-        ready.chain(self.later.values())
+        ready.chain(self.later.values()).filter(|task| self.counts(task))
     }
 
     /// Mails that have tasks.

@@ -45,7 +45,7 @@ impl State {
         let (channel, time) = self.blocked.owed()?;
         let owner = |task: &Task| self.lanes.get(task.lane).is_some_and(|lane| lane.owner == Some(channel));
         let mails = self.lanes.tasks().filter(|task| task.channel == channel || owner(task));
-        let mails: BTreeSet<u64> = mails.filter(|task| self.lanes.counts(task)).map(|task| task.seq).collect();
+        let mails: BTreeSet<u64> = mails.map(|task| task.seq).collect();
         Some((channel, mails.into_iter().collect(), time))
     }
 
@@ -60,7 +60,7 @@ impl State {
     /// Mails that are late or over without having had their turn, and what they wait for.
     pub fn overdue(&self, schedule: &Schedule, now: Timestamp) -> Vec<Overdue> {
         let mut found = BTreeMap::new();
-        for task in self.lanes.tasks().filter(|task| self.lanes.counts(task)) {
+        for task in self.lanes.tasks() {
             let since = Timestamp::from_microsecond(task.since).unwrap_or(now);
             let lane = self.lanes.get(task.lane);
             let owner = lane.and_then(|lane| lane.owner);

@@ -13,27 +13,27 @@ use super::state::State;
 impl State {
     /// How things are.
     pub fn snapshot(&self, config: &Config, now: Timestamp) -> Snapshot {
-        let lane = |lane: &Lane| LaneState {
+        let lane = |(lane, waiting): (&Lane, u64)| LaneState {
             name: lane.name.clone(),
             relay: lane.relay.clone(),
-            waiting: self.lanes.due_in(lane),
+            waiting,
             running: lane.taken as u64,
             rests: lane.rests.clone().filter(|(until, _)| *until > now),
         };
-        let lanes = || self.lanes.all().map(|(_, lane)| lane);
+        let lanes: Vec<(&Lane, u64)> = self.lanes.all().map(|(_, lane)| (lane, self.lanes.due_in(lane))).collect();
         let blocked = self.blocked.all();
         let blocked = blocked.map(|(channel, why)| (self.lanes.channel_name(channel).to_owned(), why.to_owned()));
         let (mut oldest, mut used) = (None, BTreeSet::new());
-        for task in self.lanes.tasks().filter(|task| self.lanes.counts(task)) {
+        for task in self.lanes.tasks() {
             oldest = Some(oldest.map_or(task.since, |oldest: i64| oldest.min(task.since)));
             used.insert((task.channel, task.lane));
         }
         Snapshot {
             mails: self.lanes.mails() as u64,
-            due: lanes().map(|lane| self.lanes.due_in(lane)).sum(),
+            due: lanes.iter().map(|(_, due)| due).sum(),
             running: self.running.len() as u64,
             oldest: oldest.and_then(|at| Timestamp::from_microsecond(at).ok()),
-            lanes: lanes().filter(|l| self.lanes.due_in(l) > 0 || l.taken > 0).map(lane).collect(),
+            lanes: lanes.into_iter().filter(|(lane, due)| *due > 0 || lane.taken > 0).map(lane).collect(),
             blocked: blocked.collect(),
             relays: self.relays(used),
             quotas: self.quotas.lock().unwrap_or_else(PoisonError::into_inner).states(now),

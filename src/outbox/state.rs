@@ -46,8 +46,6 @@ pub struct State {
     /// Mails that are to be looked at, and those that are being looked at.
     pub fresh: BTreeSet<u64>,
     pub looking: BTreeSet<u64>,
-    /// Mails that people have changed while they were under way: what was read of them for their end may be older.
-    again: HashSet<u64>,
     /// The memory of the mails that are under way.
     pub room: Room,
     pub asked_at: Option<Timestamp>,
@@ -75,7 +73,6 @@ impl State {
             ended: VecDeque::new(),
             fresh: BTreeSet::new(),
             looking: BTreeSet::new(),
-            again: HashSet::new(),
             room: Room::default(),
             asked_at: None,
             swept_at: None,
@@ -102,7 +99,7 @@ impl State {
     /// Takes up looks at mails that are new or changed.
     pub fn looked_fresh(&mut self, looks: Result<Looks, StoreError>, now: Timestamp) -> Result<(), StoreError> {
         let seqs = std::mem::take(&mut self.looking);
-        self.again.extend(seqs.iter().filter(|seq| self.flight.has_mail(**seq)));
+        self.flight.change(&seqs);
         let taken_up = self.looked(looks, now);
         if taken_up.is_err() {
             self.fresh.extend(seqs);
@@ -363,7 +360,7 @@ impl State {
             if seen.insert(task.seq) {
                 self.take_up(task.seq, look, now);
             }
-            if self.again.remove(&task.seq) {
+            if self.flight.was_changed(task.seq) {
                 self.fresh.insert(task.seq);
             }
         }

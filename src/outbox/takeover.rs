@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 
-use super::accounts::{self, Quotas, Takeover};
+use super::accounts::{Quotas, Takeover};
 use super::{SWEEP_EVERY, Worker, schedule};
 use crate::mail::Address;
 use crate::relay::{GiveWay, Kind, Permit, Relay, Standing};
@@ -64,9 +64,7 @@ impl Worker {
             Ok(Permit::Known { domain: channel.domain().to_owned(), standing, until })
         };
         // The relay may log in with an account of its own (R8).
-        if let Some(owner) = other.account(channel)
-            && let Some(why) = accounts::blocked(&self.accounts, &self.store, &owner)?
-        {
+        if let Some(why) = self.blocked(other, channel)? {
             return of_channel(Standing::MayNot(why));
         }
         if relay.quota().is_some_and(|rules| rules.give_way == GiveWay::Always) {
@@ -80,9 +78,8 @@ impl Worker {
             }
             _ => {}
         }
-        let sender = row.sender.as_deref().and_then(|sender| Address::parse(sender).ok());
-        match self.head(row) {
-            Ok(head) => Ok(self.relays.permit(other.name(), &head, sender.as_ref())),
+        match self.permits(row, other) {
+            Ok(permit) => Ok(permit),
             // Bytes that are gone are told of by the attempt that follows.
             Err(said) => of_channel(Standing::NotKnown(said)),
         }

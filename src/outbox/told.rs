@@ -54,13 +54,12 @@ fn said(outcome: &RecipientOutcome) -> String {
 
 /// Of a mail that was given up without having had its turn.
 pub fn given_up() -> Told {
-    let said = "given up: it could not be handed on in the time that it had".to_owned();
-    Told { action: Action::Failed, status: EXPIRED.into(), said, remote: None, until: None }
+    Told::failed(EXPIRED, "given up: it could not be handed on in the time that it had")
 }
 
 /// Of an address that nothing is sent to any more, as it was suppressed while its mail waited.
 pub fn suppressed(said: &str) -> Told {
-    Told { action: Action::Failed, status: "5.7.1".into(), said: said.to_owned(), remote: None, until: None }
+    Told::failed("5.7.1", said)
 }
 
 /// The status of a reply; one of another class than the action, as `5.4.5` for a quota, would contradict it.

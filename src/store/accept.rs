@@ -204,7 +204,7 @@ impl Inner {
     }
 
     /// The record at a position.
-    pub fn record_at(&self, position: Position) -> Result<Record, StoreError> {
+    fn record_at(&self, position: Position) -> Result<Record, StoreError> {
         let damaged = |said: &str| StoreError::Damaged { position: position.0, said: said.into() };
         let read = self.segments.read(position).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => damaged("its segment does not exist"),
@@ -213,8 +213,13 @@ impl Inner {
         read.ok_or_else(|| damaged("its checksum is wrong"))
     }
 
+    /// The mail at a position, with its bytes.
+    pub fn mail(&self, position: Position) -> Result<Stored, StoreError> {
+        self.stored_from(self.record_at(position)?)
+    }
+
     /// A mail's record with its bytes.
-    pub fn stored_from(&self, record: Record) -> Result<Stored, StoreError> {
+    fn stored_from(&self, record: Record) -> Result<Stored, StoreError> {
         let position = record.header.position.0;
         let damaged = |said: String| StoreError::Damaged { position, said };
         if record.header.kind == Kind::Erased {

@@ -331,7 +331,7 @@ impl Store {
 
     /// A mail as it was accepted.
     pub fn mail(&self, position: Position) -> Result<Stored, StoreError> {
-        self.0.record_at(position).and_then(|record| self.0.stored_from(record))
+        self.0.mail(position)
     }
 
     /// Numbers for status and metrics.

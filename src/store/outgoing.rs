@@ -81,6 +81,11 @@ pub struct Told {
 }
 
 impl Told {
+    /// Of a recipient that has failed without a server's words.
+    pub fn failed(status: &str, said: impl Into<String>) -> Self {
+        Self { action: Action::Failed, status: status.to_owned(), said: said.into(), remote: None, until: None }
+    }
+
     /// Of a recipient of a late mail that waits without a server's words.
     pub fn waits(until: Timestamp) -> Self {
         let said = "it waits to be handed on to the next server".to_owned();

@@ -94,7 +94,7 @@ impl Step<'_> {
     /// The fingerprint of an entry, from its bytes; `None` where they are not there or cannot be read.
     fn print(&self, row: &EntryRow) -> Option<Fingerprint> {
         let position = row.mail.filter(|_| row.size <= LARGEST)?;
-        let stored = self.store.record_at(position).and_then(|record| self.store.stored_from(record)).ok()?;
+        let stored = self.store.mail(position).ok()?;
         let raw = stored.body.read().ok().filter(|_| !stored.headers_only)?;
         let parsed = parse(&raw, &Limits::default()).ok()?;
         Some(Fingerprint::of(&parsed, &parsed.summary()))

@@ -73,17 +73,23 @@ impl Inner {
 
     /// Every entry of a Message-ID, in all channels, oldest first.
     pub fn find_message(&self, message_id: &str) -> Result<Vec<EntryRow>, StoreError> {
+        self.rows_at(self.seqs_of_message(message_id, MOST)?, MOST)
+    }
+
+    /// The `seq` of entries of a Message-ID: those that stand for it in a channel, then the others. Each of both walks
+    /// ends where there are `most`.
+    pub fn seqs_of_message(&self, message_id: &str, most: usize) -> Result<Vec<u64>, StoreError> {
         let hash = keys::message_hash(message_id);
         let mut seqs = Vec::new();
         self.index.walk_prefix(&[&[keys::ORIGINALS][..], &hash].concat(), |_, seq| {
             seqs.push(index::number(seq));
-            Ok(seqs.len() < MOST)
+            Ok(seqs.len() < most)
         })?;
         self.index.walk_prefix(&[&[keys::MENTIONS][..], &hash].concat(), |key, _| {
             seqs.push(keys::number_in(key, 2));
-            Ok(seqs.len() < MOST)
+            Ok(seqs.len() < most)
         })?;
-        self.rows_at(seqs, MOST)
+        Ok(seqs)
     }
 
     /// Tickets, the newest number first.

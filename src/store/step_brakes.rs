@@ -128,8 +128,7 @@ impl Step<'_> {
             if !row.why.as_deref().is_some_and(|why| why.starts_with("hold ")) {
                 row.state = super::rows::OutboxState::Waiting;
             }
-            (row.since, row.delayed_told) = (now, false);
-            self.try_now(&mut row, now)?;
+            self.begin_anew(&mut row, now)?;
             self.put_outbox(&mut row)?;
             self.outgoing.push(seq);
         }

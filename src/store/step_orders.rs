@@ -50,17 +50,17 @@ impl Step<'_> {
                     return Err(StoreError::NotPossible(said));
                 }
                 if again > 0 {
-                    (row.since, row.delayed_told) = (now, false);
+                    self.begin_anew(&mut row, now)?;
+                } else {
+                    self.try_now(&mut row, now)?;
                 }
-                self.try_now(&mut row, now)?;
                 row.state = OutboxState::Waiting;
             }
             OutboxOrder::Hold => row.state = OutboxState::Held,
             OutboxOrder::Release => {
                 self.change_recipients(&mut row, now, |to| to.brake.is_some().then_some(DeliveryState::Queued))?;
-                // While it was held it could not be sent: it has all its time before it.
-                (row.since, row.delayed_told) = (now, false);
-                self.try_now(&mut row, now)?;
+                // While it was held it could not be sent.
+                self.begin_anew(&mut row, now)?;
                 row.state = OutboxState::Waiting;
             }
             OutboxOrder::Cancel => {
@@ -71,8 +71,7 @@ impl Step<'_> {
             }
             OutboxOrder::Reroute(relay) => {
                 row.relay = Some(cut::text(relay, NAME));
-                (row.since, row.delayed_told) = (now, false);
-                self.try_now(&mut row, now)?;
+                self.begin_anew(&mut row, now)?;
             }
         }
         let said = match order {
@@ -104,8 +103,14 @@ impl Step<'_> {
         Ok(first.unwrap_or(row.due))
     }
 
+    /// A mail has all its time before it again, and is due now.
+    pub(super) fn begin_anew(&mut self, row: &mut OutboxRow, now: Timestamp) -> Result<(), StoreError> {
+        (row.since, row.delayed_told) = (now, false);
+        self.try_now(row, now)
+    }
+
     /// All recipients that wait are due now.
-    pub(super) fn try_now(&mut self, row: &mut OutboxRow, now: Timestamp) -> Result<(), StoreError> {
+    fn try_now(&mut self, row: &mut OutboxRow, now: Timestamp) -> Result<(), StoreError> {
         row.due = now;
         for n in 0..row.recipients {
             let waits = self.recipient(row.seq, n)?.filter(|to| to.state.waits() && to.due.is_some());

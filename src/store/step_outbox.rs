@@ -12,7 +12,6 @@ use super::rows::{
 use super::step::{Step, json, parse};
 use super::step_file::{add_participant, message_key, opened};
 use super::step_owed::{Owed, report_of};
-use crate::mail::notify::Action;
 
 /// The most of a reply that is kept with a recipient.
 pub(super) const REPLY: usize = 500;
@@ -290,6 +289,5 @@ fn refused(recipient: &RecipientRow) -> Option<Told> {
         DeliveryState::Failed => "5.3.0",
         _ => return None,
     };
-    let said = recipient.reply.clone().unwrap_or_default();
-    Some(Told { action: Action::Failed, status: status.into(), said, remote: None, until: None })
+    Some(Told::failed(status, recipient.reply.clone().unwrap_or_default()))
 }

@@ -59,7 +59,7 @@ impl Step<'_> {
 
     /// The beginning of a mail in the log, so many bytes at most; `None` where it cannot be read any more.
     pub fn head(&self, position: Position, most: usize) -> Option<Vec<u8>> {
-        let stored = self.store.record_at(position).and_then(|record| self.store.stored_from(record)).ok()?;
+        let stored = self.store.mail(position).ok()?;
         stored.body.head(most).ok().map(std::borrow::Cow::into_owned)
     }
 

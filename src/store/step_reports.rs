@@ -11,7 +11,7 @@ use super::{index, keys};
 
 /// The most of what is said about a recipient that is kept.
 const SAID: usize = 400;
-/// The latest entries of a ticket that a report without a Message-ID is looked for among.
+/// The most entries of a Message-ID, and the latest of a ticket, that the mail of a report is looked for among.
 const LOOK_BACK: usize = 200;
 
 impl Step<'_> {
@@ -23,17 +23,7 @@ impl Step<'_> {
         addresses: &[String],
     ) -> Result<Option<EntryRow>, StoreError> {
         if let Some(id) = message_id {
-            let hash = keys::message_hash(id);
-            let mut seqs = Vec::new();
-            self.store.index.walk_prefix(&[&[keys::ORIGINALS][..], &hash].concat(), |_, seq| {
-                seqs.push(index::number(seq));
-                Ok(seqs.len() < LOOK_BACK)
-            })?;
-            self.store.index.walk_prefix(&[&[keys::MENTIONS][..], &hash].concat(), |key, _| {
-                seqs.push(keys::number_in(key, 2));
-                Ok(seqs.len() < LOOK_BACK)
-            })?;
-            for seq in seqs {
+            for seq in self.store.seqs_of_message(id, LOOK_BACK)? {
                 if let Some(row) = self.entry_at(seq)?
                     && row.kind == EntryKind::Outbound
                     && row.duplicate_of.is_none()
@@ -71,15 +61,18 @@ impl Step<'_> {
     ) -> Result<bool, StoreError> {
         let Some(row) = self.outbox_row(seq)? else { return Ok(false) };
         let mut known = false;
+        let mut addresses = Vec::new();
+        for n in 0..row.recipients {
+            addresses.extend(self.recipient(seq, n)?.map(|recipient| (n, recipient.address)));
+        }
         for report in reports {
             let said =
                 EarlyReport { word: report.word.to_owned(), said: cut::text(&report.said, SAID), hard: report.hard };
-            for n in 0..row.recipients {
-                let Some(recipient) = self.recipient(seq, n)? else { continue };
-                let named = report.addresses.iter().any(|address| address.eq_ignore_ascii_case(&recipient.address));
+            for (n, to) in &addresses {
+                let named = report.addresses.iter().any(|address| address.eq_ignore_ascii_case(to));
                 // Where there is one recipient only, a report about another address is about where it was forwarded.
                 if named || (row.recipients == 1 && reports.len() == 1) {
-                    self.bounced_one(&row, recipient, &said, suppress, now)?;
+                    self.bounced_one(&row, *n, &said, suppress, now)?;
                     known = true;
                 }
             }
@@ -87,8 +80,8 @@ impl Step<'_> {
         Ok(known)
     }
 
-    /// A mail has left for a recipient whom a report had come about before: that counts now.
-    pub(super) fn came_early(
+    /// Notes what a report says about one recipient. One that came before the mail had left counts once it has.
+    pub(super) fn bounced_one(
         &mut self,
         row: &OutboxRow,
         n: u32,
@@ -96,20 +89,7 @@ impl Step<'_> {
         suppress: Suppress,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        match self.recipient(row.seq, n)? {
-            Some(recipient) => self.bounced_one(row, recipient, report, suppress, now),
-            None => Ok(()),
-        }
-    }
-
-    fn bounced_one(
-        &mut self,
-        row: &OutboxRow,
-        mut recipient: RecipientRow,
-        report: &EarlyReport,
-        suppress: Suppress,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+        let Some(mut recipient) = self.recipient(row.seq, n)? else { return Ok(()) };
         if !is_news(&recipient, report) {
             return Ok(());
         }

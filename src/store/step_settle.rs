@@ -72,7 +72,7 @@ impl Step<'_> {
         owed.late.extend(late.as_ref().map(|_| (row.clone(), settled.at)));
         self.tell_settled(settled, &row, worst, late.as_ref())?;
         for (n, report) in early {
-            self.came_early(&row, n, &report, suppress, settled.at)?;
+            self.bounced_one(&row, n, &report, suppress, settled.at)?;
         }
         Ok(Some(row))
     }

@@ -5,6 +5,7 @@ mod filing;
 mod ledger;
 mod outbox;
 mod random;
+mod reports;
 mod space;
 
 use std::path::Path;
@@ -152,6 +153,16 @@ pub fn copy(from: &Path, to: &Path) {
 pub fn assert_sound(store: &Store) {
     let report = store.fsck(Depth::Deep).unwrap();
     assert_eq!(report.findings, Vec::new());
+}
+
+/// An index that is lost comes back from the log as it was.
+pub fn assert_rebuilt(store: Store, dir: &Path) -> Store {
+    let before = dump(&store);
+    drop(store);
+    std::fs::remove_dir_all(dir.join("index")).unwrap();
+    let (store, _) = open(dir);
+    assert_eq!(dump(&store), before);
+    store
 }
 
 pub const QUARANTINE: Filing = Filing::Quarantine { reason: Reason::TooDeep };
