@@ -84,14 +84,14 @@ impl Source {
         self.name.ends_with("/tests.rs") || self.name.contains("/tests/") || self.name.ends_with("_tests.rs")
     }
 
-    /// The lines before the test module, numbered from 1.
+    /// The lines before an inline test module, numbered from 1. Where a module of tests is only named, what stands
+    /// behind its name counts.
     fn production_lines(&self) -> impl Iterator<Item = (usize, &str)> {
         let all = self.is_test();
-        self.text
-            .lines()
-            .enumerate()
-            .map(|(n, line)| (n + 1, line))
-            .take_while(move |(_, line)| !all && *line != "#[cfg(test)]")
+        let lines = self.text.lines().enumerate().map(|(n, line)| (n + 1, line));
+        let behind = self.text.lines().skip(1).chain([""]);
+        let ends = |line: &str, next: &str| line == "#[cfg(test)]" && next.contains("mod ") && next.ends_with('{');
+        lines.zip(behind).take_while(move |((_, line), next)| !all && !ends(line, next)).map(|(line, _)| line)
     }
 }
 

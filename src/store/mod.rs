@@ -13,6 +13,7 @@
 mod accept;
 mod attempts;
 pub mod body;
+mod config;
 mod cut;
 pub mod error;
 mod format;
@@ -62,11 +63,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 pub use accept::Appending;
 pub use body::{Body, BodyWriter, HEAD};
+pub use config::Config;
 pub use error::{BodyError, OpenError, SpoolError, StoreError};
 pub use fsck::{Depth, Finding, FsckReport};
 pub use lock::Claim;
@@ -87,42 +88,6 @@ use rows::{EntryRow, EventRow, Intent, LedgerRow, SourceRow, TicketRow};
 
 /// Who writes the notes of the daemon itself.
 pub const NOTED_BY: &str = "ticketgate";
-
-/// The store's section of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// The size at which a new log segment is begun.
-    #[serde(with = "crate::units::bytes")]
-    pub segment_bytes: u64,
-    /// Mails larger than this get a file of their own.
-    #[serde(with = "crate::units::bytes")]
-    pub inline_bytes: u64,
-    /// With less free space than this no mail is accepted.
-    #[serde(with = "crate::units::bytes")]
-    pub low_water_bytes: u64,
-    /// Space held back, given up when the store needs it to finish what it has begun.
-    #[serde(with = "crate::units::bytes")]
-    pub ballast_bytes: u64,
-    /// The most records that share one sync.
-    pub group_max: usize,
-    /// How much memory the index may use for its cache.
-    #[serde(with = "crate::units::bytes")]
-    pub cache_bytes: u64,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            segment_bytes: 64 << 20,
-            inline_bytes: 128 << 10,
-            low_water_bytes: 64 << 20,
-            ballast_bytes: 16 << 20,
-            group_max: 1024,
-            cache_bytes: 16 << 20,
-        }
-    }
-}
 
 /// The open store; a cheap handle.
 #[derive(Clone, Debug)]
