@@ -216,6 +216,7 @@ impl Checker<'_> {
             ("low_water_bytes", store.low_water_bytes, 0, 1 << 40),
             ("ballast_bytes", store.ballast_bytes, 0, 1 << 30),
             ("cache_bytes", store.cache_bytes, 1 << 20, 16 << 30),
+            ("index_buffer_bytes", store.index_buffer_bytes, 64 << 10, 1 << 30),
         ];
         for (key, bytes, least, most) in ranges {
             if !(least..=most).contains(&bytes) {

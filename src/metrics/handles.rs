@@ -85,7 +85,7 @@ impl Handles {
             log_sync_seconds: m.seconds("log_sync_seconds_total", "Time spent in those syncs."),
             last_flush: m.float("last_flush_timestamp_seconds", "When the log was last synced successfully."),
             index_commits: m.counter("index_commits_total", "Steps committed to the index."),
-            index_commit_seconds: m.seconds("index_commit_seconds_total", "Time spent writing those commits."),
+            index_commit_seconds: m.seconds("index_commit_seconds_total", "Time spent writing to the index's files."),
             store_bytes: m.gauge("store_bytes", "Bytes that the data directory takes on disk."),
             free_bytes: m.gauge("store_free_bytes", "Bytes free on the data directory's file system."),
             log_segments: m.gauge("log_segments", "Segment files of the accept log."),

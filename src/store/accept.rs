@@ -62,7 +62,8 @@ fn spool_error(error: AppendError) -> SpoolError {
 impl Inner {
     /// Whether there is too little space for another mail beside those that wait for filing.
     fn is_low(&self) -> bool {
-        self.space.owe(self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).state().depth);
+        let depth = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).state().depth;
+        self.space.owe(depth, self.index.unsettled());
         self.space.is_low()
     }
 

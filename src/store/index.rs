@@ -1,33 +1,61 @@
-//! The only file that knows the embedded engine, sled 0.34.7, and what it does not promise.
+//! The index: what the log's commits add up to, in an engine that lags behind them.
 //!
-//! Its `flush` neither syncs metadata nor the disk's cache, so the file is synced after it; a half-written snapshot
-//! file of its own keeps it from opening, so such files go first; opening a damaged database may panic; after an error
-//! the handle stays bad, so the store stops; values over about 7 KiB go to files that are never synced, so there is a
-//! limit far below.
+//! A commit is on disk with its record in the log, so its changes need not be in the engine at once. They are kept in
+//! memory and *settle* there together, many commits with one sync: whatever was changed twice is written once, and what
+//! came and went (a label that was owed, a mail that waited to leave) is not written at all. After a crash the commits
+//! that the engine lacks are applied from the log. Settling may be cut off anywhere: it is only known to have happened
+//! when the engine has its mark, and applying a commit a second time changes nothing.
 
-use std::fs::File;
+use std::cmp::Ordering as Compared;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use super::error::{StoreError, is_full};
+use super::engine::{Engine, Range, Unopened};
+use super::error::StoreError;
 use super::keys;
-use super::overlay::{MAX_VALUE, Overlay};
+use super::overlay::Overlay;
 use super::rows::Position;
-use super::segment::sync_dir;
+use super::shared::Shared;
+use super::young::{Change, Layer, Span, Young};
+
+/// For how long a change may wait until it settles.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// Changes that the engine is given at once. It lets nobody read meanwhile.
+const AT_ONCE: usize = 256;
+/// The engine is synced at the latest when it was given so many bytes.
+const SYNC_BYTES: usize = 512 << 10;
+/// How many changes in memory a walk looks at in its first part, and in later ones at most.
+const FIRST_PART: usize = 16;
+const LARGEST_PART: usize = 1024;
 
 /// The open index.
 pub struct Index {
-    db: sled::Db,
-    file: File,
+    layers: Arc<Layers>,
+    settler: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Why the index could not be opened.
-#[derive(Debug)]
-pub enum Unopened {
-    Full,
-    /// It has to be rebuilt.
-    Damaged(String),
+struct Layers {
+    engine: Engine,
+    state: Mutex<State>,
+    /// Rings at every change of the state that somebody may wait for.
+    bell: Condvar,
+    /// Held while a layer settles.
+    settling: Mutex<()>,
+    /// The newest layer settles when it holds so many bytes.
+    buffer: usize,
+    nanos: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    young: Young,
+    /// Why nothing settles any more: the engine's handle stays bad after an error.
+    failed: Option<StoreError>,
+    stop: bool,
 }
 
 impl std::fmt::Debug for Index {
@@ -37,29 +65,37 @@ impl std::fmt::Debug for Index {
 }
 
 impl Index {
-    /// Opens the index in its directory, or makes it.
-    pub fn open(dir: &Path, cache_bytes: u64) -> Result<Self, Unopened> {
-        let io = |error: io::Error| if is_full(&error) { Unopened::Full } else { Unopened::Damaged(error.to_string()) };
-        if dir.exists() {
-            remove_half_snapshots(dir).map_err(io)?;
-        }
-        let config = sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(None);
-        let db = match catch_unwind(AssertUnwindSafe(|| config.open())) {
-            Ok(Ok(db)) => db,
-            Ok(Err(sled::Error::Io(error))) => return Err(io(error)),
-            Ok(Err(error)) => return Err(Unopened::Damaged(error.to_string())),
-            Err(_) => return Err(Unopened::Damaged("the engine panicked".into())),
-        };
-        let file = File::open(dir.join("db")).map_err(io)?;
-        file.sync_all().and_then(|()| sync_dir(dir)).map_err(io)?;
-        if let Some(parent) = dir.parent() {
-            sync_dir(parent).map_err(io)?;
-        }
-        Ok(Self { db, file })
+    /// Opens the index in its directory, or makes it. The newest `buffer` bytes of changes stay in memory, and as many
+    /// again while those are written.
+    pub fn open(dir: &Path, cache_bytes: u64, buffer: u64) -> Result<Self, Unopened> {
+        let engine = Engine::open(dir, cache_bytes)?;
+        let buffer = usize::try_from(buffer).unwrap_or(usize::MAX);
+        let (state, bell, settling) = (Mutex::default(), Condvar::new(), Mutex::default());
+        let layers = Layers { engine, state, bell, settling, buffer, nanos: AtomicU64::new(0) };
+        Ok(Self { layers: Arc::new(layers), settler: Mutex::default() })
+    }
+
+    /// Starts the thread that settles changes. Trouble stops the store.
+    pub fn start(&self, shared: Arc<Shared>) -> io::Result<()> {
+        let layers = Arc::clone(&self.layers);
+        let thread = std::thread::Builder::new().name("index".into()).spawn(move || {
+            while layers.wait_until_due() {
+                if let Err(error) = layers.settle() {
+                    // The log has the commits and the engine may not: only opening anew completes it.
+                    shared.break_off(error.to_string());
+                }
+            }
+        })?;
+        *self.settler.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(())
     }
 
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.db.get(key).map_err(error)?.map(|value| value.to_vec()))
+        if let Some(value) = self.layers.state().young.get(key) {
+            return Ok(value.as_ref().map(|value| value.to_vec()));
+        }
+        // What settles in between is as old as the look into memory, or newer.
+        self.layers.engine.get(key)
     }
 
     /// The number under a key; 0 where there is none.
@@ -67,36 +103,39 @@ impl Index {
         Ok(self.get(key)?.as_deref().map_or(0, number))
     }
 
-    /// Applies the changes of one commit as a whole, and returns when they are on disk.
-    pub fn apply(&self, overlay: &Overlay, applied: Position) -> Result<(), StoreError> {
-        self.load(&overlay.changes, applied)?;
-        self.sync()
-    }
-
-    /// Applies changes without syncing them: for a rebuild, which syncs at its end.
-    pub fn load<'a>(
-        &self,
-        changes: impl IntoIterator<Item = (&'a Vec<u8>, &'a Option<Vec<u8>>)>,
-        applied: Position,
-    ) -> Result<(), StoreError> {
-        let mut batch = sled::Batch::default();
-        for (key, value) in changes {
-            match value {
-                Some(value) if value.len() > MAX_VALUE => {
-                    return Err(StoreError::Misuse(format!("a value of {} bytes", value.len())));
-                }
-                Some(value) => batch.insert(key.as_slice(), value.as_slice()),
-                None => batch.remove(key.as_slice()),
-            }
+    /// Applies the changes of one commit as a whole. Waits where memory is full of others that settle.
+    pub fn apply(&self, mut overlay: Overlay, applied: Position) -> Result<(), StoreError> {
+        overlay.changes.extend([mark(applied)]);
+        let mut state = self.layers.state();
+        while state.young.newest_bytes() > self.layers.buffer && state.young.is_settling() && state.failed.is_none() {
+            state = self.layers.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        batch.insert(keys::APPLIED, &applied.0.to_be_bytes());
-        self.guarded(|| self.db.apply_batch(batch))
+        if let Some(failed) = &state.failed {
+            return Err(failed.clone());
+        }
+        let was_empty = state.young.newest_bytes() == 0;
+        state.young.put(&overlay);
+        if was_empty || state.young.newest_bytes() > self.layers.buffer {
+            self.layers.bell.notify_all();
+        }
+        Ok(())
     }
 
-    /// Flushes, and syncs the engine's file, which `flush` alone does not do.
+    /// Applies changes to the engine itself, without syncing them: for a rebuild, which syncs at its end.
+    pub fn load(&self, overlay: &Overlay, applied: Position) -> Result<(), StoreError> {
+        let (key, value) = mark(applied);
+        let changes = overlay.changes.iter().chain([(&key, &value)]);
+        self.layers.engine.load(changes.map(|(key, value)| (key.as_slice(), value.as_deref())))
+    }
+
+    /// Syncs what was loaded.
     pub fn sync(&self) -> Result<(), StoreError> {
-        self.guarded(|| self.db.flush().map(drop))?;
-        Ok(self.file.sync_data()?)
+        self.layers.engine.sync()
+    }
+
+    /// Writes to the engine whatever it lacks, and returns when that is on disk.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        self.layers.settle()
     }
 
     /// Calls `visit` for the keys of a range, in order, or backwards, until it answers `false`.
@@ -107,15 +146,18 @@ impl Index {
         order: Order,
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
     ) -> Result<(), StoreError> {
-        let mut range = self.db.range(from..to);
-        while let Some(item) = match order {
-            Order::Up => range.next(),
-            Order::Down => range.next_back(),
-        } {
-            let (key, value) = item.map_err(error)?;
-            if !visit(&key, &value)? {
+        let mut span = Span { from: from.to_vec(), to: to.to_vec() };
+        let mut most = FIRST_PART;
+        while !span.is_empty() {
+            // Memory is copied first: what settles from then on is in the engine by the time that it is looked at.
+            let part = self.layers.state().young.part(&span, order, most);
+            let engine = self.layers.engine.range(&part.covered.from, &part.covered.to, order);
+            if !merged(part.changes, engine, order, &mut visit)? {
                 break;
             }
+            let Some(rest) = part.rest else { break };
+            span = rest;
+            most = (most * 4).min(LARGEST_PART);
         }
         Ok(())
     }
@@ -137,24 +179,146 @@ impl Index {
         self.walk(prefix, &end, Order::Up, visit)
     }
 
+    /// Bytes on disk.
     pub fn bytes(&self) -> u64 {
-        self.db.size_on_disk().unwrap_or(0)
+        self.layers.engine.bytes()
     }
 
-    /// The engine asserts in places where it meets bytes that it did not expect; that must not take the writer along.
-    fn guarded(&self, f: impl FnOnce() -> sled::Result<()>) -> Result<(), StoreError> {
-        match catch_unwind(AssertUnwindSafe(f)) {
-            Ok(result) => result.map_err(error),
-            Err(_) => Err(StoreError::Broken("the engine of the index panicked".into())),
+    /// Bytes in memory that will need space on disk.
+    pub fn unsettled(&self) -> u64 {
+        self.layers.state().young.bytes() as u64
+    }
+
+    /// How long settling took since the start, in nanoseconds.
+    pub fn nanos(&self) -> u64 {
+        self.layers.nanos.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        self.layers.state().stop = true;
+        self.layers.bell.notify_all();
+        if let Some(thread) = self.settler.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Layers {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until something has to settle; `false` when nothing will any more.
+    fn wait_until_due(&self) -> bool {
+        let mut state = self.state();
+        loop {
+            if state.stop || state.failed.is_some() {
+                return false;
+            }
+            let rest = state.young.age().map(|age| LONGEST_WAIT.saturating_sub(age));
+            if state.young.newest_bytes() > self.buffer || rest == Some(Duration::ZERO) {
+                return true;
+            }
+            state = match rest {
+                Some(rest) => self.bell.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.bell.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    fn settle(&self) -> Result<(), StoreError> {
+        let _alone = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        let layer = {
+            let mut state = self.state();
+            if let Some(failed) = &state.failed {
+                return Err(failed.clone());
+            }
+            state.young.begin()
+        };
+        let Some(layer) = layer else { return Ok(()) };
+        let begun = Instant::now();
+        let written = self.write(&layer);
+        self.nanos.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        let mut state = self.state();
+        match &written {
+            Ok(()) => state.young.settled(),
+            // The layer stays, for those who read.
+            Err(error) => state.failed = Some(error.clone()),
+        }
+        self.bell.notify_all();
+        written
+    }
+
+    fn write(&self, layer: &Layer) -> Result<(), StoreError> {
+        let changes = layer.changes.iter().map(|(key, value)| (&key[..], value.as_deref()));
+        let (mark, rest): (Vec<_>, Vec<_>) = changes.partition(|(key, _)| *key == keys::APPLIED);
+        let mut unsynced = 0;
+        for some in rest.chunks(AT_ONCE) {
+            self.engine.load(some.iter().copied())?;
+            unsynced += some.iter().map(|(key, value)| key.len() + value.map_or(0, <[u8]>::len)).sum::<usize>();
+            if unsynced > SYNC_BYTES {
+                self.engine.sync()?;
+                unsynced = 0;
+            }
+        }
+        // The mark comes last: without it all of this is applied once more from the log.
+        self.engine.load(mark)?;
+        self.engine.sync()
+    }
+}
+
+/// Shows what is in memory and in the engine as one; `false` when the visitor has seen enough.
+fn merged(
+    young: Vec<Change>,
+    engine: Range,
+    order: Order,
+    visit: &mut impl FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
+) -> Result<bool, StoreError> {
+    let (mut young, mut engine) = (young.into_iter().peekable(), engine.peekable());
+    loop {
+        let first = match (young.peek(), engine.peek()) {
+            (None, None) => return Ok(true),
+            (_, Some(Err(error))) => return Err(error.clone()),
+            (Some(_), None) => Compared::Less,
+            (None, Some(_)) => Compared::Greater,
+            (Some((key, _)), Some(Ok((old, _)))) => order.compare(key, old),
+        };
+        // What is in memory replaces what the engine has under the same key.
+        let older = if first.is_ge() { engine.next().transpose()? } else { None };
+        let newer = if first.is_le() { young.next() } else { None };
+        let goes_on = match (newer, older) {
+            (Some((key, Some(value))), _) => visit(&key, &value)?,
+            (Some((_, None)), _) | (None, None) => true,
+            (None, Some((key, value))) => visit(&key, &value)?,
+        };
+        if !goes_on {
+            return Ok(false);
         }
     }
 }
 
 /// Which way a walk goes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     Up,
     Down,
+}
+
+impl Order {
+    /// Which of two keys such a walk comes to first.
+    pub fn compare(self, a: &[u8], b: &[u8]) -> Compared {
+        match self {
+            Self::Up => a.cmp(b),
+            Self::Down => b.cmp(a),
+        }
+    }
+}
+
+/// Says up to which commit the index is complete.
+fn mark(applied: Position) -> (Vec<u8>, Option<Vec<u8>>) {
+    (keys::APPLIED.to_vec(), Some(applied.0.to_be_bytes().to_vec()))
 }
 
 /// A number as the index keeps it.
@@ -162,21 +326,126 @@ pub fn number(value: &[u8]) -> u64 {
     value.try_into().map_or(0, u64::from_be_bytes)
 }
 
-fn error(error: sled::Error) -> StoreError {
-    match error {
-        sled::Error::Io(error) if is_full(&error) => StoreError::Full,
-        other => StoreError::Broken(format!("the index failed: {other}")),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
 
-fn remove_half_snapshots(dir: &Path) -> io::Result<()> {
-    for item in std::fs::read_dir(dir)? {
-        let item = item?;
-        let name = item.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with("snap.") && name.ends_with(".generating") {
-            std::fs::remove_file(item.path())?;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    fn commit(index: &Index, model: &mut Model, at: u64, changes: &[(u8, Option<u8>)]) {
+        let mut overlay = Overlay::default();
+        for (key, value) in changes {
+            let key = vec![b'k', *key];
+            match value {
+                Some(value) => {
+                    model.insert(key.clone(), vec![*value; 40]);
+                    overlay.put(key, vec![*value; 40]).unwrap();
+                }
+                None => {
+                    model.remove(&key);
+                    overlay.delete(key);
+                }
+            }
+        }
+        index.apply(overlay, Position(at)).unwrap();
+    }
+
+    fn walked(index: &Index, from: u8, to: u8, order: Order, most: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut found = Vec::new();
+        let visit = |key: &[u8], value: &[u8]| {
+            found.push((key.to_vec(), value.to_vec()));
+            Ok(found.len() < most)
+        };
+        index.walk(&[b'k', from], &[b'k', to], order, visit).unwrap();
+        found
+    }
+
+    fn expected(model: &Model, from: u8, to: u8, order: Order, most: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let pairs = model.iter().map(|(key, value)| (key.clone(), value.clone()));
+        let mut inside: Vec<_> = pairs.filter(|(key, _)| (from..to).contains(&key[1])).collect();
+        if order == Order::Down {
+            inside.reverse();
+        }
+        inside.truncate(most);
+        inside
+    }
+
+    /// One commit, what happens behind it, and where is looked.
+    type Turn = (Vec<(u8, Option<u8>)>, u8, u8, u8);
+
+    fn turns() -> impl Strategy<Value = Vec<Turn>> {
+        let changes = vec((any::<u8>(), any::<Option<u8>>()), 1..30);
+        vec((changes, 0u8..12, any::<u8>(), any::<u8>()), 1..60)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+        #[test]
+        fn memory_and_engine_read_as_one(turns in turns()) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("index");
+            let mut index = Index::open(&path, 1 << 20, 1 << 20).unwrap();
+            let mut model = Model::new();
+            for (at, (changes, act, from, to)) in (1..).zip(turns) {
+                commit(&index, &mut model, at, &changes);
+                match act {
+                    0 => index.settle().unwrap(),
+                    1 => {
+                        // A layer that is on its way to the engine, and is in part there already.
+                        let layer = index.layers.state().young.begin().unwrap();
+                        index.layers.engine.load(layer.changes.iter().take(20).map(|(key, value)| (&key[..], value.as_deref()))).unwrap();
+                    }
+                    2 => {
+                        index.settle().and_then(|()| index.settle()).unwrap();
+                        drop(index);
+                        index = Index::open(&path, 1 << 20, 1 << 20).unwrap();
+                        assert_eq!(index.number(keys::APPLIED), Ok(at));
+                    }
+                    _ => {}
+                }
+                for order in [Order::Up, Order::Down] {
+                    for most in [1, 20, 300] {
+                        let want = expected(&model, from, to, order, most);
+                        prop_assert_eq!(walked(&index, from, to, order, most), want, "{}: {:?}", at, order);
+                    }
+                }
+                let key = [b'k', from];
+                prop_assert_eq!(index.get(&key).unwrap(), model.get(&key[..]).cloned());
+            }
         }
     }
-    Ok(())
+
+    #[test]
+    fn what_did_not_settle_as_a_whole_has_no_mark() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("index");
+        let index = Index::open(&path, 1 << 20, 1 << 20).unwrap();
+        let mut model = Model::new();
+        commit(&index, &mut model, 1, &[(1, Some(1))]);
+        index.settle().unwrap();
+        commit(&index, &mut model, 2, &[(1, Some(2))]);
+        assert_eq!(index.number(keys::APPLIED), Ok(2));
+        drop(index);
+        let index = Index::open(&path, 1 << 20, 1 << 20).unwrap();
+        assert_eq!(index.number(keys::APPLIED), Ok(1), "the log has the second one");
+    }
+
+    #[test]
+    fn commits_wait_for_room_and_the_thread_makes_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(&dir.path().join("index"), 1 << 20, 1000).unwrap();
+        let mut model = Model::new();
+        index.start(Arc::new(Shared::new())).unwrap();
+        for at in 1..=2000_u64 {
+            commit(&index, &mut model, at, &[(at as u8, Some(1)), ((at >> 8) as u8, None)]);
+        }
+        assert_eq!(walked(&index, 0, 255, Order::Up, 999), expected(&model, 0, 255, Order::Up, 999));
+        assert!(index.nanos() > 0, "some of it has settled");
+    }
 }

@@ -4,8 +4,8 @@
 //!
 //! A mail is accepted when its record stands synced in the append-only log; nothing else is written then. The index
 //! over the log (tickets, entries, look-ups) changes in *steps*: a step gathers its changes, writes them as one record
-//! to the log, syncs it, and only then applies them to the index. So the log always knows more than the index, and the
-//! index can be completed or rebuilt from it after any crash.
+//! to the log, syncs it, and only then applies them to the index, which keeps the newest in memory for a while. So the
+//! log always knows more than what of the index is on disk, which can be completed or rebuilt from it after any crash.
 //!
 //! Methods that are not `async` may block on the disk: callers in async code use `spawn_blocking`. `refused`, `watch`,
 //! `arrivals`, `spool_state`, `body`, `free_bytes` and `has_room` return at once.
@@ -15,6 +15,7 @@ mod attempts;
 pub mod body;
 mod config;
 mod cut;
+mod engine;
 pub mod error;
 mod format;
 pub mod fsck;
@@ -55,6 +56,7 @@ mod step_settle;
 mod tests;
 pub mod values;
 pub mod vault;
+mod young;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -315,7 +317,7 @@ impl Store {
             refused_dropped: count(&counters.refused_dropped),
             damaged: count(&counters.damaged),
             commits: count(&counters.commits),
-            index_seconds: seconds(&counters.index_nanos),
+            index_seconds: self.0.index.nanos() as f64 / 1e9,
             last_flush: *self.0.last_flush.lock().unwrap_or_else(PoisonError::into_inner),
             segments: self.0.segments.list().map_or(0, |list| list.len() as u64),
             log_bytes: self.0.segments.allocated().unwrap_or(0),
@@ -335,7 +337,7 @@ impl Store {
 
     /// Whether a mail of so many bytes would find room now. A look, not a promise: `spool` decides.
     pub fn has_room(&self, bytes: u64) -> bool {
-        self.0.space.owe(self.spool_state().depth);
+        self.0.space.owe(self.spool_state().depth, self.0.index.unsettled());
         self.0.space.has_room(bytes)
     }
 
@@ -362,6 +364,9 @@ impl Store {
     /// Writes what waits, then stops the log. Whatever changes something answers from then on that the store is closed.
     pub fn close(&self) {
         let _turn = self.0.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = self.0.index.settle() {
+            tracing::warn!(%error, "the index is completed from the log at the next start");
+        }
         self.0.log.stop();
     }
 }

@@ -48,6 +48,8 @@ impl Inner {
     pub fn snapshot(&self) -> Result<Position, StoreError> {
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.check()?;
+        // An index on disk that is older than the newest snapshot would be taken for an old copy at the next start.
+        self.index.settle()?;
         snapshot::write(&self.dir, &self.index, turn.last)?;
         Ok(turn.last)
     }

@@ -8,8 +8,9 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use super::attempts::Attempts;
+use super::engine::Unopened;
 use super::error::{OpenError, StoreError};
-use super::index::{Index, Unopened};
+use super::index::{self, Index};
 use super::ledger::{LedgerKey, Pending};
 use super::log::Log;
 use super::meta::{self, Place};
@@ -69,6 +70,7 @@ pub fn open(claim: Claim, config: &Config, clock: Clock) -> Result<(Inner, OpenR
     report.spooled = shared.queue.lock().unwrap_or_else(PoisonError::into_inner).state().depth;
     let attempts = Attempts::open(dir).map_err(OpenError::io(dir.join("attempt")))?;
     let limits = (config.segment_bytes, config.group_max.max(1));
+    index.start(shared.clone()).map_err(OpenError::io(dir.join("index")))?;
     let log = Log::start(segments.clone(), shared.clone(), space.clone(), limits, end).map_err(OpenError::io(dir))?;
     let inner = Inner {
         log,
@@ -114,9 +116,9 @@ fn indexed(
 ) -> Result<(Index, Tail), OpenError> {
     let path = dir.join("index");
     let building = dir.join("index.building");
-    let opened = match Index::open(&path, config.cache_bytes) {
+    let opened = match open_index(&path, config) {
         // The engine cannot even open on a full disk.
-        Err(Unopened::Full) if space.release_ballast() => Index::open(&path, config.cache_bytes),
+        Err(Unopened::Full) if space.release_ballast() => open_index(&path, config),
         other => other,
     };
     let index = match opened {
@@ -124,7 +126,8 @@ fn indexed(
         Err(Unopened::Full) => return Err(OpenError::Full { dir: dir.to_owned() }),
         Err(Unopened::Damaged(said)) => return rebuild(dir, config, segments, shared, report, &said, now),
     };
-    let applied = Position(index.number(keys::APPLIED).map_err(fault(dir))?);
+    let mark = index.get(keys::APPLIED).map_err(fault(dir))?;
+    let applied = Position(mark.as_deref().map_or(0, index::number));
     let snapshots = snapshot::list(dir).map_err(OpenError::io(dir))?;
     let because = if building.exists() {
         Some("an earlier rebuild was not completed")
@@ -140,8 +143,16 @@ fn indexed(
         return rebuild(dir, config, segments, shared, report, said, now);
     }
     let tail = catch_up(&index, segments, shared, report).map_err(fault(dir))?;
-    report.rebuilt = applied.0 == 0 && report.redone > 0;
+    // One that lost everything looks like a new one, but for the mark that each has from its first day on.
+    report.rebuilt = mark.is_none() && report.redone > 0;
+    if mark.is_none() && report.redone == 0 {
+        index.load(&Overlay::default(), applied).and_then(|()| index.sync()).map_err(fault(dir))?;
+    }
     Ok((index, tail))
+}
+
+fn open_index(path: &Path, config: &Config) -> Result<Index, Unopened> {
+    Index::open(path, config.cache_bytes, config.index_buffer_bytes)
 }
 
 /// Builds the index anew from the newest snapshot and the log behind it.
@@ -165,7 +176,7 @@ fn rebuild(
         std::fs::remove_dir_all(&path).map_err(OpenError::io(&path))?;
     }
     report.rebuilt_because = Some(format!("{because}; the old index was moved to {}", aside.display()));
-    let index = Index::open(&path, config.cache_bytes).map_err(|error| match error {
+    let index = open_index(&path, config).map_err(|error| match error {
         Unopened::Full => OpenError::Full { dir: dir.to_owned() },
         Unopened::Damaged(said) => OpenError::Damaged(format!("a new index cannot be made: {said}")),
     })?;
@@ -175,9 +186,9 @@ fn rebuild(
             tracing::error!(snapshot = %snapshot.display(), "a snapshot cannot be read");
             continue;
         }
-        let load = |overlay: &Overlay| index.load(&overlay.changes, Position(0));
+        let load = |overlay: &Overlay| index.load(overlay, Position(0));
         let position = snapshot::read(&snapshot, load).map_err(fault(dir))?;
-        index.load(&Overlay::default().changes, position).map_err(fault(dir))?;
+        index.load(&Overlay::default(), position).map_err(fault(dir))?;
         base = Some(position);
         break;
     }
@@ -261,7 +272,7 @@ fn redo(index: &Index, record: &Record, applied: &mut Position, report: &mut Ope
         tracing::error!(position = position.0, "a commit before this one is missing from the log; run fsck");
         report.missing_commits += 1;
     }
-    index.load(&overlay.changes, position)?;
+    index.load(&overlay, position)?;
     *applied = position;
     report.redone += 1;
     if report.redone.is_multiple_of(SYNC_EVERY) {

@@ -42,7 +42,6 @@ pub struct Counters {
     pub refused_dropped: AtomicU64,
     pub damaged: AtomicU64,
     pub commits: AtomicU64,
-    pub index_nanos: AtomicU64,
 }
 
 impl Shared {

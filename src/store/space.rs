@@ -32,6 +32,8 @@ pub struct Space {
 /// What one mail takes when it is filed: its rows in the commit and in the index, and what the index writes around them.
 /// Measured at 8 KiB for mails of 20 KB; twice that is on the safe side.
 const ROWS_OF_A_MAIL: u64 = 16 << 10;
+/// How many times the size of its rows the index may write for them.
+const SPACE_OF_ROWS: u64 = 4;
 
 impl Space {
     /// The space around a data directory. No mail is accepted below the low-water mark, nor with what was the ballast.
@@ -102,9 +104,11 @@ impl Space {
         self.low_water.saturating_add(missing).saturating_add(self.owed.load(Ordering::Relaxed))
     }
 
-    /// So many mails are accepted and not filed: their rows will need space too, and nobody can refuse them any more.
-    pub fn owe(&self, mails: u64) {
-        self.owed.store(mails.saturating_mul(ROWS_OF_A_MAIL), Ordering::Relaxed);
+    /// So many mails are accepted and not filed, and so many bytes of rows are not in the index's files: both will need
+    /// space too, and nobody can refuse them any more.
+    pub fn owe(&self, mails: u64, unsettled: u64) {
+        let rows = unsettled.saturating_mul(SPACE_OF_ROWS);
+        self.owed.store(mails.saturating_mul(ROWS_OF_A_MAIL).saturating_add(rows), Ordering::Relaxed);
     }
 
     /// Bytes were written. Counted at once, because a fast sender writes more than the low-water mark between two looks.

@@ -2,7 +2,6 @@
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -70,14 +69,12 @@ impl Inner {
             AppendError::Broken(said) => StoreError::Broken(said),
         })?;
         turn.last = position;
-        let begun = Instant::now();
-        if let Err(error) = self.index.apply(&overlay, position) {
-            // The log has the commit and the index may not: only opening anew completes it.
+        let seq = overlay.changes.get(keys::SEQ).and_then(Option::as_deref).map(index::number);
+        if let Err(error) = self.index.apply(overlay, position) {
+            // The log has the commit and the index has not: only opening anew completes it.
             return Err(StoreError::Broken(self.shared.break_off(error.to_string())));
         }
-        let counters = &self.shared.counters;
-        counters.commits.fetch_add(1, Ordering::Relaxed);
-        counters.index_nanos.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        self.shared.counters.commits.fetch_add(1, Ordering::Relaxed);
         *self.last_flush.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.clock.now());
         self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).take(filed);
         if !pulled.is_empty() {
@@ -89,7 +86,6 @@ impl Inner {
         if !outgoing.is_empty() {
             self.shared.outgoing.lock().unwrap_or_else(PoisonError::into_inner).extend(outgoing);
         }
-        let seq = overlay.changes.get(keys::SEQ).and_then(Option::as_deref).map(index::number);
         self.shared.progress.send_modify(|progress| {
             progress.published = seq.unwrap_or(progress.published);
             progress.retries = progress.retries.saturating_add_signed(retries);

@@ -66,6 +66,7 @@ fn an_index_that_is_lost_old_or_scribbled_over_comes_back_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
     take(&store, b"x", "m1@x", &OPEN);
+    store.close();
     drop(store);
     let old = dir.path().join("old");
     copy(&dir.path().join("index"), &old);

@@ -24,7 +24,15 @@ pub fn now() -> Timestamp {
 }
 
 pub fn config() -> Config {
-    Config { segment_bytes: 1 << 16, low_water_bytes: 0, ballast_bytes: 0, inline_bytes: 8 << 10, ..Config::default() }
+    Config {
+        segment_bytes: 1 << 16,
+        low_water_bytes: 0,
+        ballast_bytes: 0,
+        inline_bytes: 8 << 10,
+        // So little that changes settle all the time.
+        index_buffer_bytes: 2 << 10,
+        ..Config::default()
+    }
 }
 
 pub fn open(dir: &Path) -> (Store, OpenReport) {
