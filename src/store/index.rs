@@ -8,24 +8,37 @@
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::error::{StoreError, is_full};
-use super::keys;
 use super::overlay::{MAX_VALUE, Overlay};
 use super::rows::Position;
 use super::segment::sync_dir;
+use super::strays::make_dir;
+use super::{keys, rebuild};
+
+/// How often the engine's lock is tried, and how long the wait is between two tries.
+const HELD_TRIES: u32 = 40;
+const HELD_WAIT: Duration = Duration::from_millis(50);
 
 /// The open index.
 pub struct Index {
     db: sled::Db,
+    /// Behind `db`, so that it goes after it.
+    _last: Last,
     file: File,
+    data_dir: PathBuf,
+    doubted: AtomicBool,
 }
 
 /// Why the index could not be opened.
 #[derive(Debug)]
 pub enum Unopened {
     Full,
+    /// The machine does not let us have it, which says nothing of the index itself.
+    Trouble(io::Error),
     /// It has to be rebuilt.
     Damaged(String),
 }
@@ -39,27 +52,34 @@ impl std::fmt::Debug for Index {
 impl Index {
     /// Opens the index in its directory, or makes it.
     pub fn open(dir: &Path, cache_bytes: u64) -> Result<Self, Unopened> {
-        let io = |error: io::Error| if is_full(&error) { Unopened::Full } else { Unopened::Damaged(error.to_string()) };
         if dir.exists() {
             remove_half_snapshots(dir).map_err(io)?;
         }
+        make_dir(dir).map_err(io)?;
         let config = sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(None);
-        let db = match catch_unwind(AssertUnwindSafe(|| config.open())) {
-            Ok(Ok(db)) => db,
-            Ok(Err(sled::Error::Io(error))) => return Err(io(error)),
-            Ok(Err(error)) => return Err(Unopened::Damaged(error.to_string())),
-            Err(_) => return Err(Unopened::Damaged("the engine panicked".into())),
+        let mut tries = 0;
+        let db = loop {
+            match catch_unwind(AssertUnwindSafe(|| config.open())) {
+                Ok(Ok(db)) => break db,
+                // A thread of the engine may still write for an index that was closed a moment ago.
+                Ok(Err(sled::Error::Io(error))) if is_held(&error) && tries < HELD_TRIES => {
+                    tries += 1;
+                    std::thread::sleep(HELD_WAIT);
+                }
+                Ok(Err(sled::Error::Io(error))) => return Err(io(error)),
+                Ok(Err(error)) => return Err(Unopened::Damaged(error.to_string())),
+                Err(_) => return Err(Unopened::Damaged("the engine panicked".into())),
+            }
         };
         let file = File::open(dir.join("db")).map_err(io)?;
         file.sync_all().and_then(|()| sync_dir(dir)).map_err(io)?;
-        if let Some(parent) = dir.parent() {
-            sync_dir(parent).map_err(io)?;
-        }
-        Ok(Self { db, file })
+        let data_dir = dir.parent().unwrap_or(dir).to_owned();
+        sync_dir(&data_dir).map_err(io)?;
+        Ok(Self { _last: Last(Some(db.clone())), db, file, data_dir, doubted: AtomicBool::new(false) })
     }
 
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.db.get(key).map_err(error)?.map(|value| value.to_vec()))
+        Ok(self.guarded(|| self.db.get(key))?.map(|value| value.to_vec()))
     }
 
     /// The number under a key; 0 where there is none.
@@ -96,7 +116,8 @@ impl Index {
     /// Flushes, and syncs the engine's file, which `flush` alone does not do.
     pub fn sync(&self) -> Result<(), StoreError> {
         self.guarded(|| self.db.flush().map(drop))?;
-        Ok(self.file.sync_data()?)
+        // What a failed sync leaves on the disk nobody knows, though it can be read as long as it is in memory.
+        self.file.sync_data().map_err(|error| self.failed(sled::Error::Io(error)))
     }
 
     /// Calls `visit` for the keys of a range, in order, or backwards, until it answers `false`.
@@ -108,11 +129,13 @@ impl Index {
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
     ) -> Result<(), StoreError> {
         let mut range = self.db.range(from..to);
-        while let Some(item) = match order {
-            Order::Up => range.next(),
-            Order::Down => range.next_back(),
-        } {
-            let (key, value) = item.map_err(error)?;
+        while let Some((key, value)) = self.guarded(|| {
+            let item = match order {
+                Order::Up => range.next(),
+                Order::Down => range.next_back(),
+            };
+            item.transpose()
+        })? {
             if !visit(&key, &value)? {
                 break;
             }
@@ -142,11 +165,36 @@ impl Index {
     }
 
     /// The engine asserts in places where it meets bytes that it did not expect; that must not take the writer along.
-    fn guarded(&self, f: impl FnOnce() -> sled::Result<()>) -> Result<(), StoreError> {
+    fn guarded<T>(&self, f: impl FnOnce() -> sled::Result<T>) -> Result<T, StoreError> {
         match catch_unwind(AssertUnwindSafe(f)) {
-            Ok(result) => result.map_err(error),
-            Err(_) => Err(StoreError::Broken("the engine of the index panicked".into())),
+            Ok(result) => result.map_err(|error| self.failed(error)),
+            Err(_) => Err(self.failed(sled::Error::ReportableBug("it panicked".into()))),
         }
+    }
+
+    /// An index that fails is not opened as it is a second time: the log brings it back.
+    fn failed(&self, error: sled::Error) -> StoreError {
+        match error {
+            sled::Error::Io(error) if is_full(&error) => StoreError::Full,
+            other => {
+                let said = format!("the index failed: {other}");
+                if !self.doubted.swap(true, Ordering::Relaxed) {
+                    rebuild::ask_for(&self.data_dir, &said);
+                }
+                StoreError::Broken(said)
+            }
+        }
+    }
+}
+
+/// The last handle of the engine, which writes when it goes, and asserts that it could: on a disk that fails this must not
+/// take the daemon's last words along.
+struct Last(Option<sled::Db>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        let db = self.0.take();
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
     }
 }
 
@@ -162,10 +210,23 @@ pub fn number(value: &[u8]) -> u64 {
     value.try_into().map_or(0, u64::from_be_bytes)
 }
 
-fn error(error: sled::Error) -> StoreError {
+/// Whether somebody has the engine's own lock, which it tells in words only.
+fn is_held(error: &io::Error) -> bool {
+    error.to_string().contains("could not acquire lock")
+}
+
+fn io(error: io::Error) -> Unopened {
+    use io::ErrorKind::{OutOfMemory, PermissionDenied, ReadOnlyFilesystem};
+    let machines = matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem | OutOfMemory)
+        || matches!(
+            rustix::io::Errno::from_io_error(&error),
+            Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE)
+        );
     match error {
-        sled::Error::Io(error) if is_full(&error) => StoreError::Full,
-        other => StoreError::Broken(format!("the index failed: {other}")),
+        error if is_full(&error) => Unopened::Full,
+        // What another process has must not be moved away from under it.
+        error if machines || is_held(&error) => Unopened::Trouble(error),
+        error => Unopened::Damaged(error.to_string()),
     }
 }
 
