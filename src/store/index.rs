@@ -64,7 +64,7 @@ impl Index {
                 // A thread of the engine may still write for an index that was closed a moment ago.
                 Ok(Err(sled::Error::Io(error))) if is_held(&error) && tries < HELD_TRIES => {
                     tries += 1;
-                    std::thread::sleep(HELD_WAIT);
+                    std::thread::park_timeout(HELD_WAIT);
                 }
                 Ok(Err(sled::Error::Io(error))) => return Err(io(error)),
                 Ok(Err(error)) => return Err(Unopened::Damaged(error.to_string())),

@@ -270,7 +270,12 @@ fn a_check_goes_on_past_a_row_that_cannot_be_read() {
         let key = keys::numbered(prefix, 7);
         store.step::<_, StoreError>(|step| step.put(key.clone(), b"{".to_vec())).unwrap();
         assert!(codes(&store).contains(&"row_damaged"), "{}", prefix as char);
-        store.step::<_, StoreError>(|step| Ok(step.delete(key.clone()))).unwrap();
+        store
+            .step(|step| -> Result<(), StoreError> {
+                step.delete(key.clone());
+                Ok(())
+            })
+            .unwrap();
     }
 }
 
