@@ -31,6 +31,12 @@ pub enum OpenError {
         .log.display()
     )]
     LogGone { log: PathBuf },
+    #[error(
+        "no record of the log can be read with {}, which comes from another data directory: put the right one back; \
+         nothing was changed",
+        .0.display()
+    )]
+    Foreign(PathBuf),
     #[error("the data directory cannot be read or written: {0}; look at the disk, and at whom its files belong to")]
     Trouble(String),
     #[error("the store's configuration cannot be used: {0}")]

@@ -75,18 +75,26 @@ pub fn completed(dir: &Path) -> Result<(), OpenError> {
     std::fs::remove_file(&building).and_then(|()| sync_dir(dir)).map_err(OpenError::io(&building))
 }
 
+/// Whether a snapshot can be read to its end, and is one of this log.
+pub fn is_usable(snapshot: &Path, segments: &Segments) -> bool {
+    let mut ours = true;
+    let read = snapshot::read(snapshot, |overlay| {
+        ours &= overlay.changes.get(keys::LOG).is_none_or(|mark| *mark == Some(segments.mark()));
+        Ok(())
+    });
+    match read {
+        Ok(_) if ours => return true,
+        Ok(_) => tracing::error!(snapshot = %snapshot.display(), "a snapshot belongs to another log"),
+        Err(error) => tracing::error!(snapshot = %snapshot.display(), %error, "a snapshot cannot be read"),
+    }
+    false
+}
+
 /// The snapshot to begin with; `None` where the log is there from its beginning.
 fn base(dir: &Path, segments: &Segments) -> Result<Option<PathBuf>, OpenError> {
     for (_, snapshot) in snapshot::list(dir).map_err(OpenError::io(dir))?.into_iter().rev() {
-        let mut ours = true;
-        let read = snapshot::read(&snapshot, |overlay| {
-            ours &= overlay.changes.get(keys::LOG).is_none_or(|mark| *mark == Some(segments.mark()));
-            Ok(())
-        });
-        match read {
-            Ok(_) if ours => return Ok(Some(snapshot)),
-            Ok(_) => tracing::error!(snapshot = %snapshot.display(), "a snapshot belongs to another log"),
-            Err(error) => tracing::error!(snapshot = %snapshot.display(), %error, "a snapshot cannot be read"),
+        if is_usable(&snapshot, segments) {
+            return Ok(Some(snapshot));
         }
     }
     let first = segments.list().map_err(OpenError::io(dir))?.first().copied().unwrap_or(1);

@@ -150,8 +150,10 @@ fn unusable(dir: &Path, segments: &Segments, index: &Index) -> Result<Option<Str
     if applied.0 == 0 && segments.list().map_err(OpenError::io(dir))?.first() != Some(&1) {
         return Ok(Some("the index is empty, and the log is not there from its beginning".into()));
     }
-    let newest = snapshot::list(dir).map_err(OpenError::io(dir))?.last().map(|(position, _)| *position);
-    Ok(newest.filter(|newest| *newest > applied).map(|_| "the index is older than the newest snapshot".into()))
+    let snapshots = snapshot::list(dir).map_err(OpenError::io(dir))?.into_iter().rev();
+    let newer =
+        snapshots.take_while(|(position, _)| *position > applied).any(|(_, path)| rebuild::is_usable(&path, segments));
+    Ok(newer.then(|| "the index is older than the newest snapshot".into()))
 }
 
 /// Builds the index anew from the newest snapshot and the log behind it.
@@ -336,11 +338,29 @@ fn cut_tail(segments: &Segments, tail: &Tail, report: &mut OpenReport) -> std::i
     Ok(tail.end)
 }
 
+/// Whether a log has records and none that can be read: then their checksums have another salt.
+fn is_foreign(segments: &Segments, list: &[u32]) -> Result<bool, StoreError> {
+    let (mut readable, mut changed) = (false, false);
+    for number in list {
+        let start = Position::new(*number, 0);
+        if segments.header(start)?.is_some() {
+            return Ok(false);
+        }
+        changed |= segments.is_changed_header(start)?;
+        segments.scan::<StoreError>(*number, 0, |found| {
+            readable |= matches!(found, Found::Record(_));
+            Ok(())
+        })?;
+    }
+    Ok(changed && !readable)
+}
+
 /// Makes the first segment of a new log. A log that is empty beside what was made from it is not new.
 fn first_segment(dir: &Path, segments: &Segments) -> Result<(), OpenError> {
     let list = segments.list().map_err(OpenError::io(dir))?;
     if !list.is_empty() {
-        return Ok(());
+        let foreign = is_foreign(segments, &list).map_err(fault(dir))?;
+        return if foreign { Err(OpenError::Foreign(dir.join("format"))) } else { Ok(()) };
     }
     let io = OpenError::io(dir);
     let rest = || Ok(dir.join("index").exists() || !snapshot::list(dir)?.is_empty() || !body_files(dir)?.is_empty());

@@ -201,6 +201,34 @@ fn an_index_of_another_log_is_not_used() {
     assert!(report.rebuilt_because.unwrap().contains("another log"));
     assert_eq!(dump(&store), before);
     assert_sound(&store);
+    drop(store);
+    assert!(!open(dir.path()).1.rebuilt, "the snapshot of another log is there still");
+}
+
+#[test]
+fn a_format_file_of_another_directory_changes_nothing() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (store, _) = open(dir.path());
+    take(&store, &[b'x'; 50_000], "m1@x", &OPEN);
+    let before = dump(&store);
+    drop(store);
+    drop(open(other.path()));
+    let (format, right) = (dir.path().join("format"), dir.path().join("right"));
+    std::fs::rename(&format, &right).unwrap();
+    let bytes = std::fs::read(log(dir.path(), 1)).unwrap();
+    for theirs in [Some(other.path().join("format")), None] {
+        let wanted = theirs.map(|theirs| std::fs::copy(theirs, &format).unwrap());
+        let left = names(dir.path());
+        let refused = try_open(dir.path()).unwrap_err().to_string();
+        assert!(refused.contains("format"), "{refused}");
+        assert_eq!((names(dir.path()), std::fs::read(log(dir.path(), 1)).unwrap()), (left, bytes.clone()));
+        if wanted.is_some() {
+            std::fs::remove_file(&format).unwrap();
+        }
+    }
+    std::fs::rename(&right, &format).unwrap();
+    let (store, report) = open(dir.path());
+    assert_eq!((dump(&store), report.set_aside, report.rebuilt), (before, 0, false));
 }
 
 #[test]
