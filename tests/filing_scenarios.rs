@@ -280,6 +280,23 @@ async fn quarantine_holds_one_mail_and_a_retry_frees_it() {
 }
 
 #[tokio::test]
+async fn a_large_mail_whose_bytes_have_changed_goes_to_quarantine() {
+    let channel = channel("support@localhost");
+    let to = [channel.address.to_string()];
+    let mut house = House::new(vec![channel], Vec::new());
+    house.filing.batch = 0;
+    let large = format!("From: ann@example.org\r\nSubject: q\r\n\r\n{}", "x\r\n".repeat(100_000));
+    house.mail("ann@example.org", &to, &large).await;
+    let mail = house.store().spooled(1, u64::MAX).unwrap().remove(0);
+    let store::MailBytes::File { path, .. } = &mail.body else { panic!("it has a file") };
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[200_000] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+    house.filing.batch = 10;
+    assert_eq!(house.file(), ["quarantined reason=damaged"]);
+}
+
+#[tokio::test]
 async fn what_is_read_ahead_is_filed_in_turn_and_what_is_tried_again_goes_first() {
     let channel = channel("support@localhost");
     let to = [channel.address.to_string()];

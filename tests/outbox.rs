@@ -1022,6 +1022,7 @@ async fn trouble_in_reading_a_mail_fails_nothing_and_holds_up_no_other() {
     let text = |id: &str| format!("From: {SUPPORT}\nMessage-ID: <{id}@example.com>\n\n{}\n", "x".repeat(300_000));
     let mail = house.send_text(&["ann@example.net"], OriginKind::Api, &text("large"), |_| {}).await;
     let gone = house.send_text(&["ann@example.net"], OriginKind::Api, &text("gone"), |_| {}).await;
+    let changed = house.send_text(&["ann@example.net"], OriginKind::Api, &text("changed"), |_| {}).await;
     let file = |entry: &EntryRow| {
         let stored = house.store().mail(entry.mail.unwrap()).unwrap();
         let store::MailBytes::File { path, .. } = stored.body else { panic!("it has a file") };
@@ -1032,10 +1033,14 @@ async fn trouble_in_reading_a_mail_fails_nothing_and_holds_up_no_other() {
     std::fs::rename(&path, &aside).unwrap();
     std::fs::create_dir(&path).unwrap();
     std::fs::remove_file(file(&gone)).unwrap();
+    let mut bytes = std::fs::read(file(&changed)).unwrap();
+    bytes[200_000] ^= 1;
+    std::fs::write(file(&changed), bytes).unwrap();
     house.start(false);
     let other = house.send(&["bob@example.net"], |_| {}).await;
     house.until_done(&other).await;
     house.until(&gone, &[DeliveryState::Failed]).await;
+    house.until(&changed, &[DeliveryState::Failed]).await;
     assert_eq!(house.recipients(&mail)[0].state, DeliveryState::Queued);
     std::fs::remove_dir(&path).unwrap();
     std::fs::rename(&aside, &path).unwrap();

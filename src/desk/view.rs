@@ -53,7 +53,11 @@ pub(super) fn view(store: &Store, row: EntryRow, limits: &Limits) -> Result<Entr
     };
     let mut mail = MailView { meta: stored.meta, summary: Summary::default(), content: Content::default() };
     if !is_harmful(&row) {
-        let raw = stored.body.read()?;
+        // What the disk has lost of one mail must not hide the ticket that it belongs to.
+        let raw = stored.body.read().unwrap_or_else(|trouble| {
+            tracing::error!(mail = %row.id, %trouble, "the bytes of a mail cannot be read");
+            Vec::new().into()
+        });
         if let Ok(parsed) = message::parse(&raw, limits) {
             mail.summary = parsed.summary();
             let (envelope, kind) = (&mail.meta.envelope, mail.meta.origin.kind);

@@ -102,7 +102,7 @@ fn decide_for(
         let said = format!("refused at the door: {}", reason.reply().text);
         return Ok(Decision::outright(Filing::Reject { reason }, "door", said));
     }
-    if spooled.damaged {
+    if read.is_damaged() {
         let said = "its bytes on disk are not those that were accepted; look at the disk and run fsck";
         return Ok(Decision::outright(Filing::Quarantine { reason: Reason::Damaged }, "read", said));
     }

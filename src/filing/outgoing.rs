@@ -205,7 +205,7 @@ impl Judge<'_, '_> {
 
     /// Why nothing is sent to an address, whoever sends it.
     fn refusal(&self, address: &Address) -> Result<Option<(DeliveryState, String)>, StoreError> {
-        if self.read.spooled.damaged {
+        if self.read.is_damaged() {
             let said = "its bytes on disk are not those that were accepted";
             return Ok(Some((DeliveryState::Failed, said.into())));
         }

@@ -4,6 +4,7 @@
 //! behind and a new one goes on with the next mail. A panic is caught; an abort takes the process down, and the note
 //! that the store keeps of each attempt lets the next process step over the mail that did it.
 
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -27,6 +28,13 @@ pub struct Read {
     pub print: Option<Fingerprint>,
     /// Why it could not be read.
     pub fault: Option<Reason>,
+}
+
+impl Read {
+    /// Whether its bytes are not those that were accepted.
+    pub fn is_damaged(&self) -> bool {
+        self.spooled.damaged || self.fault == Some(Reason::Damaged)
+    }
 }
 
 /// What is read of a mail that leaves beside its summary.
@@ -179,9 +187,13 @@ fn read_one(store: &Store, limits: &Limits, spooled: &Spooled) -> Result<Told, R
 }
 
 fn read_bytes(store: &Store, limits: &Limits, spooled: &Spooled) -> Result<Told, Reason> {
-    let bytes = spooled.body.read().map_err(|trouble| {
+    let bytes = spooled.body.verified(&spooled.sha256).map_err(|trouble| {
         tracing::error!(mail = %spooled.id, %trouble, "the bytes of a mail cannot be read");
-        Reason::Malformed
+        // Other trouble, such as too many open files, may be over when a mail that leaves is sent.
+        match trouble.kind() {
+            ErrorKind::NotFound | ErrorKind::UnexpectedEof | ErrorKind::InvalidData => Reason::Damaged,
+            _ => Reason::Malformed,
+        }
     })?;
     // Of a refused mail only the header section was kept, which reads like a mail without a body.
     let read = || {

@@ -49,6 +49,18 @@ fn say(report: &OpenReport) {
     for span in &report.damaged_spans {
         tracing::error!(?span, "a stretch of the log cannot be read; run `ticketgate fsck` and look at the disk");
     }
+    for segment in &report.missing_segments {
+        tracing::error!(segment, "a segment of the log is gone, with the mail that waited in it for filing");
+    }
+    if report.log_behind {
+        tracing::error!("the log has lost its last records; the index has them, and a new segment was begun: run fsck");
+    }
+    if report.set_aside > 0 {
+        tracing::error!(
+            files = report.set_aside,
+            "files of mails whose records are lost were moved to the directory `lost`: look into each"
+        );
+    }
     if report.cut_bytes > 0 {
         tracing::info!(bytes = report.cut_bytes, "cut off a half-written record that nobody was told about");
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use jiff::Timestamp;
 
 /// Names one mail that we took up; unique in one data directory, sorts by time. Shown as 13 letters and digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MailId(pub u64);
 
 /// The alphabet of Crockford's base 32 in lower case: no letter that is mistaken for a digit.
@@ -15,14 +15,21 @@ const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 /// Microseconds leave this many bits for ids made within one of them.
 const COUNTER_BITS: u32 = 12;
 
+/// The id that was given last.
+static LAST: AtomicU64 = AtomicU64::new(0);
+
 impl MailId {
     /// Makes an id from the time and from what this process gave before, so that no two are alike.
     pub fn fresh(now: Timestamp) -> Self {
-        static LAST: AtomicU64 = AtomicU64::new(0);
         let floor = (now.as_microsecond().max(0) as u64) << COUNTER_BITS;
         let before = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(floor.max(last + 1)));
         let last = before.unwrap_or_else(|last| last);
         Self(floor.max(last + 1))
+    }
+
+    /// Ids that were given before this process began: the next ones come behind, wherever the clock has been set to.
+    pub fn skip_to(last: Self) {
+        LAST.fetch_max(last.0, Ordering::Relaxed);
     }
 
     /// Reads what `Display` wrote.

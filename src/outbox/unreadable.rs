@@ -1,6 +1,6 @@
 //! The bytes of a mail that is to be sent, and what becomes of it when they cannot be read.
 
-use std::io::ErrorKind::{NotFound, UnexpectedEof};
+use std::io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -17,8 +17,12 @@ use crate::store::rows::{OutboxRow, RecipientRow};
 impl Worker {
     pub(super) fn bytes(&self, row: &OutboxRow) -> Result<Arc<[u8]>, StoreError> {
         let stored = self.store.mail(row.mail)?;
-        let bytes = stored.body.read().map_err(|error| match error.kind() {
-            NotFound | UnexpectedEof => StoreError::Damaged { position: row.mail.0, said: error.to_string() },
+        let damaged = |said: String| StoreError::Damaged { position: row.mail.0, said };
+        if stored.damaged {
+            return Err(damaged("they have changed on the disk".into()));
+        }
+        let bytes = stored.body.verified(&stored.meta.sha256).map_err(|error| match error.kind() {
+            NotFound | UnexpectedEof | InvalidData => damaged(error.to_string()),
             _ => error.into(),
         })?;
         Ok(bytes.into_owned().into())

@@ -234,7 +234,8 @@ impl Inner {
             Place::Inline => MailBytes::Inline(record.body),
             Place::File => MailBytes::File { path: body::path(&self.dir, meta.id), len: meta.size },
         };
-        Ok(Stored { meta, body, headers_only: record.header.kind == Kind::Refused })
+        let headers_only = record.header.kind == Kind::Refused;
+        Ok(Stored { meta, body, headers_only, damaged: !record.body_intact })
     }
 
     fn spooled_from(&self, record: Record) -> Result<Spooled, StoreError> {
@@ -274,12 +275,13 @@ impl Inner {
             wanted.entry(position).or_default().push(String::from_utf8_lossy(channel).into_owned());
             Ok(true)
         })?;
-        let (mut mails, mut bytes) = (Vec::new(), 0);
+        let (mut mails, mut bytes, mut unreadable) = (Vec::new(), 0, Vec::new());
         for (position, channels) in wanted {
             let mail = match self.record_at(position).and_then(|record| self.spooled_from(record)) {
                 Ok(mail) => mail,
                 Err(error @ (StoreError::Damaged { .. } | StoreError::NotPossible(_))) => {
                     tracing::error!(position = position.0, %error, "a mail cannot be filed again");
+                    unreadable.push((position, error.to_string()));
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -291,6 +293,9 @@ impl Inner {
             let chosen = |channel: &Address| channels.iter().any(|text| *text == channel.key());
             let deliveries = mail.deliveries.into_iter().filter(|delivery| chosen(&delivery.channel)).collect();
             mails.push(Spooled { deliveries, retried: true, ..mail });
+        }
+        for (position, said) in unreadable {
+            self.step(|step| step.give_up_retry(position, &said))?;
         }
         Ok(mails)
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
@@ -17,6 +17,8 @@ use crate::units::hex;
 /// How much of the beginning stays at hand for those who look at the header section. A limit on header sections has to
 /// be smaller, or a section that is too large cannot be told from one that ends.
 pub const HEAD: usize = (1 << 20) + 1;
+/// Held while a directory of bodies is made.
+static MAKING: Mutex<()> = Mutex::new(());
 /// How much is gathered for one write to a file.
 const CHUNK: usize = 256 << 10;
 
@@ -167,10 +169,13 @@ impl Temporary {
     pub(super) fn keep(&mut self, dir: &Path, id: MailId) -> std::io::Result<PathBuf> {
         let target = path(dir, id);
         if let (Some(from), Some(parent)) = (&self.0, target.parent()) {
+            // Whoever finds the directory of another mail must find its name durable as well.
+            let making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
             if !parent.exists() {
                 std::fs::create_dir_all(parent)?;
                 sync_dir(&dir.join("bodies"))?;
             }
+            drop(making);
             std::fs::rename(from, &target)?;
             self.0 = Some(target.clone());
             sync_dir(parent)?;

@@ -9,34 +9,44 @@
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::error::{StoreError, is_full};
 use super::index::Order;
 use super::overlay::MAX_VALUE;
+use super::rebuild;
 use super::segment::sync_dir;
+use super::strays::make_dir;
 
-/// How long the lock of a database that was just closed is waited for, and how often is looked.
-const LOCK_WAIT: Duration = Duration::from_secs(2);
-const LOCK_LOOK: Duration = Duration::from_millis(5);
+/// How often the engine's lock is tried, and how long the wait is between two tries.
+const HELD_TRIES: u32 = 40;
+const HELD_WAIT: Duration = Duration::from_millis(50);
 
 /// The open database.
 pub struct Engine {
     db: sled::Db,
+    /// Behind `db`, so that it goes after it.
+    _last: Last,
     file: File,
+    data_dir: PathBuf,
+    doubted: AtomicBool,
 }
 
 /// Why the database could not be opened.
 #[derive(Debug)]
 pub enum Unopened {
     Full,
+    /// The machine does not let us have it, which says nothing of the index itself.
+    Trouble(io::Error),
     /// It has to be rebuilt.
     Damaged(String),
 }
 
 /// Keys and values in order, from one end or the other.
-pub struct Range {
+pub struct Range<'a> {
+    engine: &'a Engine,
     iter: sled::Iter,
     order: Order,
 }
@@ -44,36 +54,34 @@ pub struct Range {
 impl Engine {
     /// Opens the database in its directory, or makes it.
     pub fn open(dir: &Path, cache_bytes: u64) -> Result<Self, Unopened> {
-        let io = |error: io::Error| if is_full(&error) { Unopened::Full } else { Unopened::Damaged(error.to_string()) };
         if dir.exists() {
             remove_half_snapshots(dir).map_err(io)?;
         }
+        make_dir(dir).map_err(io)?;
         let config = sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(None);
-        let begun = Instant::now();
-        let mut opened = catch_unwind(AssertUnwindSafe(|| config.open()));
-        while let Ok(Err(sled::Error::Io(error))) = &opened
-            && is_locked(error)
-            && begun.elapsed() < LOCK_WAIT
-        {
-            std::thread::park_timeout(LOCK_LOOK);
-            opened = catch_unwind(AssertUnwindSafe(|| config.open()));
-        }
-        let db = match opened {
-            Ok(Ok(db)) => db,
-            Ok(Err(sled::Error::Io(error))) => return Err(io(error)),
-            Ok(Err(error)) => return Err(Unopened::Damaged(error.to_string())),
-            Err(_) => return Err(Unopened::Damaged("the engine panicked".into())),
+        let mut tries = 0;
+        let db = loop {
+            match catch_unwind(AssertUnwindSafe(|| config.open())) {
+                Ok(Ok(db)) => break db,
+                // A thread of the engine may still write for an index that was closed a moment ago.
+                Ok(Err(sled::Error::Io(error))) if is_held(&error) && tries < HELD_TRIES => {
+                    tries += 1;
+                    std::thread::park_timeout(HELD_WAIT);
+                }
+                Ok(Err(sled::Error::Io(error))) => return Err(io(error)),
+                Ok(Err(error)) => return Err(Unopened::Damaged(error.to_string())),
+                Err(_) => return Err(Unopened::Damaged("the engine panicked".into())),
+            }
         };
         let file = File::open(dir.join("db")).map_err(io)?;
         file.sync_all().and_then(|()| sync_dir(dir)).map_err(io)?;
-        if let Some(parent) = dir.parent() {
-            sync_dir(parent).map_err(io)?;
-        }
-        Ok(Self { db, file })
+        let data_dir = dir.parent().unwrap_or(dir).to_owned();
+        sync_dir(&data_dir).map_err(io)?;
+        Ok(Self { _last: Last(Some(db.clone())), db, file, data_dir, doubted: AtomicBool::new(false) })
     }
 
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.db.get(key).map_err(error)?.map(|value| value.to_vec()))
+        Ok(self.guarded(|| self.db.get(key))?.map(|value| value.to_vec()))
     }
 
     /// Applies some changes as a whole, without syncing them.
@@ -94,12 +102,13 @@ impl Engine {
     /// Flushes, and syncs the engine's file, which `flush` alone does not do.
     pub fn sync(&self) -> Result<(), StoreError> {
         self.guarded(|| self.db.flush().map(drop))?;
-        Ok(self.file.sync_data()?)
+        // What a failed sync leaves on the disk nobody knows, though it can be read as long as it is in memory.
+        self.file.sync_data().map_err(|error| self.failed(sled::Error::Io(error)))
     }
 
     /// The keys from one (inclusive) to another (exclusive). What is written while it is read may be in it or not.
-    pub fn range(&self, from: &[u8], to: &[u8], order: Order) -> Range {
-        Range { iter: self.db.range(from..to), order }
+    pub fn range(&self, from: &[u8], to: &[u8], order: Order) -> Range<'_> {
+        Range { engine: self, iter: self.db.range(from..to), order }
     }
 
     pub fn bytes(&self) -> u64 {
@@ -107,37 +116,73 @@ impl Engine {
     }
 
     /// The engine asserts in places where it meets bytes that it did not expect; that must not take the writer along.
-    fn guarded(&self, f: impl FnOnce() -> sled::Result<()>) -> Result<(), StoreError> {
+    fn guarded<T>(&self, f: impl FnOnce() -> sled::Result<T>) -> Result<T, StoreError> {
         match catch_unwind(AssertUnwindSafe(f)) {
-            Ok(result) => result.map_err(error),
-            Err(_) => Err(StoreError::Broken("the engine of the index panicked".into())),
+            Ok(result) => result.map_err(|error| self.failed(error)),
+            Err(_) => Err(self.failed(sled::Error::ReportableBug("it panicked".into()))),
+        }
+    }
+
+    /// An index that fails is not opened as it is a second time: the log brings it back.
+    fn failed(&self, error: sled::Error) -> StoreError {
+        match error {
+            sled::Error::Io(error) if is_full(&error) => StoreError::Full,
+            other => {
+                let said = format!("the index failed: {other}");
+                if !self.doubted.swap(true, Ordering::Relaxed) {
+                    rebuild::ask_for(&self.data_dir, &said);
+                }
+                StoreError::Broken(said)
+            }
         }
     }
 }
 
-impl Iterator for Range {
+/// The last handle of the engine, which writes when it goes, and asserts that it could: on a disk that fails this must not
+/// take the daemon's last words along.
+struct Last(Option<sled::Db>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        let db = self.0.take();
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
+    }
+}
+
+impl Iterator for Range<'_> {
     type Item = Result<(sled::IVec, sled::IVec), StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let item = match self.order {
-            Order::Up => self.iter.next(),
-            Order::Down => self.iter.next_back(),
-        };
-        item.map(|item| item.map_err(error))
+        let (iter, order) = (&mut self.iter, self.order);
+        let item = self.engine.guarded(|| {
+            let item = match order {
+                Order::Up => iter.next(),
+                Order::Down => iter.next_back(),
+            };
+            item.transpose()
+        });
+        item.transpose()
     }
 }
 
-fn error(error: sled::Error) -> StoreError {
-    match error {
-        sled::Error::Io(error) if is_full(&error) => StoreError::Full,
-        other => StoreError::Broken(format!("the index failed: {other}")),
-    }
-}
-
-/// Whether another handle holds the database. The lock of the data directory keeps other processes away, so it can only
-/// be one of this process that has just been dropped.
-fn is_locked(error: &io::Error) -> bool {
+/// Whether somebody has the engine's own lock, which it tells in words only.
+fn is_held(error: &io::Error) -> bool {
     error.to_string().contains("could not acquire lock")
+}
+
+fn io(error: io::Error) -> Unopened {
+    use io::ErrorKind::{OutOfMemory, PermissionDenied, ReadOnlyFilesystem};
+    let machines = matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem | OutOfMemory)
+        || matches!(
+            rustix::io::Errno::from_io_error(&error),
+            Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE)
+        );
+    match error {
+        error if is_full(&error) => Unopened::Full,
+        // What another process has must not be moved away from under it.
+        error if machines || is_held(&error) => Unopened::Trouble(error),
+        error => Unopened::Damaged(error.to_string()),
+    }
 }
 
 fn remove_half_snapshots(dir: &Path) -> io::Result<()> {

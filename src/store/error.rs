@@ -15,6 +15,8 @@ pub enum OpenError {
     Held { dir: PathBuf, pid: u32, command: String, since: Timestamp },
     #[error("{} is no data directory, for it has no file \"format\"; name that of server.data_dir", .0.display())]
     NotAStore(PathBuf),
+    #[error("{} belongs to user {owner}: run this as that user, such as by `sudo -u '#{owner}'`", .dir.display())]
+    NotOurs { dir: PathBuf, owner: u32 },
     #[error("the data directory has format {found}, and this program knows formats up to {known}: install a newer one")]
     TooNew { found: u32, known: u32 },
     #[error("the disk is full: the store cannot be opened; free some space in {} and start again", .dir.display())]
@@ -23,6 +25,20 @@ pub enum OpenError {
     Io { path: PathBuf, source: std::io::Error },
     #[error("the store is damaged beyond what can be rebuilt: {0}; look at the disk, and restore it from a backup")]
     Damaged(String),
+    #[error(
+        "{} has no segments, though there is an index, a snapshot or mail beside it: is its file system mounted? Put the \
+         log back, or restore the whole data directory from a backup; nothing was changed",
+        .log.display()
+    )]
+    LogGone { log: PathBuf },
+    #[error(
+        "no record of the log can be read with {}, which comes from another data directory: put the right one back; \
+         nothing was changed",
+        .0.display()
+    )]
+    Foreign(PathBuf),
+    #[error("the data directory cannot be read or written: {0}; look at the disk, and at whom its files belong to")]
+    Trouble(String),
     #[error("the store's configuration cannot be used: {0}")]
     Config(String),
 }
@@ -63,6 +79,13 @@ pub enum StoreError {
     Misuse(String),
     #[error("{0}")]
     Io(String),
+}
+
+impl StoreError {
+    /// What went wrong, for those who say by themselves that the store stops.
+    pub fn said(self) -> String {
+        if let Self::Broken(said) = self { said } else { self.to_string() }
+    }
 }
 
 /// Why a mail was not accepted.

@@ -30,8 +30,11 @@ pub fn read_or_create(dir: &Path) -> Result<Format, OpenError> {
             migrate(format)
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            if std::fs::read_dir(dir.join("log")).is_ok_and(|mut log| log.next().is_some()) {
-                return Err(OpenError::Damaged(format!("{} is missing beside a log", path.display())));
+            // Without its salt no record of the log can be read.
+            if std::fs::read_dir(dir.join("log")).is_ok_and(|mut log| log.next().is_some())
+                || dir.join("index").exists()
+            {
+                return Err(OpenError::Damaged(format!("{} is missing beside a log or an index", path.display())));
             }
             create(dir)
         }

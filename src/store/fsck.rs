@@ -1,20 +1,20 @@
 //! Checks that log, index and files of a data directory tell the same story.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::PoisonError;
-
-use sha2::{Digest, Sha256};
 
 use super::error::{OpenError, StoreError};
 use super::record::Kind;
 use super::rows::{EntryKind, EntryRow, Position, TicketRow};
-use super::segment::{Found, Record};
 use super::step::parse;
-use super::values::{MailBytes, OpenReport};
-use super::{Config, Inner, Store, body, fsck_ledger, index, keys, ledger, meta, outbox, prints, recover};
+use super::values::OpenReport;
+use super::{
+    Config, Inner, Store, fsck_ledger, fsck_log, fsck_rows, index, keys, ledger, outbox, prints, recover, strays,
+};
 use crate::clock::Clock;
-use crate::units::{count, hex};
+use crate::units::count;
 
 /// How much is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,117 +45,76 @@ pub struct Finding {
     pub advice: &'static str,
 }
 
-const REBUILD: &str = "stop the daemon, move the directory `index` away and start it again: the index is rebuilt";
-const RESTORE: &str = "the bytes are lost on this disk: restore them from a backup";
-const REPORT: &str = "this is a fault of the program: please report it with this line";
+pub(super) const REBUILD: &str =
+    "stop the daemon, move the directory `index` away and start it again: the index is rebuilt";
+pub(super) const RESTORE: &str = "the bytes are lost on this disk: restore them from a backup";
+pub(super) const REPORT: &str = "this is a fault of the program: please report it with this line";
 /// A check ends its list here; so many faults have one cause.
 const MOST: usize = 1000;
 
 /// Checks a data directory that no daemon has open. Opening it completes what a crash has left, as a start does.
 pub fn offline(dir: &Path, config: &Config, depth: Depth) -> Result<(OpenReport, FsckReport), OpenError> {
     // A check makes nothing: opening would turn whatever directory was named into an empty store.
-    if !dir.join("format").exists() {
+    let format = std::fs::metadata(dir.join("format"));
+    if format.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
         return Err(OpenError::NotAStore(dir.to_owned()));
     }
+    // What a check as root would write, the daemon could not open.
+    let (owner, user) = (format.map_or(0, |meta| meta.uid()), rustix::process::geteuid().as_raw());
+    if user == 0 && owner != 0 {
+        return Err(OpenError::NotOurs { dir: dir.to_owned(), owner });
+    }
     let (store, opened) = Store::open(dir, config, Clock::system())?;
-    let report = store.fsck(depth).map_err(|error| OpenError::Damaged(error.to_string()))?;
-    Ok((opened, report))
+    let report = store.fsck(depth).map_err(recover::fault(dir))?;
+    let findings = fsck_log::of_opening(&opened).into_iter().chain(report.findings).take(MOST).collect();
+    Ok((opened, FsckReport { findings, ..report }))
 }
 
 /// Checks everything while no step runs.
 pub(super) fn check(store: &Inner, depth: Depth) -> Result<FsckReport, StoreError> {
     let _turn = store.turn.lock().unwrap_or_else(PoisonError::into_inner);
     let mut check = Check { store, depth, report: FsckReport::default(), mails: HashMap::new(), files: HashSet::new() };
-    let filed = store.index.number(keys::FILED)?;
     check.log()?;
-    check.entries(filed)?;
-    check.tickets()?;
-    check.pointers()?;
-    check.live(filed)?;
+    if let Err(error) = check.index() {
+        check.find("index_unreadable", error.to_string(), REBUILD);
+    }
     check.orphans()?;
-    ledger::faults(store, |said| check.find("ledger_broken", said, REBUILD))?;
-    outbox::faults(store, |said| check.find("outbox_broken", said, REBUILD))?;
-    fsck_ledger::faults(store, |said| check.find("ledger_contradicts", said, REBUILD))?;
     Ok(check.report)
 }
 
-struct Check<'a> {
-    store: &'a Inner,
-    depth: Depth,
-    report: FsckReport,
+pub(super) struct Check<'a> {
+    pub(super) store: &'a Inner,
+    pub(super) depth: Depth,
+    pub(super) report: FsckReport,
     /// The kinds of the mails' records, by position.
-    mails: HashMap<u64, Kind>,
+    pub(super) mails: HashMap<u64, Kind>,
     /// Ids of mails with files of their own.
-    files: HashSet<String>,
+    pub(super) files: HashSet<String>,
 }
 
 impl Check<'_> {
-    fn find(&mut self, code: &'static str, said: String, advice: &'static str) {
+    /// Everything that is made from the log.
+    fn index(&mut self) -> Result<(), StoreError> {
+        let store = self.store;
+        let filed = store.index.number(keys::FILED)?;
+        self.entries(filed)?;
+        self.tickets()?;
+        self.pointers()?;
+        self.live(filed)?;
+        fsck_rows::unreadable(store, |said| self.find("row_damaged", said, REBUILD))?;
+        if self.report.findings.iter().any(|finding| finding.code == "row_damaged") {
+            // What follows needs rows that can be read.
+            return Ok(());
+        }
+        ledger::faults(store, |said| self.find("ledger_broken", said, REBUILD))?;
+        outbox::faults(store, |said| self.find("outbox_broken", said, REBUILD))?;
+        fsck_rows::probes(store, |said| self.find("probe_broken", said, REBUILD))?;
+        fsck_ledger::faults(store, |said| self.find("ledger_contradicts", said, REBUILD))
+    }
+
+    pub(super) fn find(&mut self, code: &'static str, said: String, advice: &'static str) {
         if self.report.findings.len() < MOST {
             self.report.findings.push(Finding { code, said, advice });
-        }
-    }
-
-    /// Every record of the log, up to where it ended when the check began.
-    fn log(&mut self) -> Result<(), StoreError> {
-        let store = self.store;
-        let last = store.segments.list()?.last().copied().unwrap_or(0);
-        for number in store.segments.list()? {
-            store.segments.scan::<StoreError>(number, 0, |found| {
-                match found {
-                    // The log may be writing at its end while we read.
-                    Found::Bad { tail: true, .. } if number == last => {}
-                    Found::Bad { position, bytes, .. } => {
-                        self.find(
-                            "log_damaged",
-                            format!("{} no record at {:#x}", count(bytes, "byte is", "bytes are"), position.0),
-                            RESTORE,
-                        );
-                    }
-                    Found::Record(record) => self.record(record),
-                }
-                Ok(())
-            })?;
-        }
-        Ok(())
-    }
-
-    fn record(&mut self, record: Record) {
-        self.report.records += 1;
-        let (position, kind) = (record.header.position, record.header.kind);
-        if !record.body_intact {
-            self.find("record_damaged", format!("the record at {:#x} has changed on the disk", position.0), RESTORE);
-        }
-        match kind {
-            Kind::Commit => return,
-            Kind::Erased => {
-                self.mails.insert(position.0, kind);
-                return;
-            }
-            Kind::Mail | Kind::Refused => {}
-        }
-        self.report.mails += 1;
-        self.mails.insert(position.0, kind);
-        let (mail, place) = match meta::decode(&record.meta) {
-            Ok(decoded) => decoded,
-            Err(said) => return self.find("meta_damaged", format!("{:#x}: {said}", position.0), REPORT),
-        };
-        let bytes = match place {
-            meta::Place::Inline => MailBytes::Inline(record.body),
-            meta::Place::File => MailBytes::File { path: body::path(&self.store.dir, mail.id), len: mail.size },
-        };
-        if let MailBytes::File { path, len } = &bytes {
-            self.files.insert(mail.id.to_string());
-            if std::fs::metadata(path).map_or(0, |meta| meta.len()) != *len {
-                self.find("file_missing", format!("{} is missing or cut", path.display()), RESTORE);
-                return;
-            }
-        }
-        if self.depth == Depth::Deep && kind == Kind::Mail {
-            let same = bytes.read().is_ok_and(|bytes| hex(&Sha256::digest(&bytes)) == mail.sha256);
-            if !same {
-                self.find("mail_changed", format!("the bytes of {} have changed on the disk", mail.id), RESTORE);
-            }
         }
     }
 
@@ -301,6 +260,10 @@ impl Check<'_> {
 
     fn live(&mut self, filed: u64) -> Result<(), StoreError> {
         let store = self.store;
+        if self.report.findings.iter().any(|finding| finding.code == "mail_missing") {
+            // The index counts what the log has lost, and is right.
+            return Ok(());
+        }
         let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
         for (position, kind) in &self.mails {
             let erasing = store.index.get(&keys::erasing(Position(*position)))?.is_some();
@@ -322,7 +285,7 @@ impl Check<'_> {
     }
 
     fn orphans(&mut self) -> Result<(), StoreError> {
-        for (id, path) in recover::body_files(&self.store.dir)? {
+        for (id, path) in strays::body_files(&self.store.dir)? {
             // A file that came after the log was read belongs to a mail that is being accepted.
             let text = id.to_string();
             let fresh = path.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());

@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 
 use super::engine::{Engine, Range, Unopened};
 use super::error::StoreError;
-use super::keys;
 use super::overlay::Overlay;
 use super::rows::Position;
 use super::shared::Shared;
 use super::young::{Change, Layer, Span, Young};
+use super::{Config, keys};
 
 /// For how long a change may wait until it settles.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -65,11 +65,10 @@ impl std::fmt::Debug for Index {
 }
 
 impl Index {
-    /// Opens the index in its directory, or makes it. The newest `buffer` bytes of changes stay in memory, and as many
-    /// again while those are written.
-    pub fn open(dir: &Path, cache_bytes: u64, buffer: u64) -> Result<Self, Unopened> {
-        let engine = Engine::open(dir, cache_bytes)?;
-        let buffer = usize::try_from(buffer).unwrap_or(usize::MAX);
+    /// Opens the index in its directory, or makes it.
+    pub fn open(dir: &Path, config: &Config) -> Result<Self, Unopened> {
+        let engine = Engine::open(dir, config.cache_bytes)?;
+        let buffer = usize::try_from(config.index_buffer_bytes).unwrap_or(usize::MAX);
         let (state, bell, settling) = (Mutex::default(), Condvar::new(), Mutex::default());
         let layers = Layers { engine, state, bell, settling, buffer, nanos: AtomicU64::new(0) };
         Ok(Self { layers: Arc::new(layers), settler: Mutex::default() })
@@ -82,7 +81,7 @@ impl Index {
             while layers.wait_until_due() {
                 if let Err(error) = layers.settle() {
                     // The log has the commits and the engine may not: only opening anew completes it.
-                    shared.break_off(error.to_string());
+                    shared.break_off(error.said());
                 }
             }
         })?;
@@ -272,7 +271,7 @@ impl Layers {
 /// Shows what is in memory and in the engine as one; `false` when the visitor has seen enough.
 fn merged(
     young: Vec<Change>,
-    engine: Range,
+    engine: Range<'_>,
     order: Order,
     visit: &mut impl FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
 ) -> Result<bool, StoreError> {
@@ -390,7 +389,7 @@ mod tests {
         fn memory_and_engine_read_as_one(turns in turns()) {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("index");
-            let mut index = Index::open(&path, 1 << 20, 1 << 20).unwrap();
+            let mut index = Index::open(&path, &Config::default()).unwrap();
             let mut model = Model::new();
             for (at, (changes, act, from, to)) in (1..).zip(turns) {
                 commit(&index, &mut model, at, &changes);
@@ -404,7 +403,7 @@ mod tests {
                     2 => {
                         index.settle().and_then(|()| index.settle()).unwrap();
                         drop(index);
-                        index = Index::open(&path, 1 << 20, 1 << 20).unwrap();
+                        index = Index::open(&path, &Config::default()).unwrap();
                         assert_eq!(index.number(keys::APPLIED), Ok(at));
                     }
                     _ => {}
@@ -425,21 +424,22 @@ mod tests {
     fn what_did_not_settle_as_a_whole_has_no_mark() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("index");
-        let index = Index::open(&path, 1 << 20, 1 << 20).unwrap();
+        let index = Index::open(&path, &Config::default()).unwrap();
         let mut model = Model::new();
         commit(&index, &mut model, 1, &[(1, Some(1))]);
         index.settle().unwrap();
         commit(&index, &mut model, 2, &[(1, Some(2))]);
         assert_eq!(index.number(keys::APPLIED), Ok(2));
         drop(index);
-        let index = Index::open(&path, 1 << 20, 1 << 20).unwrap();
+        let index = Index::open(&path, &Config::default()).unwrap();
         assert_eq!(index.number(keys::APPLIED), Ok(1), "the log has the second one");
     }
 
     #[test]
     fn commits_wait_for_room_and_the_thread_makes_it() {
         let dir = tempfile::tempdir().unwrap();
-        let index = Index::open(&dir.path().join("index"), 1 << 20, 1000).unwrap();
+        let index =
+            Index::open(&dir.path().join("index"), &Config { index_buffer_bytes: 1000, ..Config::default() }).unwrap();
         let mut model = Model::new();
         index.start(Arc::new(Shared::new())).unwrap();
         for at in 1..=2000_u64 {

@@ -7,6 +7,8 @@ use crate::mail::Address;
 
 /// The position of the last commit that the index has.
 pub const APPLIED: &[u8] = b"m/applied";
+/// Stands for the log that the index was made from (`Segments::mark`).
+pub const LOG: &[u8] = b"m/log";
 /// Everything in the log before this is filed.
 pub const FILED: &[u8] = b"m/filed";
 /// The last `seq` and the last ticket number that were given.

@@ -14,6 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::error::OpenError;
+use super::segment::sync_dir;
 use super::{Config, OpenReport, Store, recover};
 use crate::clock::Clock;
 
@@ -41,10 +42,19 @@ impl Claim {
 /// Makes the data directory, which holds people's mail: for the daemon and, because the admin socket may stand in it, its
 /// group. One that is there already belongs to the operator and stays as it is.
 fn create(dir: &Path) -> io::Result<()> {
-    if let Some(parent) = dir.parent() {
-        std::fs::create_dir_all(parent)?;
+    if dir.is_dir() {
+        return Ok(());
     }
-    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(dir)
+    let parents =
+        || dir.ancestors().skip(1).map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above });
+    let fresh = parents().take_while(|above| !above.exists()).count();
+    parents().next().map_or(Ok(()), std::fs::create_dir_all)?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(dir)?;
+    // Mail is accepted soon, and its directory must not go with the power. Who may only write above may not sync there.
+    parents().take(fresh + 1).try_for_each(|above| match sync_dir(above) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        synced => synced,
+    })
 }
 
 /// The lock; it ends with the process or when this is dropped.

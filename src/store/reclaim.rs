@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::error::StoreError;
 use super::rows::Position;
+use super::segment::sync_dir;
 use super::{Inner, body, keys, snapshot};
 use crate::mail::MailId;
 
@@ -29,9 +30,12 @@ impl Inner {
                 _ => {}
             }
             if let Some(id) = MailId::parse(id) {
-                match std::fs::remove_file(body::path(&self.dir, id)) {
+                let path = body::path(&self.dir, id);
+                match std::fs::remove_file(&path) {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-                    _ => {}
+                    Err(_) => {}
+                    // A power cut must not bring the name back once nothing remembers that it has to go.
+                    Ok(()) => sync_dir(path.parent().unwrap_or(&self.dir))?,
                 }
             }
         }
@@ -68,7 +72,10 @@ impl Inner {
             }
         }
         let Some(last) = empty.last() else { return Ok(0) };
-        let covered = snapshot::list(&self.dir)?.last().is_some_and(|(position, _)| position.segment() > *last);
+        // The commits in these segments go on the word of a snapshot, so it has to be one that can be read today.
+        let newest = snapshot::list(&self.dir)?.pop();
+        let covered =
+            newest.is_some_and(|(at, path)| at.segment() > *last && snapshot::read(&path, |_| Ok(())).is_ok());
         if !covered {
             self.snapshot()?;
         }

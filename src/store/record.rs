@@ -87,7 +87,7 @@ impl Header {
     /// Reads a header that must belong at `position`; `None` is anything else.
     pub fn read(bytes: &[u8; ALIGN], position: Position, salt: u64) -> Option<Self> {
         let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        if bytes[0..2] != MAGIC || bytes[2] != VERSION || word(28) != salted(&bytes[..28], salt) {
+        if !Self::begins(bytes) || word(28) != salted(&bytes[..28], salt) {
             return None;
         }
         let kind =
@@ -101,6 +101,11 @@ impl Header {
             meta_crc: word(20),
             body_crc: word(24),
         })
+    }
+
+    /// Whether bytes begin as every header does.
+    pub fn begins(bytes: &[u8; ALIGN]) -> bool {
+        bytes[0..2] == MAGIC && bytes[2] == VERSION
     }
 
     /// How many bytes the record takes, padding included.

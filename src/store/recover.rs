@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::attempts::Attempts;
 use super::engine::Unopened;
 use super::error::{OpenError, StoreError};
-use super::index::{self, Index};
+use super::index::{Index, Order};
 use super::ledger::{LedgerKey, Pending};
 use super::log::Log;
 use super::meta::{self, Place};
@@ -22,8 +22,9 @@ use super::shared::Shared;
 use super::space::Space;
 use super::spool::Waiting;
 use super::step::Turn;
+use super::strays::{body_files, clear_bodies, clear_tmp, make_dir};
 use super::values::{DamagedSpan, OpenReport};
-use super::{Claim, Config, Inner, body, format, keys, snapshot};
+use super::{Claim, Config, Inner, format, keys, rebuild, snapshot};
 use crate::clock::Clock;
 use crate::mail::MailId;
 
@@ -37,23 +38,23 @@ pub fn open(claim: Claim, config: &Config, clock: Clock) -> Result<(Inner, OpenR
     let Claim { dir, lock } = claim;
     let dir = dir.as_path();
     for path in [dir.join("log"), dir.join("bodies")] {
-        std::fs::create_dir_all(&path).map_err(OpenError::io(path))?;
+        make_dir(&path).map_err(OpenError::io(path))?;
     }
     let format = format::read_or_create(dir)?;
     clear_tmp(dir).map_err(OpenError::io(dir.join("tmp")))?;
     let segments = Arc::new(Segments::new(dir.join("log"), format.salt));
-    if segments.list().map_err(OpenError::io(dir))?.is_empty() {
-        segments.create(1).map_err(OpenError::io(segments.path(1)))?;
-    }
-    sync_dir(dir).map_err(OpenError::io(dir))?;
+    first_segment(dir, &segments)?;
+    // A process that was killed may have made a directory there and not made its name durable.
+    sync_dir(dir).and_then(|()| sync_dir(&dir.join("bodies"))).map_err(OpenError::io(dir))?;
     let space = Arc::new(Space::new(dir, config.low_water_bytes, config.ballast_bytes));
     let mut report = OpenReport::default();
     let shared = Arc::new(Shared::new());
     let (index, tail) = indexed(dir, config, &segments, &space, &shared, &mut report, clock.now())?;
-    let end = cut_tail(&segments, &tail, &mut report).map_err(OpenError::io(segments.path(tail.end.segment())))?;
+    let end = go_on(dir, &segments, &index, &tail, &mut report)?;
     space.free();
     space.set_ballast();
-    report.orphans = remove_orphans(dir, &index, &tail.files).map_err(fault(dir))?;
+    clear_bodies(dir, &index, &tail.files, &mut report).map_err(fault(dir))?;
+    MailId::skip_to(newest_id(&index).map_err(fault(dir))?.max(tail.newest_id));
     let seq = index.number(keys::SEQ).map_err(fault(dir))?;
     let last = Position(index.number(keys::APPLIED).map_err(fault(dir))?);
     let mut retries = 0;
@@ -98,6 +99,7 @@ struct Tail {
     end: Position,
     /// The newest record that waits.
     newest: Position,
+    newest_id: MailId,
     /// Ids of the mails in the tail whose bytes are in files.
     files: HashSet<MailId>,
     /// What is to be cut off at the end.
@@ -115,44 +117,46 @@ fn indexed(
     now: Timestamp,
 ) -> Result<(Index, Tail), OpenError> {
     let path = dir.join("index");
-    let building = dir.join("index.building");
-    let opened = match open_index(&path, config) {
+    let opened = match Index::open(&path, config) {
         // The engine cannot even open on a full disk.
-        Err(Unopened::Full) if space.release_ballast() => open_index(&path, config),
+        Err(Unopened::Full) if space.release_ballast() => Index::open(&path, config),
         other => other,
     };
     let index = match opened {
         Ok(index) => index,
         Err(Unopened::Full) => return Err(OpenError::Full { dir: dir.to_owned() }),
+        Err(Unopened::Trouble(error)) => return Err(OpenError::io(path)(error)),
         Err(Unopened::Damaged(said)) => return rebuild(dir, config, segments, shared, report, &said, now),
     };
-    let mark = index.get(keys::APPLIED).map_err(fault(dir))?;
-    let applied = Position(mark.as_deref().map_or(0, index::number));
-    let snapshots = snapshot::list(dir).map_err(OpenError::io(dir))?;
-    let because = if building.exists() {
-        Some("an earlier rebuild was not completed")
-    } else if ahead(segments, applied).map_err(OpenError::io(dir))? {
-        Some("the index is ahead of the log")
-    } else if snapshots.last().is_some_and(|(position, _)| *position > applied) {
-        Some("the index is older than the newest snapshot")
-    } else {
-        None
-    };
-    if let Some(said) = because {
+    if let Some(said) = unusable(dir, segments, &index)? {
         drop(index);
-        return rebuild(dir, config, segments, shared, report, said, now);
+        return rebuild(dir, config, segments, shared, report, &said, now);
     }
-    let tail = catch_up(&index, segments, shared, report).map_err(fault(dir))?;
     // One that lost everything looks like a new one, but for the mark that each has from its first day on.
-    report.rebuilt = mark.is_none() && report.redone > 0;
-    if mark.is_none() && report.redone == 0 {
-        index.load(&Overlay::default(), applied).and_then(|()| index.sync()).map_err(fault(dir))?;
-    }
+    let is_new = index.get(keys::APPLIED).map_err(fault(dir))?.is_none();
+    let tail = catch_up(&index, segments, shared, report).map_err(fault(dir))?;
+    report.rebuilt = is_new && report.redone > 0;
     Ok((index, tail))
 }
 
-fn open_index(path: &Path, config: &Config) -> Result<Index, Unopened> {
-    Index::open(path, config.cache_bytes, config.index_buffer_bytes)
+/// Why an index that can be opened is not to be used.
+fn unusable(dir: &Path, segments: &Segments, index: &Index) -> Result<Option<String>, OpenError> {
+    let asked = rebuild::asked_for(dir).map_err(OpenError::io(dir))?;
+    if asked.is_some() {
+        return Ok(asked);
+    }
+    let mark = index.get(keys::LOG).map_err(fault(dir))?;
+    if mark.is_some_and(|mark| mark != segments.mark()) {
+        return Ok(Some("the index belongs to another log".into()));
+    }
+    let applied = Position(index.number(keys::APPLIED).map_err(fault(dir))?);
+    if applied.0 == 0 && segments.list().map_err(OpenError::io(dir))?.first() != Some(&1) {
+        return Ok(Some("the index is empty, and the log is not there from its beginning".into()));
+    }
+    let snapshots = snapshot::list(dir).map_err(OpenError::io(dir))?.into_iter().rev();
+    let newer =
+        snapshots.take_while(|(position, _)| *position > applied).any(|(_, path)| rebuild::is_usable(&path, segments));
+    Ok(newer.then(|| "the index is older than the newest snapshot".into()))
 }
 
 /// Builds the index anew from the newest snapshot and the log behind it.
@@ -165,47 +169,21 @@ fn rebuild(
     because: &str,
     now: Timestamp,
 ) -> Result<(Index, Tail), OpenError> {
-    let (path, building) = (dir.join("index"), dir.join("index.building"));
-    // The mark stands until the rebuild is complete: a rebuild that was cut short begins again.
-    std::fs::write(&building, b"").and_then(|()| sync_dir(dir)).map_err(OpenError::io(&building))?;
-    let aside = dir.join(format!("index.damaged-{}", now.as_second()));
-    tracing::error!(because, aside = %aside.display(), "the index cannot be used and is rebuilt from the log");
-    if path.exists() && !aside.exists() {
-        std::fs::rename(&path, &aside).map_err(OpenError::io(&path))?;
-    } else if path.exists() {
-        std::fs::remove_dir_all(&path).map_err(OpenError::io(&path))?;
-    }
-    report.rebuilt_because = Some(format!("{because}; the old index was moved to {}", aside.display()));
-    let index = open_index(&path, config).map_err(|error| match error {
-        Unopened::Full => OpenError::Full { dir: dir.to_owned() },
-        Unopened::Damaged(said) => OpenError::Damaged(format!("a new index cannot be made: {said}")),
-    })?;
-    let mut base = None;
-    for (_, snapshot) in snapshot::list(dir).map_err(OpenError::io(dir))?.into_iter().rev() {
-        if snapshot::read(&snapshot, |_| Ok(())).is_err() {
-            tracing::error!(snapshot = %snapshot.display(), "a snapshot cannot be read");
-            continue;
-        }
-        let load = |overlay: &Overlay| index.load(overlay, Position(0));
-        let position = snapshot::read(&snapshot, load).map_err(fault(dir))?;
-        index.load(&Overlay::default(), position).map_err(fault(dir))?;
-        base = Some(position);
-        break;
-    }
-    let first = segments.list().map_err(OpenError::io(dir))?.first().copied().unwrap_or(1);
-    if base.is_none() && first != 1 {
-        let said = "the index is lost, the first log segment was reclaimed, and there is no snapshot that can be read";
-        return Err(OpenError::Damaged(said.into()));
-    }
+    let index = rebuild::begin(dir, config, segments, because, report, now)?;
     let tail = catch_up(&index, segments, shared, report).map_err(fault(dir))?;
     index.sync().map_err(fault(dir))?;
-    std::fs::remove_file(&building).and_then(|()| sync_dir(dir)).map_err(OpenError::io(&building))?;
+    rebuild::completed(dir)?;
     report.rebuilt = true;
     Ok((index, tail))
 }
 
 /// Applies the commits that the index lacks, then gathers what waits for filing.
 fn catch_up(index: &Index, segments: &Segments, shared: &Shared, report: &mut OpenReport) -> Result<Tail, StoreError> {
+    if index.get(keys::LOG)?.is_none() {
+        let mark = Overlay { changes: [(keys::LOG.to_vec(), Some(segments.mark()))].into() };
+        index.load(&mark, Position(index.number(keys::APPLIED)?))?;
+        index.sync()?;
+    }
     let mut applied = Position(index.number(keys::APPLIED)?);
     let start = Position(index.number(keys::FILED)?).min(applied);
     let start = Position::new(start.segment(), aligned(segments, start)?);
@@ -249,10 +227,14 @@ fn catch_up(index: &Index, segments: &Segments, shared: &Shared, report: &mut Op
         index.sync()?;
     }
     let filed = index.number(keys::FILED)?;
+    // What is behind the marker is never reclaimed.
+    let there: HashSet<u32> = segments.list()?.into_iter().collect();
+    report.missing_segments = (Position(filed).segment().max(1)..last).filter(|n| !there.contains(n)).collect();
     let mut queue = shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
     let mut pending = shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
-    for Unfiled { waiting, file, remote } in waiting {
+    for Unfiled { waiting, id, file, remote } in waiting {
         tail.files.extend(file);
+        tail.newest_id = tail.newest_id.max(id);
         tail.newest = tail.newest.max(waiting.position);
         if waiting.position.0 >= filed {
             queue.push(waiting);
@@ -282,9 +264,21 @@ fn redo(index: &Index, record: &Record, applied: &mut Position, report: &mut Ope
     Ok(())
 }
 
+/// The highest id of a mail that is filed.
+fn newest_id(index: &Index) -> Result<MailId, StoreError> {
+    let mut newest = MailId::default();
+    index.walk(&[keys::IDS], &[keys::IDS + 1], Order::Down, |key, _| {
+        let text = String::from_utf8_lossy(&key[1..]).into_owned();
+        newest = text.split('.').next().and_then(MailId::parse).unwrap_or_default();
+        Ok(false)
+    })?;
+    Ok(newest)
+}
+
 /// A mail's record that may wait for filing.
 struct Unfiled {
     waiting: Waiting,
+    id: MailId,
     /// The mail whose bytes are in a file of their own.
     file: Option<MailId>,
     /// Its place in the ledger of its mailbox, where it was pulled.
@@ -297,7 +291,7 @@ fn waiting_from(record: &Record) -> Option<Unfiled> {
     let waiting = Waiting { position: record.header.position, size, received: mail.received_at.as_microsecond() };
     let pending = Pending { mail: mail.id, at: mail.received_at };
     let remote = mail.origin.remote.as_ref().map(|remote| (LedgerKey::of(remote), pending));
-    Some(Unfiled { waiting, file: (place == Place::File).then_some(mail.id), remote })
+    Some(Unfiled { waiting, id: mail.id, file: (place == Place::File).then_some(mail.id), remote })
 }
 
 /// The `filed` marker points one byte into the last record that is filed; a scan begins where that record begins.
@@ -307,17 +301,36 @@ fn aligned(segments: &Segments, start: Position) -> Result<u64, StoreError> {
     Ok(if there { offset } else { 0 })
 }
 
-/// Whether the index has a commit that the log does not.
-fn ahead(segments: &Segments, applied: Position) -> std::io::Result<bool> {
-    if applied.0 == 0 || !segments.list()?.contains(&applied.segment()) {
-        let newest = segments.list()?.last().copied().unwrap_or(0);
-        return Ok(applied.segment() > newest);
+/// Where the log goes on. What a crash has left half-written is cut off, so that the next record stands behind the last
+/// good one. But what has changed or is lost stays as it is, and a new segment is begun: no position is given twice, or
+/// what comes later would pass for what was lost.
+fn go_on(
+    dir: &Path,
+    segments: &Segments,
+    index: &Index,
+    tail: &Tail,
+    report: &mut OpenReport,
+) -> Result<Position, OpenError> {
+    let applied = Position(index.number(keys::APPLIED).map_err(fault(dir))?);
+    let number = tail.end.segment();
+    let io = OpenError::io(segments.path(number));
+    report.log_behind = applied.0 > 0 && tail.end <= applied;
+    if !report.log_behind && !segments.is_changed_header(tail.end).map_err(OpenError::io(segments.path(number)))? {
+        return cut_tail(segments, tail, report).map_err(io);
     }
-    let len = std::fs::metadata(segments.path(applied.segment()))?.len();
-    Ok(applied.offset() >= len)
+    if tail.cut > 0 {
+        report.damaged_spans.push(DamagedSpan { position: tail.end, bytes: tail.cut });
+    }
+    if report.log_behind && snapshot::list(dir).map_err(OpenError::io(dir))?.last().is_none_or(|one| one.0 < applied) {
+        // From the log alone the index could not be rebuilt any more.
+        snapshot::write(dir, index, applied).map_err(fault(dir))?;
+    }
+    let next = number.max(applied.segment()) + 1;
+    segments.create(next).map_err(OpenError::io(segments.path(next)))?;
+    Ok(Position::new(next, 0))
 }
 
-/// Cuts off what a crash has left half-written, so that the next record stands behind the last good one.
+/// Cuts off what a crash has left half-written.
 fn cut_tail(segments: &Segments, tail: &Tail, report: &mut OpenReport) -> std::io::Result<Position> {
     let file = segments.open(tail.end.segment())?;
     if file.metadata()?.len() > tail.end.offset() {
@@ -329,44 +342,37 @@ fn cut_tail(segments: &Segments, tail: &Tail, report: &mut OpenReport) -> std::i
     Ok(tail.end)
 }
 
-fn clear_tmp(dir: &Path) -> std::io::Result<()> {
-    let tmp = dir.join("tmp");
-    if tmp.exists() {
-        std::fs::remove_dir_all(&tmp)?;
+/// Whether a log has records and none that can be read: then their checksums have another salt.
+fn is_foreign(segments: &Segments, list: &[u32]) -> Result<bool, StoreError> {
+    let (mut readable, mut changed) = (false, false);
+    for number in list {
+        let start = Position::new(*number, 0);
+        if segments.header(start)?.is_some() {
+            return Ok(false);
+        }
+        changed |= segments.is_changed_header(start)?;
+        segments.scan::<StoreError>(*number, 0, |found| {
+            readable |= matches!(found, Found::Record(_));
+            Ok(())
+        })?;
     }
-    std::fs::create_dir(&tmp)
+    Ok(changed && !readable)
 }
 
-/// Removes the files of mails that have neither a record that waits nor an entry: nobody was told of them.
-fn remove_orphans(dir: &Path, index: &Index, waiting: &HashSet<MailId>) -> Result<u64, StoreError> {
-    let mut orphans = 0;
-    for (id, path) in body_files(dir)? {
-        if !waiting.contains(&id) && index.get(&keys::id(&id.to_string()))?.is_none() {
-            std::fs::remove_file(path)?;
-            orphans += 1;
-        }
+/// Makes the first segment of a new log. A log that is empty beside what was made from it is not new.
+fn first_segment(dir: &Path, segments: &Segments) -> Result<(), OpenError> {
+    let list = segments.list().map_err(OpenError::io(dir))?;
+    if !list.is_empty() {
+        let foreign = is_foreign(segments, &list).map_err(fault(dir))?;
+        return if foreign { Err(OpenError::Foreign(dir.join("format"))) } else { Ok(()) };
     }
-    Ok(orphans)
-}
-
-/// All files of mails, with their ids.
-pub(super) fn body_files(dir: &Path) -> std::io::Result<Vec<(MailId, std::path::PathBuf)>> {
-    let mut files = Vec::new();
-    for group in std::fs::read_dir(dir.join("bodies"))? {
-        let group = group?.path();
-        if !group.is_dir() {
-            continue;
-        }
-        for file in std::fs::read_dir(group)? {
-            let file = file?;
-            if let Some(id) = file.file_name().to_str().and_then(MailId::parse)
-                && file.path() == body::path(dir, id)
-            {
-                files.push((id, file.path()));
-            }
-        }
+    let io = OpenError::io(dir);
+    let rest = || Ok(dir.join("index").exists() || !snapshot::list(dir)?.is_empty() || !body_files(dir)?.is_empty());
+    if rest().map_err(io)? {
+        let log = dir.join("log");
+        return Err(OpenError::LogGone { log });
     }
-    Ok(files)
+    segments.create(1).map(drop).map_err(OpenError::io(segments.path(1)))
 }
 
 fn check_config(config: &Config) -> Result<(), OpenError> {
@@ -379,10 +385,12 @@ fn check_config(config: &Config) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn fault(dir: &Path) -> impl Fn(StoreError) -> OpenError {
+/// What an error of the store says about opening it.
+pub(super) fn fault(dir: &Path) -> impl Fn(StoreError) -> OpenError {
     let dir = dir.to_owned();
     move |error| match error {
         StoreError::Full => OpenError::Full { dir: dir.clone() },
+        StoreError::Io(said) => OpenError::Trouble(said),
         other => OpenError::Damaged(other.to_string()),
     }
 }

@@ -7,6 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use sha2::{Digest, Sha256};
+
 use super::record::{ALIGN, Header, Kind};
 use super::rows::Position;
 
@@ -43,18 +45,32 @@ pub enum Found {
     },
 }
 
+/// How far a segment reaches, and whether another one has been begun behind it.
+#[derive(Clone, Copy)]
+struct Extent {
+    len: u64,
+    sealed: bool,
+}
+
 impl Segments {
     pub fn new(dir: PathBuf, salt: u64) -> Self {
         Self { dir, salt, handles: Mutex::default() }
+    }
+
+    /// Stands for this log in what is made from it.
+    pub fn mark(&self) -> Vec<u8> {
+        let digest = Sha256::new().chain_update("log").chain_update(self.salt.to_le_bytes()).finalize();
+        digest[..8].to_vec()
     }
 
     /// The numbers of the segments that exist, in order.
     pub fn list(&self) -> io::Result<Vec<u32>> {
         let mut numbers = Vec::new();
         for item in std::fs::read_dir(&self.dir)? {
-            let name = item?.file_name();
-            let number: Option<u32> = name.to_str().and_then(|n| n.strip_suffix(".seg")).and_then(|n| n.parse().ok());
-            numbers.extend(number);
+            let path = item?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".seg"));
+            // A copy under a name such as `1.seg` must not pass for the segment itself.
+            numbers.extend(name.and_then(|name| name.parse().ok()).filter(|number| self.path(*number) == path));
         }
         numbers.sort_unstable();
         Ok(numbers)
@@ -79,7 +95,9 @@ impl Segments {
         if let Some(file) = handles.get(&number) {
             return Ok(file.clone());
         }
-        let file = Arc::new(OpenOptions::new().read(true).write(true).open(self.path(number))?);
+        let path = self.path(number);
+        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(|error| about(&path, &error))?;
+        let file = Arc::new(file);
         while handles.len() >= OPEN_HANDLES {
             handles.pop_first();
         }
@@ -136,17 +154,20 @@ impl Segments {
         mut visit: impl FnMut(Found) -> Result<(), E>,
     ) -> Result<(), E> {
         let file = self.open(number)?;
-        let len = file.metadata()?.len();
+        let segment =
+            Extent { len: file.metadata()?.len(), sealed: self.list()?.last().is_some_and(|last| *last > number) };
+        let len = segment.len;
         let mut offset = from;
         while offset < len {
             let position = Position::new(number, offset);
-            match self.whole_in(&file, position, len)? {
+            let whole = self.whole_in(&file, position, segment);
+            match whole.map_err(|error| about(&self.path(number), &error))? {
                 Some(record) => {
                     offset += record.header.span();
                     visit(Found::Record(record))?;
                 }
                 None => {
-                    let next = self.resync(&file, number, offset + ALIGN as u64, len)?;
+                    let next = self.resync(&file, number, offset + ALIGN as u64, segment)?;
                     let bytes = next.unwrap_or(len) - offset;
                     visit(Found::Bad { position, bytes, tail: next.is_none() })?;
                     offset += bytes;
@@ -157,28 +178,41 @@ impl Segments {
     }
 
     /// A record that can be gone past: whole, or with a changed body but a good header behind it.
-    fn whole_in(&self, file: &File, position: Position, len: u64) -> io::Result<Option<Record>> {
+    fn whole_in(&self, file: &File, position: Position, segment: Extent) -> io::Result<Option<Record>> {
         let Some(record) = self.read_in(file, position)? else { return Ok(None) };
         let next = position.offset() + record.header.span();
-        if next > len {
+        if next > segment.len {
             return Ok(None);
         }
         if record.body_intact || record.header.kind == Kind::Erased {
             return Ok(Some(record));
         }
-        let follows = self.header_in(file, Position::new(position.segment(), next))?.is_some();
+        // The last record of a segment that is written no more was synced before the next one was begun.
+        let ends = next == segment.len && segment.sealed;
+        let follows = ends || self.header_in(file, Position::new(position.segment(), next))?.is_some();
         Ok(follows.then_some(record))
     }
 
+    /// Whether the bytes here were a header once: a header never crosses a disk sector, so one that is only half there
+    /// was not torn by a crash but has changed since it was written.
+    pub fn is_changed_header(&self, position: Position) -> io::Result<bool> {
+        let mut bytes = [0u8; ALIGN];
+        let whole = read_some(&*self.open(position.segment())?, &mut bytes, position.offset())? == ALIGN;
+        Ok(whole && Header::read(&bytes, position, self.salt).is_none() && Header::begins(&bytes))
+    }
+
     /// The offset of the next good record at or after `from`.
-    fn resync(&self, file: &File, number: u32, from: u64, len: u64) -> io::Result<Option<u64>> {
+    fn resync(&self, file: &File, number: u32, from: u64, segment: Extent) -> io::Result<Option<u64>> {
+        let len = segment.len;
         let mut offset = from.next_multiple_of(ALIGN as u64);
         let mut chunk = vec![0u8; 1 << 16];
         while offset + ALIGN as u64 <= len {
             let got = read_some(file, &mut chunk, offset)?;
             for (index, bytes) in chunk[..got].as_chunks::<ALIGN>().0.iter().enumerate() {
                 let position = Position::new(number, offset + (index * ALIGN) as u64);
-                if Header::read(bytes, position, self.salt).is_some() && self.whole_in(file, position, len)?.is_some() {
+                if Header::read(bytes, position, self.salt).is_some()
+                    && self.whole_in(file, position, segment)?.is_some()
+                {
                     return Ok(Some(position.offset()));
                 }
             }
@@ -216,6 +250,11 @@ impl Segments {
         let body_intact = got == body.len() && crc32fast::hash(&body) == header.body_crc;
         Ok(Some(Record { header, meta, body, body_intact }))
     }
+}
+
+/// An error that says which file it is about.
+fn about(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// Makes the names in a directory durable.

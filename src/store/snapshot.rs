@@ -1,7 +1,8 @@
 //! A checksummed copy of the whole index, from which it is rebuilt without the log before it.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::error::StoreError;
@@ -19,7 +20,23 @@ const CHUNK: usize = 256 << 10;
 pub fn write(dir: &Path, index: &Index, applied: Position) -> Result<(), StoreError> {
     let target = dir.join(format!("snapshot-{:020}", applied.0));
     let tmp = dir.join("tmp").join("snapshot");
-    let mut out = BufWriter::new(File::create(&tmp)?);
+    // On a disk that is full the half of one must not take up what is left.
+    write_aside(&tmp, index, applied).inspect_err(|_| drop(std::fs::remove_file(&tmp)))?;
+    std::fs::rename(&tmp, &target)?;
+    sync_dir(dir)?;
+    // Segments go on the word of this file, so it is read back before the older ones are given up.
+    read(&target, |_| Ok(()))?;
+    for (position, path) in list(dir)? {
+        if position < applied {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_aside(tmp: &Path, index: &Index, applied: Position) -> Result<(), StoreError> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(tmp)?;
+    let mut out = BufWriter::new(file);
     out.write_all(MAGIC)?;
     out.write_all(&applied.0.to_le_bytes())?;
     let mut chunk = Vec::with_capacity(CHUNK + 8192);
@@ -37,17 +54,7 @@ pub fn write(dir: &Path, index: &Index, applied: Position) -> Result<(), StoreEr
     // An empty chunk marks the end.
     write_chunk(&mut out, &[])?;
     let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.sync_all()?;
-    std::fs::rename(&tmp, &target)?;
-    sync_dir(dir)?;
-    // Segments go on the word of this file, so it is read back before the older ones are given up.
-    read(&target, |_| Ok(()))?;
-    for (position, path) in list(dir)? {
-        if position < applied {
-            std::fs::remove_file(path)?;
-        }
-    }
-    Ok(())
+    Ok(file.sync_all()?)
 }
 
 /// The snapshots that there are, the oldest first.

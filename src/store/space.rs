@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -135,7 +136,9 @@ impl Space {
     /// Sets the ballast aside, where there is space for it beside the low-water mark.
     pub fn set_ballast(&self) {
         let path = ballast(&self.dir);
-        let there = std::fs::metadata(&path).is_ok_and(|meta| meta.len() == self.ballast);
+        // A copy of the file, as a backup makes it, may be all hole and hold nothing back.
+        let holds = |meta: std::fs::Metadata| meta.len() == self.ballast && meta.blocks() * 512 >= self.ballast;
+        let there = std::fs::metadata(&path).is_ok_and(holds);
         let free = self.free.load(Ordering::Relaxed);
         if there || self.ballast == 0 {
             self.missing.store(0, Ordering::Relaxed);

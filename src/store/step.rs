@@ -19,8 +19,9 @@ use super::{Inner, index, keys};
 pub struct Step<'a> {
     pub(super) store: &'a Inner,
     overlay: Overlay,
-    /// How many records of the spool are filed in this step.
+    /// How many records of the spool are filed in this step, and which were filed before.
     filed: usize,
+    again: Vec<Position>,
     /// A fault that makes the whole step fail at its end.
     fault: Option<StoreError>,
     /// What `Progress::retries` changes by.
@@ -44,15 +45,15 @@ impl Inner {
         // A panic inside a step leaves nothing behind but its overlay, which is gone.
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.check()?;
-        let (overlay, pulled, outgoing) = (Overlay::default(), Vec::new(), Vec::new());
-        let mut step = Step { store: self, overlay, filed: 0, fault: None, retries: 0, pulled, outgoing };
+        let (overlay, again, pulled, outgoing) = (Overlay::default(), Vec::new(), Vec::new(), Vec::new());
+        let mut step = Step { store: self, overlay, filed: 0, again, fault: None, retries: 0, pulled, outgoing };
         let value = f(&mut step)?;
         self.commit(&mut turn, step)?;
         Ok(value)
     }
 
     fn commit(&self, turn: &mut Turn, step: Step<'_>) -> Result<(), StoreError> {
-        let Step { overlay, filed, fault, retries, pulled, outgoing, .. } = step;
+        let Step { overlay, filed, again, fault, retries, pulled, outgoing, .. } = step;
         if let Some(fault) = fault {
             return Err(fault);
         }
@@ -63,6 +64,9 @@ impl Inner {
             let marker = overlay.changes.get(keys::FILED).and_then(Option::as_deref).map_or(0, index::number);
             self.attempts.lock().unwrap_or_else(PoisonError::into_inner).end_before(Position(marker));
         }
+        for position in again {
+            self.attempts.lock().unwrap_or_else(PoisonError::into_inner).end(position);
+        }
         let draft = Draft::new(Kind::Commit, Vec::new(), overlay.encode(turn.last));
         let position = self.log.append_blocking(draft).map_err(|error| match error {
             AppendError::Full => StoreError::Full,
@@ -72,7 +76,7 @@ impl Inner {
         let seq = overlay.changes.get(keys::SEQ).and_then(Option::as_deref).map(index::number);
         if let Err(error) = self.index.apply(overlay, position) {
             // The log has the commit and the index has not: only opening anew completes it.
-            return Err(StoreError::Broken(self.shared.break_off(error.to_string())));
+            return Err(StoreError::Broken(self.shared.break_off(error.said())));
         }
         self.shared.counters.commits.fetch_add(1, Ordering::Relaxed);
         *self.last_flush.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.clock.now());
@@ -106,7 +110,10 @@ impl Step<'_> {
         let outcome = match (next, marker) {
             (_, Err(error)) => Err(error),
             (Some(next), _) if next == position => self.move_marker(position),
-            (_, Ok(marker)) if position.0 < marker => Ok(()),
+            (_, Ok(marker)) if position.0 < marker => {
+                self.again.push(position);
+                Ok(())
+            }
             _ => Err(StoreError::Misuse(format!("{position:?} was filed out of turn, before {next:?}"))),
         };
         self.fault = outcome.err();

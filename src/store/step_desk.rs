@@ -161,6 +161,20 @@ impl Step<'_> {
         self.put(keys::erasing(position), base.into_bytes())
     }
 
+    /// A mail that cannot be read any more is not filed again, and its entries say so.
+    pub(super) fn give_up_retry(&mut self, position: super::Position, said: &str) -> Result<(), StoreError> {
+        let mut seqs = Vec::new();
+        self.store.index.walk_prefix(&keys::numbered(keys::RETRIES, position.0), |key, _| {
+            seqs.push(keys::number_in(key, 1));
+            Ok(true)
+        })?;
+        for seq in seqs {
+            self.delete_retry(position, seq)?;
+            self.trace(seq, "retry", said)?;
+        }
+        Ok(())
+    }
+
     fn delete_retry(&mut self, position: super::Position, seq: u64) -> Result<(), StoreError> {
         let key = keys::retry(position, seq);
         if self.get(&key)?.is_some() {

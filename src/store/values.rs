@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 
 use super::body::Body;
 use super::rows::{PersonRow, Position, TicketState};
 use crate::mail::{Address, Class, Envelope, Fingerprint, MailId, Origin, Reason};
 use crate::ticket::Decision;
+use crate::units::hex;
 
 /// One channel that a mail is for, with the envelope recipients that led there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,6 +145,8 @@ pub struct Stored {
     pub body: MailBytes,
     /// The mail was refused at the door, so there is nothing but its header section.
     pub headers_only: bool,
+    /// The bytes are not those that were accepted: the disk has changed them. Of a file nothing is said.
+    pub damaged: bool,
 }
 
 /// The bytes of a mail, or the file that holds them.
@@ -165,6 +169,16 @@ impl MailBytes {
                 Ok(Cow::Owned(bytes))
             }
         }
+    }
+
+    /// All bytes, if they are those with this sha256 (lower-case hex). What lies in the log has a checksum there, so that
+    /// only what is in a file of its own is compared. Blocks on the disk as well.
+    pub fn verified(&self, sha256: &str) -> io::Result<Cow<'_, [u8]>> {
+        let bytes = self.read()?;
+        if matches!(self, Self::File { .. }) && hex(&Sha256::digest(&bytes)) != sha256 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the bytes of the mail have changed on the disk"));
+        }
+        Ok(bytes)
     }
 
     /// The first bytes, so many at most. Blocks on the disk as well.
@@ -283,11 +297,25 @@ pub struct OpenReport {
     pub damaged_spans: Vec<DamagedSpan>,
     /// Places where a commit is missing from the log: the index may lack changes; `fsck` tells which.
     pub missing_commits: u64,
+    /// Segments of the log that are gone and held mail that waited for filing, or may have.
+    pub missing_segments: Vec<u32>,
+    /// The log has lost records that the index was made from: the index was kept, and a new segment begun.
+    pub log_behind: bool,
     /// Mails that wait for filing.
     pub spooled: u64,
     /// Files of mails that were never acknowledged, removed.
     pub orphans: u64,
+    /// Files that may be the last of mails whose records are lost, moved to the directory `lost`.
+    pub set_aside: u64,
     pub took: Duration,
+}
+
+impl OpenReport {
+    /// Whether something is lost that somebody may have been told of.
+    pub fn has_lost(&self) -> bool {
+        let spans = !self.damaged_spans.is_empty() || !self.missing_segments.is_empty();
+        spans || self.missing_commits > 0 || self.log_behind
+    }
 }
 
 /// A stretch of the log that cannot be read.

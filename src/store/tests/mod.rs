@@ -3,6 +3,7 @@
 mod crash;
 mod filing;
 mod ledger;
+mod loss;
 mod outbox;
 mod random;
 mod reports;
