@@ -239,7 +239,7 @@ fn find(recipient: Recipient, directory: &Directory) -> Result<Address, Fault> {
         Recipient::Address(address) => Some(address),
         Recipient::Postmaster => None,
     };
-    let ours = address.as_ref().is_none_or(|address| directory.serves(address.domain()));
+    let ours = address.as_ref().is_none_or(|address| directory.serves(address));
     let postmaster = address.is_none_or(|address| address.local().eq_ignore_ascii_case("postmaster"));
     match directory.default_channel() {
         Some(channel) if ours && postmaster => Ok(channel.address.clone()),
