@@ -110,7 +110,7 @@ impl Session {
 
     pub(super) fn auth(&mut self, command: AuthCommand, out: &mut Replies) -> Step {
         let tls = self.tls;
-        let idle = matches!(self.state, State::Idle) && self.helo.is_some();
+        let idle = !self.in_transaction() && self.helo.is_some();
         let Some(submitter) = &mut self.submitter else {
             return self.bad(out, (503, "5.5.1"), "Authentication not offered here", Fault::BadSequence);
         };
