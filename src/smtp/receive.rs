@@ -1,5 +1,7 @@
 //! One message: from the wire into a body, and from there to the intake.
 
+use std::borrow::Cow;
+
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -268,11 +270,9 @@ impl Connection {
             return AuthResults { note: Some(why.to_owned()), ..AuthResults::default() };
         }
         let helo = self.session.helo().unwrap_or_default();
-        let results = match body.read().await {
-            Ok(raw) => verifier.verify(self.peer, helo, envelope.mail_from.as_ref(), &raw).await,
-            // Intake meets the same trouble and answers it; a verdict is not worth a refusal of its own.
-            Err(error) => AuthResults { note: Some(error.to_string()), ..AuthResults::default() },
-        };
+        let (sender, size) = (envelope.mail_from.as_ref(), body.size());
+        let raw = async { if verifier.hashes(size) { body.read().await } else { Ok(Cow::Borrowed(body.head())) } };
+        let results = verifier.verify(self.peer, helo, sender, size, raw).await;
         let said = [("spf", results.spf), ("dkim", results.dkim), ("dmarc", results.dmarc), ("arc", results.arc)];
         for (method, verdict) in said {
             self.door.metrics.verified(method, verdict.as_str());

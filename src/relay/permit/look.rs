@@ -126,7 +126,8 @@ impl Looker {
         };
         for address in addresses.iter().take(ADDRESSES) {
             let mail = format!("From: <{sender}>\r\n\r\n");
-            let results = self.verifier.verify(*address, here, Some(sender), mail.as_bytes()).await;
+            let written = async { Ok::<_, String>(mail.as_bytes().into()) };
+            let results = self.verifier.verify(*address, here, Some(sender), mail.len() as u64, written).await;
             match results.spf {
                 Verdict::Pass => {}
                 Verdict::None => return Ok(Spf::NoRecord(term(address))),
