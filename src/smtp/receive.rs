@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use crate::intake::{Arrival, Leaving, Refusal, TurnedAway};
 use crate::mail::auth::AuthResults;
-use crate::mail::{Class, Envelope, MailId, Origin, Reason};
+use crate::mail::{Address, Class, Envelope, MailId, Origin, Reason};
 use crate::metrics::Deferral;
 use crate::net::tls::ClientCertificate;
 use crate::store::{Body, BodyError, BodyWriter, OutgoingMeta, OutgoingRecipient, Receipt};
@@ -239,8 +239,20 @@ impl Connection {
             ..OutgoingMeta::default()
         };
         let (received_at, origin, channel) = (self.door.clock.now(), self.origin(), found.channel);
+        let sender = envelope.mail_from.clone();
         let leaving = Leaving { id, received_at, envelope, origin, channel, outgoing, body };
-        self.answer(id, self.door.intake.accept_leaving(leaving).await)
+        let taken = self.door.intake.accept_leaving(leaving).await;
+        if let Err(Refusal::Permanent(reason)) = taken {
+            self.refused_to_send(id, sender.as_ref(), reason);
+        }
+        self.answer(id, taken)
+    }
+
+    /// Whoever hands a mail in hears why it was refused, and has it still.
+    fn refused_to_send(&self, id: MailId, sender: Option<&Address>, reason: Reason) {
+        let sender = sender.map_or_else(|| "<>".to_owned(), ToString::to_string);
+        self.door.metrics.mail_refused(self.kind().as_str(), reason.code());
+        info!(mail = %id, peer = %self.peer, sender, reason = reason.code(), "refused to send a mail");
     }
 
     /// The one place where a mail is given to the intake: only what it returns as accepted is answered 250.
@@ -282,11 +294,7 @@ impl Connection {
 
     fn turn_away(&self, mail: Receiving, envelope: Envelope, reason: Reason) {
         if mail.handed.is_some() {
-            // Whoever hands a mail in hears why it was refused, and has it still.
-            let sender = envelope.mail_from.as_ref().map_or_else(|| "<>".to_owned(), ToString::to_string);
-            self.door.metrics.mail_refused(self.kind().as_str(), reason.code());
-            info!(mail = %mail.id, peer = %self.peer, sender, reason = reason.code(), "refused to send a mail");
-            return;
+            return self.refused_to_send(mail.id, envelope.mail_from.as_ref(), reason);
         }
         let Receiving { id, size, head, body, .. } = mail;
         let head = body.map_or(head, |body| beginning(body.head()));
