@@ -170,6 +170,11 @@ async fn the_author_that_is_shown_is_the_one_that_is_verified() {
         "From: x@evil.example <ann@shop.example>",
         "From: <@evil.example:ann@shop.example>",
         "From: jürgen@müller.example",
+        "From: ann@shop.example.",
+        "From: boss, ann@shop.example",
+        "From:\r\nFrom: ann@shop.example",
+        "From: ann@shop.example\x00",
+        "From: \u{200b}ann@shop.example",
         "stray line\r\nFrom: ann@shop.example",
     ];
     for field in fields {

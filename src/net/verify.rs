@@ -255,6 +255,8 @@ impl Check<'_> {
         if !shown.is_empty() {
             read.from = shown.iter().map(|from| format!("{}@{}", from.local(), from.ascii_domain())).collect();
         }
+        // People read a domain with the root's dot behind it as any other.
+        read.from.iter_mut().for_each(|from| from.truncate(from.trim_end_matches('.').len()));
         if too_large {
             self.notes.push("body too large to be hashed".to_owned());
             read.dkim_headers.clear();
