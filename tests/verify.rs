@@ -281,6 +281,13 @@ async fn the_work_for_one_mail_is_bounded() {
     assert_eq!((results.dkim, results.dmarc), (Verdict::None, Verdict::Fail));
     assert_eq!(results.note.as_deref(), Some("1 DKIM signature, the first 0 count"));
 
+    // The author's own signature is looked at, however many stand above it.
+    config.max_signatures = 1;
+    let other = signed(&pkcs8, "other.example", &good);
+    let results = verify(&config, PEER, None, &other).await;
+    assert_eq!((results.dkim, results.dmarc), (Verdict::Pass, Verdict::Pass));
+    assert_eq!(results.note.as_deref(), Some("2 DKIM signatures, the first 1 count"));
+
     config.max_signatures = 5;
     config.max_body_bytes = 100;
     let results = verify(&config, PEER, None, &good).await;

@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use super::dns;
 use super::verdicts;
 use crate::mail::Address;
+use crate::mail::address::is_under;
 use crate::mail::auth::{AuthResults, DmarcPolicy, Verdict};
 use crate::mail::headers::{self, HeaderSection};
 use crate::units::{count, show_duration};
@@ -48,7 +49,7 @@ pub struct Config {
     /// How many bytes of mails are held in memory for it at the same time; others wait, and their time runs.
     #[serde(with = "crate::units::bytes")]
     pub max_memory: u64,
-    /// How many DKIM signatures of one mail are looked at, from the top.
+    /// How many DKIM signatures of one mail are looked at: those of the author's domain first, then from the top.
     pub max_signatures: usize,
     /// The longest ARC chain that is looked at.
     pub max_arc_sets: usize,
@@ -269,6 +270,10 @@ impl Check<'_> {
                 count(signatures, "DKIM signature", "DKIM signatures"),
                 self.config.max_signatures
             ));
+            // Whoever hands a mail on signs above the author, whose signature is the one that DMARC looks for.
+            let domains: Vec<String> = read.from.iter().filter_map(|from| verdicts::domain_of(from)).collect();
+            let of_author = |domain: &str| domains.iter().any(|from| is_under(from, domain) || is_under(domain, from));
+            read.dkim_headers.sort_by_key(|signature| !of_author(&signature.header.d.to_lowercase()));
             read.dkim_headers.truncate(self.config.max_signatures);
         }
         let sets = read.as_headers.len().max(read.ams_headers.len()).max(read.aar_headers.len());
