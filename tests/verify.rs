@@ -3,7 +3,9 @@
 #[path = "support/dns.rs"]
 mod dns;
 
+use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use base64::Engine;
@@ -15,6 +17,7 @@ use mail_auth::common::headers::HeaderWriter;
 use mail_auth::dkim::DkimSigner;
 use mail_auth::{AuthenticatedMessage, AuthenticationResults, MessageAuthenticator};
 use ticketgate::mail::Address;
+use ticketgate::mail::HeaderSection;
 use ticketgate::mail::auth::{AuthResults, DmarcPolicy, Verdict};
 use ticketgate::net::verify::{Config, Verifier};
 
@@ -58,9 +61,14 @@ fn config(server: &DnsServer) -> Config {
 }
 
 async fn verify(config: &Config, peer: &str, mail_from: Option<&str>, raw: &str) -> AuthResults {
+    verify_by(&Verifier::new(config, "mx.example.com"), peer, mail_from, raw).await
+}
+
+async fn verify_by(verifier: &Verifier, peer: &str, mail_from: Option<&str>, raw: &str) -> AuthResults {
     let mail_from = mail_from.map(|address| Address::parse(address).unwrap());
     let peer: IpAddr = peer.parse().unwrap();
-    Verifier::new(config, "mx.example.com").verify(peer, "mx.shop.example", mail_from.as_ref(), raw.as_bytes()).await
+    let read = async { Ok::<_, String>(Cow::Borrowed(raw.as_bytes())) };
+    verifier.verify(peer, "mx.shop.example", mail_from.as_ref(), raw.len() as u64, read).await
 }
 
 fn words(results: &AuthResults) -> [&'static str; 4] {
@@ -120,6 +128,117 @@ async fn verdicts_follow_the_records() {
 }
 
 #[tokio::test]
+async fn the_return_path_counts_and_not_the_name_in_helo() {
+    for helo in [Answer::Txt("v=spf1 -all".to_owned()), Answer::Silence] {
+        let shop = Answer::Txt(format!("v=spf1 ip4:{PEER} -all"));
+        let server = DnsServer::start(&[
+            ("mx.shop.example", helo),
+            ("shop.example", shop.clone()),
+            ("xn--mller-kva.example", shop),
+            ("_dmarc.shop.example", Answer::Txt("v=DMARC1; p=reject".to_owned())),
+        ])
+        .await;
+        let mut config = config(&server);
+        (config.dns.query_timeout, config.timeout) = (Duration::from_secs(60), Duration::from_secs(2));
+        let sent = |mail_from| verify(&config, PEER, mail_from, MAIL);
+        assert_eq!(words(&sent(Some("ann@shop.example")).await), ["pass", "none", "pass", "none"]);
+        assert_eq!(words(&sent(Some("jürgen@müller.example")).await), ["pass", "none", "fail", "none"]);
+    }
+}
+
+/// However its field is written, DMARC is about the author that a ticket shows.
+#[tokio::test]
+async fn the_author_that_is_shown_is_the_one_that_is_verified() {
+    let server = DnsServer::start(&[
+        ("evil.example", Answer::Txt(format!("v=spf1 ip4:{PEER} -all"))),
+        ("_dmarc.shop.example", Answer::Txt("v=DMARC1; p=reject".to_owned())),
+        ("_dmarc.xn--mller-kva.example", Answer::Txt("v=DMARC1; p=reject".to_owned())),
+    ])
+    .await;
+    let config = config(&server);
+    let fields = [
+        "From: ann@shop.example",
+        "From: ann@SHOP.example (x@evil.example)",
+        "From: Team: ann@shop.example;",
+        "From: \"ann@shop.example\"",
+        "From: =?utf-8?q?ann=40shop.example?=",
+        "From: <ann @ shop.example>",
+        "From: <ann@shop.example",
+        "Cc: x@evil.example\r\nFrom : ann@shop.example",
+        "From:\r\n ann@shop.example",
+        "From: ann@shop.example <x@evil.example",
+        "From: x@evil.example <ann@shop.example>",
+        "From: <@evil.example:ann@shop.example>",
+        "From: jürgen@müller.example",
+        "From: ann@shop.example.",
+        "From: boss, ann@shop.example",
+        "From:\r\nFrom: ann@shop.example",
+        "From: ann@shop.example\x00",
+        "From: \u{200b}ann@shop.example",
+        "stray line\r\nFrom: ann@shop.example",
+    ];
+    for field in fields {
+        let raw = format!("{field}\r\nTo: support@desk.example\r\nSubject: Order\r\n\r\nHello\r\n");
+        let shown = HeaderSection::read(raw.as_bytes(), 1000).unwrap().addresses("From");
+        let results = verify(&config, PEER, Some("x@evil.example"), &raw).await;
+        let own = !shown.is_empty() && shown.iter().all(|from| from.domain() == "evil.example");
+        assert_eq!(results.dmarc, if own { Verdict::None } else { Verdict::Fail }, "{field}: {shown:?} {results:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_signature_that_nobody_could_look_at_in_time_fails_no_mail() {
+    let (pkcs8, record) = key();
+    let server = DnsServer::start(&[
+        ("shop.example", Answer::Txt("v=spf1 -all".to_owned())),
+        ("s._domainkey.shop.example", record),
+        ("t._domainkey.shop.example", Answer::Silence),
+        ("_dmarc.shop.example", Answer::Txt("v=DMARC1; p=reject".to_owned())),
+    ])
+    .await;
+    let mut config = config(&server);
+    (config.dns.query_timeout, config.timeout) = (Duration::from_secs(60), Duration::from_millis(500));
+    let (verifier, good) = (Verifier::new(&config, "mx.example.com"), signed(&pkcs8, "shop.example", MAIL));
+    let sent = |raw: String| {
+        let verifier = verifier.clone();
+        async move { verify_by(&verifier, PEER, Some("ann@shop.example"), &raw).await }
+    };
+    assert_eq!(words(&sent(good.clone()).await), ["fail", "pass", "pass", "none"]);
+    let slow = sent(good.replace("s=s;", "s=t;")).await;
+    assert_eq!(words(&slow), ["fail", "temperror", "temperror", "none"]);
+    assert!(!slow.failed());
+    assert_eq!(words(&sent(MAIL.to_owned()).await), ["fail", "none", "fail", "none"]);
+}
+
+/// Large mails lie in files, and what is read of them at the same time is bounded.
+#[tokio::test]
+async fn no_more_is_read_than_there_is_room_for() {
+    let server = DnsServer::start(&[("shop.example", Answer::Silence)]).await;
+    let mut config = config(&server);
+    (config.dns.query_timeout, config.timeout) = (Duration::from_millis(200), Duration::from_secs(10));
+    config.max_memory = 10 << 20;
+    let (verifier, steps) = (Verifier::new(&config, "mx.example.com"), Mutex::new(Vec::new()));
+    let one = async |name: &'static str, size: u64| {
+        let read = async {
+            steps.lock().unwrap().push(format!("{name} is read"));
+            Ok::<_, String>(Cow::Borrowed(MAIL.as_bytes()))
+        };
+        let sender = Address::parse("ann@shop.example").unwrap();
+        verifier.verify(PEER.parse().unwrap(), "mx", Some(&sender), size, read).await;
+        steps.lock().unwrap().push(format!("{name} is done"));
+    };
+    tokio::join!(one("first", 9 << 20), one("second", 2 << 20));
+    let order = ["first is read", "first is done", "second is read", "second is done"];
+    assert_eq!(*steps.lock().unwrap(), order);
+    // One that is larger than all room there is waits for the others, and two small ones do not wait.
+    steps.lock().unwrap().clear();
+    tokio::join!(one("huge", 30 << 20), async {});
+    tokio::join!(one("first", 5 << 20), one("second", 5 << 20));
+    let read: Vec<String> = steps.lock().unwrap().drain(..).collect();
+    assert_eq!(read[..4], ["huge is read", "huge is done", "first is read", "second is read"]);
+}
+
+#[tokio::test]
 async fn exempt_peers_cost_no_question() {
     let server = DnsServer::start(&[]).await;
     let mut config = config(&server);
@@ -162,6 +281,13 @@ async fn the_work_for_one_mail_is_bounded() {
     assert_eq!((results.dkim, results.dmarc), (Verdict::None, Verdict::Fail));
     assert_eq!(results.note.as_deref(), Some("1 DKIM signature, the first 0 count"));
 
+    // The author's own signature is looked at, however many stand above it.
+    config.max_signatures = 1;
+    let other = signed(&pkcs8, "other.example", &good);
+    let results = verify(&config, PEER, None, &other).await;
+    assert_eq!((results.dkim, results.dmarc), (Verdict::Pass, Verdict::Pass));
+    assert_eq!(results.note.as_deref(), Some("2 DKIM signatures, the first 1 count"));
+
     config.max_signatures = 5;
     config.max_body_bytes = 100;
     let results = verify(&config, PEER, None, &good).await;
@@ -173,6 +299,11 @@ async fn the_work_for_one_mail_is_bounded() {
     let results = verify(&config, PEER, None, &two).await;
     assert_eq!(results.dmarc, Verdict::PermError);
     assert_eq!(results.note.as_deref(), Some("From names several domains"));
+
+    let fields = format!("{}{good}", "a:\n".repeat(400_000));
+    let results = verify(&config, PEER, None, &fields).await;
+    assert_eq!(words(&results), ["none"; 4]);
+    assert_eq!(results.note.as_deref(), Some("header section too large to verify"));
 
     let chain: String =
         (1..=20).map(|i| format!("ARC-Seal: i={i}; a=rsa-sha256; cv=pass; d=a.example; s=s; b=aGk=\r\n")).collect();
@@ -192,7 +323,7 @@ async fn large_mails_are_verified_from_a_task_of_their_own() {
     let tasks: Vec<_> = (0..4)
         .map(|_| {
             let (verifier, raw) = (verifier.clone(), raw.clone());
-            tokio::spawn(async move { verifier.verify(PEER.parse().unwrap(), "mx", None, raw.as_bytes()).await })
+            tokio::spawn(async move { verify_by(&verifier, PEER, None, &raw).await })
         })
         .collect();
     for task in tasks {

@@ -140,7 +140,7 @@ impl Checker<'_> {
                 self.wrong(path, &format!("\"{text}\" is not an address: {error}"), "write it as local@domain");
             }
             Ok(address) => {
-                if let Some(other) = owners.insert(address.key(), owner.to_owned()) {
+                if let Some(other) = owners.insert(address.lookup(), owner.to_owned()) {
                     let wrong = format!("\"{text}\" is used by {other} already");
                     self.wrong(path, &wrong, "an address has one use only: take out one of the two");
                 }

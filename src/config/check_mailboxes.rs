@@ -19,7 +19,7 @@ impl Checker<'_> {
         for (key, who, list) in lists {
             for text in list {
                 match Address::parse(text) {
-                    Ok(address) => drop(people.insert(address.key(), who)),
+                    Ok(address) => drop(people.insert(address.lookup(), who)),
                     Err(error) => {
                         let wrong = format!("\"{text}\" is not an address: {error}");
                         self.wrong(&["people", key], &wrong, "write it as local@domain");
@@ -32,7 +32,7 @@ impl Checker<'_> {
             for (key, text) in std::iter::once(("address", &channel.address))
                 .chain(channel.aliases.iter().map(|alias| ("aliases", alias)))
             {
-                let used = Address::parse(text).ok().and_then(|address| people.get(&address.key()).copied());
+                let used = Address::parse(text).ok().and_then(|address| people.get(&address.lookup()).copied());
                 if let Some(who) = used {
                     let wrong = format!("\"{text}\" is listed as {who} in [people]");
                     self.wrong(&["channel", &at, key], &wrong, "an address has one use only: take out one of the two");

@@ -1,15 +1,18 @@
 //! `local@domain`, as SMTP envelopes and header fields name a mailbox (RFC 5321 section 4.1.2, RFC 6531).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
 /// The longest address we take, in octets: a path is at most 256 with its brackets (RFC 5321 section 4.5.3.1.3).
 pub const MAX_ADDRESS: usize = 254;
 
-/// One address. The local part is kept as received; the domain is kept in lower case.
+/// One address. The local part is kept as received, but for quotes that it does not need; the domain is kept in lower
+/// case.
 ///
 /// Two addresses are equal when their domains are and their local parts are but for ASCII case: no provider that is
-/// in use tells `Support@` from `support@`, and a help desk must not either.
+/// in use tells `Support@` from `support@`, and a help desk must not either. A domain is the same in U-labels and in
+/// A-labels (RFC 5890 section 2.3.2.1): servers without SMTPUTF8 know `müller.example` as `xn--mller-kva.example` only.
 #[derive(Clone, Debug)]
 pub struct Address {
     local: String,
@@ -32,7 +35,8 @@ pub enum AddressError {
 }
 
 impl Address {
-    /// Reads `local@domain`; the last `@` divides. Quoted local parts keep their quotes.
+    /// Reads `local@domain`; the last `@` divides. A quoted local part keeps its quotes where it needs them: `"a"@b` is
+    /// `a@b` (RFC 5321 section 4.1.2), and must be nothing else to whoever looks an address up.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         if text.len() > MAX_ADDRESS {
             return Err(AddressError::TooLong);
@@ -49,7 +53,8 @@ impl Address {
         if !is_domain(domain) {
             return Err(AddressError::BadDomain);
         }
-        Ok(Self { local: local.to_owned(), domain: domain.to_lowercase() })
+        let local = unquoted(local).unwrap_or_else(|| local.to_owned());
+        Ok(Self { local, domain: domain.to_lowercase() })
     }
 
     /// The part before the `@`, as received.
@@ -70,10 +75,46 @@ impl Address {
         }
     }
 
-    /// The address in lower case: what indexes and look-ups use.
+    /// The address in lower case: what indexes use.
     pub fn key(&self) -> String {
         format!("{}@{}", self.local.to_lowercase(), self.domain)
     }
+
+    /// The address as look-ups in memory compare it: `key` with its domain in A-labels. What is on disk goes by `key`.
+    pub fn lookup(&self) -> String {
+        format!("{}@{}", self.local.to_lowercase(), self.ascii_domain())
+    }
+
+    /// The domain as DNS has it: in A-labels.
+    pub fn ascii_domain(&self) -> Cow<'_, str> {
+        if self.domain.is_ascii() {
+            return Cow::Borrowed(&self.domain);
+        }
+        ascii_domain(&self.domain).map_or(Cow::Borrowed(&self.domain), Cow::Owned)
+    }
+}
+
+/// A domain in A-labels (RFC 5891), `None` if it has none.
+pub fn ascii_domain(domain: &str) -> Option<String> {
+    if domain.is_ascii() {
+        return Some(domain.to_owned());
+    }
+    match url::Host::parse(domain) {
+        Ok(url::Host::Domain(ascii)) if ascii.is_ascii() => Some(ascii),
+        _ => None,
+    }
+}
+
+/// What stands in the quotes of a local part, if it says the same without them: a dot-string (RFC 5321 section 4.1.2).
+fn unquoted(local: &str) -> Option<String> {
+    let inner = local.strip_prefix('"')?.strip_suffix('"')?;
+    let mut plain = String::with_capacity(inner.len());
+    let mut characters = inner.chars();
+    while let Some(c) = characters.next() {
+        plain.push(if c == '\\' { characters.next()? } else { c });
+    }
+    let atext = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) || !c.is_ascii();
+    plain.split('.').all(|atom| !atom.is_empty() && atom.chars().all(atext)).then_some(plain)
 }
 
 /// Whether a domain is another one or lies below it; both in lower case.
@@ -122,7 +163,8 @@ impl std::str::FromStr for Address {
 
 impl PartialEq for Address {
     fn eq(&self, other: &Self) -> bool {
-        self.domain == other.domain && self.local.eq_ignore_ascii_case(&other.local)
+        let same_domain = || self.domain == other.domain || self.ascii_domain() == other.ascii_domain();
+        self.local.eq_ignore_ascii_case(&other.local) && same_domain()
     }
 }
 
@@ -130,7 +172,8 @@ impl Eq for Address {}
 
 impl std::hash::Hash for Address {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.key().hash(state);
+        self.local.to_ascii_lowercase().hash(state);
+        self.ascii_domain().hash(state);
     }
 }
 
@@ -144,6 +187,12 @@ mod tests {
             ("a@b", Ok("a@b")),
             ("A.b+c@Example.COM", Ok("A.b+c@example.com")),
             ("\"a b\"@example.com", Ok("\"a b\"@example.com")),
+            ("\"a.b\"@example.com", Ok("a.b@example.com")),
+            ("\"a\\.\\b\"@example.com", Ok("a.b@example.com")),
+            ("\"a..b\"@example.com", Ok("\"a..b\"@example.com")),
+            ("\"\"@example.com", Ok("\"\"@example.com")),
+            ("\"a\\\"@example.com", Ok("\"a\\\"@example.com")),
+            ("\"a@b\"@example.com", Ok("\"a@b\"@example.com")),
             ("user@[127.0.0.1]", Ok("user@[127.0.0.1]")),
             ("jürgen@müller.example", Ok("jürgen@müller.example")),
             ("ab", Err(AddressError::NoAt)),
@@ -171,6 +220,16 @@ mod tests {
         for (domain, above, want) in table {
             assert_eq!(is_under(domain, above), want, "{domain} {above}");
         }
+    }
+
+    #[test]
+    fn a_domain_is_the_same_in_both_kinds_of_labels() {
+        let parse = |text: &str| Address::parse(text).unwrap();
+        let (unicode, ascii) = (parse("Hilfe@Müller.example"), parse("hilfe@XN--mller-kva.example"));
+        assert_eq!(unicode, ascii);
+        assert_eq!(std::collections::HashSet::from([unicode.clone(), ascii.clone()]).len(), 1);
+        assert_eq!((unicode.ascii_domain(), unicode.domain()), (ascii.domain().into(), "müller.example"));
+        assert_ne!(unicode, parse("hilfe@muller.example"));
     }
 
     #[test]

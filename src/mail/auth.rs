@@ -66,14 +66,14 @@ pub struct AuthResults {
 impl AuthResults {
     /// Whether the mail failed what its sender's domain can be held to: DMARC where it has a verdict, and otherwise
     /// DKIM or SPF when neither of the two passed. Forwarding breaks SPF by nature, so SPF alone never fails a mail
-    /// that DKIM passes (RFC 7489 section 3.1).
+    /// that DKIM passes (RFC 7489 section 3.1), or that DKIM might pass once DNS answers.
     pub fn failed(&self) -> bool {
         match self.dmarc {
             Verdict::Fail => true,
             Verdict::Pass => false,
             _ => {
-                let passed = self.spf == Verdict::Pass || self.dkim == Verdict::Pass;
-                !passed && (self.spf == Verdict::Fail || self.dkim == Verdict::Fail)
+                let either = |verdict| self.spf == verdict || self.dkim == verdict;
+                either(Verdict::Fail) && !either(Verdict::Pass) && !either(Verdict::TempError)
             }
         }
     }
@@ -95,6 +95,10 @@ mod tests {
             (None, Fail, None, true),
             (None, None, None, false),
             (TempError, TempError, TempError, false),
+            (Fail, TempError, None, false),
+            (Fail, TempError, TempError, false),
+            (TempError, Fail, None, false),
+            (Fail, None, TempError, true),
         ];
         for (spf, dkim, dmarc, want) in rows {
             let results = AuthResults { spf, dkim, dmarc, ..AuthResults::default() };

@@ -180,13 +180,7 @@ fn check(draft: &Draft, identity: &Identity) -> Result<(), ComposeError> {
 
 /// The address with its domain as DNS has it, so that as much mail as possible needs no SMTPUTF8 (RFC 5890).
 pub fn ascii(address: &Address) -> Address {
-    let domain = address.domain();
-    match (!domain.is_ascii()).then(|| url::Host::parse(domain)) {
-        Some(Ok(url::Host::Domain(name))) => {
-            Address::parse(&format!("{}@{name}", address.local())).unwrap_or_else(|_| address.clone())
-        }
-        _ => address.clone(),
-    }
+    Address::parse(&format!("{}@{}", address.local(), address.ascii_domain())).unwrap_or_else(|_| address.clone())
 }
 
 /// Whether a header field of this name may be added: it is one (RFC 5322 section 3.6.8), and none that the mail's own

@@ -84,6 +84,7 @@ fn signature(result: &DkimResult) -> Verdict {
     }
 }
 
-fn domain_of(address: &str) -> Option<String> {
+/// The domain of an address, in lower case.
+pub(super) fn domain_of(address: &str) -> Option<String> {
     address.rsplit_once('@').map(|(_, domain)| domain.to_lowercase())
 }

@@ -3,6 +3,8 @@
 //! The verdicts are facts for the record; what follows from them is a channel's policy and not known here. Nothing in
 //! this room ever fails for its caller: a name server that does not answer is a `TempError` with a note, in time.
 
+use std::borrow::Cow;
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +20,18 @@ use tokio::time::{Instant, timeout_at};
 use super::dns;
 use super::verdicts;
 use crate::mail::Address;
+use crate::mail::address::is_under;
 use crate::mail::auth::{AuthResults, DmarcPolicy, Verdict};
-use crate::mail::headers;
+use crate::mail::headers::{self, HeaderSection};
 use crate::units::{count, show_duration};
 
 /// Bodies up to this size are hashed where we stand; larger ones would hold up the other tasks of the thread.
 const SMALL_BODY: usize = 256 << 10;
+/// The longest header section that is looked at; no door takes a longer one. Millions of fields would take many times
+/// their own room in memory.
+const LONGEST_HEADER: usize = 1 << 20;
+/// What one permit of the room in memory stands for.
+const PIECE: u64 = 64 << 10;
 
 /// `[verify]`: the verification of senders.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -38,7 +46,10 @@ pub struct Config {
     pub exempt: Vec<IpNet>,
     /// How many mails are verified at the same time; others wait, and their time runs.
     pub max_concurrent: usize,
-    /// How many DKIM signatures of one mail are looked at, from the top.
+    /// How many bytes of mails are held in memory for it at the same time; others wait, and their time runs.
+    #[serde(with = "crate::units::bytes")]
+    pub max_memory: u64,
+    /// How many DKIM signatures of one mail are looked at: those of the author's domain first, then from the top.
     pub max_signatures: usize,
     /// The longest ARC chain that is looked at.
     pub max_arc_sets: usize,
@@ -57,9 +68,11 @@ impl Default for Config {
             timeout: Duration::from_secs(5),
             exempt: exempt.iter().filter_map(|net| net.parse().ok()).collect(),
             max_concurrent: 64,
+            max_memory: 128 << 20,
             max_signatures: 5,
             max_arc_sets: 10,
-            max_body_bytes: 25_000_000,
+            // As much as the doors take: a mail that nobody could verify would be refused where policy wants it verified.
+            max_body_bytes: 50 << 20,
             dns: dns::Config::default(),
         }
     }
@@ -76,6 +89,8 @@ struct Inner {
     /// The text says why there is no resolver.
     authenticator: Result<MessageAuthenticator, String>,
     slots: Semaphore,
+    /// In pieces.
+    room: Semaphore,
 }
 
 impl std::fmt::Debug for Verifier {
@@ -93,7 +108,8 @@ impl Verifier {
             Err("verification is off".to_owned())
         };
         let slots = Semaphore::new(config.max_concurrent.max(1));
-        Self(Arc::new(Inner { config: config.clone(), hostname: hostname.to_owned(), authenticator, slots }))
+        let room = Semaphore::new(pieces(config.max_memory, u64::MAX) as usize);
+        Self(Arc::new(Inner { config: config.clone(), hostname: hostname.to_owned(), authenticator, slots, room }))
     }
 
     /// The reason for not verifying mail from this peer, if there is one.
@@ -105,8 +121,21 @@ impl Verifier {
         self.0.config.exempt.iter().any(|net| net.contains(&peer)).then_some("peer is exempt")
     }
 
-    /// The verdicts about one mail. `mail_from` is `None` for the null sender. Takes at most `timeout`.
-    pub async fn verify(&self, peer: IpAddr, helo: &str, mail_from: Option<&Address>, raw: &[u8]) -> AuthResults {
+    /// Whether the body of a mail of so many bytes is looked at. Of others the header section is enough.
+    pub fn hashes(&self, size: u64) -> bool {
+        size <= self.0.config.max_body_bytes
+    }
+
+    /// The verdicts about one mail of `size` bytes, which `raw` reads once there is room for it, or its header section
+    /// where `hashes` says that this is enough. `mail_from` is `None` for the null sender. Takes at most `timeout`.
+    pub async fn verify<'r, E: Display>(
+        &self,
+        peer: IpAddr,
+        helo: &str,
+        mail_from: Option<&Address>,
+        size: u64,
+        raw: impl Future<Output = Result<Cow<'r, [u8]>, E>>,
+    ) -> AuthResults {
         if let Some(why) = self.exemption(peer) {
             return AuthResults { note: Some(why.to_owned()), ..AuthResults::default() };
         }
@@ -119,10 +148,25 @@ impl Verifier {
         let Ok(Ok(_slot)) = timeout_at(deadline, self.0.slots.acquire()).await else {
             return all_temporary("too many mails are being verified".to_owned());
         };
-        Check { config, hostname: &self.0.hostname, authenticator, deadline, notes: Vec::new() }
-            .run(peer.to_canonical(), helo, mail_from, raw)
+        let wanted = if self.hashes(size) { pieces(size, config.max_memory) } else { 1 };
+        let Ok(Ok(_room)) = timeout_at(deadline, self.0.room.acquire_many(wanted)).await else {
+            return all_temporary("too many large mails are being verified".to_owned());
+        };
+        let raw = match raw.await {
+            Ok(raw) => raw,
+            // Whoever accepts the mail meets the same trouble and answers it.
+            Err(error) => return AuthResults { note: Some(error.to_string()), ..AuthResults::default() },
+        };
+        let too_large = !self.hashes(size);
+        Check { config, hostname: &self.0.hostname, authenticator, deadline, too_large, notes: Vec::new() }
+            .run(peer.to_canonical(), helo, mail_from, &raw)
             .await
     }
+}
+
+/// So many bytes in pieces, at least one, and no more than there are in all.
+fn pieces(bytes: u64, all: u64) -> u32 {
+    u32::try_from((bytes.min(all) / PIECE).max(1)).unwrap_or(u32::MAX).min(1 << 24)
 }
 
 fn all_temporary(note: String) -> AuthResults {
@@ -136,18 +180,26 @@ struct Check<'c> {
     hostname: &'c str,
     authenticator: &'c MessageAuthenticator,
     deadline: Instant,
+    /// Its body is not looked at.
+    too_large: bool,
     notes: Vec<String>,
 }
 
 impl Check<'_> {
     async fn run(mut self, peer: IpAddr, helo: &str, mail_from: Option<&Address>, raw: &[u8]) -> AuthResults {
-        let sender = mail_from.map(Address::to_string).unwrap_or_default();
+        // Both as DNS knows them (RFC 8616 section 4).
+        let sender = mail_from.map(|from| format!("{}@{}", from.local(), from.ascii_domain())).unwrap_or_default();
         let raw = &raw[headers::fields_begin(raw)..];
         let message = self.read(raw);
         let (authenticator, deadline) = (self.authenticator, self.deadline);
         let host = self.hostname;
         let spf = async {
-            let asked = authenticator.verify_spf(SpfParameters::verify(peer, helo, host, &sender));
+            // DMARC goes by the return path alone, and by HELO where there is none (RFC 7489 section 3.1.2).
+            let asked = match mail_from {
+                Some(_) => SpfParameters::verify_mail_from(peer, helo, host, &sender),
+                None => SpfParameters::verify_ehlo(peer, helo, host),
+            };
+            let asked = authenticator.verify_spf(asked);
             timeout_at(deadline, asked).await.ok()
         };
         let dkim = async {
@@ -179,7 +231,11 @@ impl Check<'_> {
 
     /// Reads the header section and hashes the body, within the bounds on both.
     fn read<'m>(&mut self, raw: &'m [u8]) -> Option<AuthenticatedMessage<'m>> {
-        let too_large = raw.len() as u64 > self.config.max_body_bytes;
+        let too_large = self.too_large;
+        if head_of(raw).len() > LONGEST_HEADER {
+            self.notes.push("header section too large to verify".to_owned());
+            return None;
+        }
         // Signatures that cover only the first part of the body ("l=") prove nothing about the rest and are not
         // accepted, so that at most one hash for each algorithm and canonical form is made (RFC 6376 section 8.2).
         let parse = || AuthenticatedMessage::parse(if too_large { head_of(raw) } else { raw });
@@ -189,10 +245,19 @@ impl Check<'_> {
             }
             _ => parse(),
         };
-        let Some(read) = &mut message else {
+        // However the field is written: DMARC is about whom we take for the author, or somebody else could be shown.
+        let shown =
+            HeaderSection::read(raw, LONGEST_HEADER).map(|section| section.addresses("From")).unwrap_or_default();
+        if message.is_none() {
             self.notes.push("no header section to verify".to_owned());
-            return None;
-        };
+            message = (!shown.is_empty()).then(AuthenticatedMessage::default);
+        }
+        let read = message.as_mut()?;
+        if !shown.is_empty() {
+            read.from = shown.iter().map(|from| format!("{}@{}", from.local(), from.ascii_domain())).collect();
+        }
+        // People read a domain with the root's dot behind it as any other.
+        read.from.iter_mut().for_each(|from| from.truncate(from.trim_end_matches('.').len()));
         if too_large {
             self.notes.push("body too large to be hashed".to_owned());
             read.dkim_headers.clear();
@@ -205,6 +270,10 @@ impl Check<'_> {
                 count(signatures, "DKIM signature", "DKIM signatures"),
                 self.config.max_signatures
             ));
+            // Whoever hands a mail on signs above the author, whose signature is the one that DMARC looks for.
+            let domains: Vec<String> = read.from.iter().filter_map(|from| verdicts::domain_of(from)).collect();
+            let of_author = |domain: &str| domains.iter().any(|from| is_under(from, domain) || is_under(domain, from));
+            read.dkim_headers.sort_by_key(|signature| !of_author(&signature.header.d.to_lowercase()));
             read.dkim_headers.truncate(self.config.max_signatures);
         }
         let sets = read.as_headers.len().max(read.ams_headers.len()).max(read.aar_headers.len());
@@ -238,8 +307,12 @@ impl Check<'_> {
 
 /// The header section with the empty line that ends it.
 fn head_of(raw: &[u8]) -> &[u8] {
-    let end = memchr::memmem::find(raw, b"\r\n\r\n").map(|at| at + 4);
-    &raw[..end.unwrap_or(raw.len()).min(raw.len())]
+    let mut ends = memchr::memchr_iter(b'\n', raw).filter_map(|at| match &raw[at + 1..] {
+        [b'\n', ..] => Some(at + 2),
+        [b'\r', b'\n', ..] => Some(at + 3),
+        _ => None,
+    });
+    &raw[..ends.next().unwrap_or(raw.len())]
 }
 
 fn clear_arc(message: &mut AuthenticatedMessage<'_>) {

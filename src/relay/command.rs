@@ -6,6 +6,7 @@
 use super::body::Nature;
 use super::job::{Job, JobRecipient, Reply};
 use crate::mail::Address;
+use crate::mail::address::ascii_domain;
 
 /// The extensions of a peer that make a difference to us.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -151,17 +152,6 @@ fn path(address: &Address, peer: &Extensions) -> Result<String, Reply> {
     let domain = ascii_domain(address.domain());
     let domain = domain.ok_or_else(|| Reply::new(553, Some("5.1.2"), "the domain is not a domain name"))?;
     Ok(format!("{}@{domain}", address.local()))
-}
-
-/// A domain in A-labels.
-pub(super) fn ascii_domain(domain: &str) -> Option<String> {
-    if domain.is_ascii() {
-        return Some(domain.to_owned());
-    }
-    match url::Host::parse(domain) {
-        Ok(url::Host::Domain(ascii)) if ascii.is_ascii() => Some(ascii),
-        _ => None,
-    }
 }
 
 /// A dot-string or a quoted string (RFC 5321 section 4.1.2), with more dots than the grammar has, since providers in

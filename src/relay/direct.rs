@@ -12,7 +12,6 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::client::{Client, Peer};
-use super::command::ascii_domain;
 use super::config::Security;
 use super::job::{Beyond, Job, RecipientOutcome, Reply};
 use super::pool::{Held, Pool};
@@ -251,8 +250,7 @@ impl Direct {
 fn by_domain(job: &Job) -> Vec<(String, Vec<usize>)> {
     let mut groups: Vec<(String, Vec<usize>)> = Vec::new();
     for (at, recipient) in job.recipients.iter().enumerate() {
-        let domain = recipient.address.domain();
-        let domain = ascii_domain(domain).unwrap_or_else(|| domain.to_owned());
+        let domain = recipient.address.ascii_domain().into_owned();
         match groups.iter_mut().find(|(known, _)| *known == domain) {
             Some((_, members)) => members.push(at),
             None => groups.push((domain, vec![at])),

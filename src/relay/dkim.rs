@@ -16,9 +16,8 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::RelayError;
-use super::command::ascii_domain;
 use super::config::{Algorithm, DkimConfig};
-use crate::mail::address::is_under;
+use crate::mail::address::{ascii_domain, is_under};
 use crate::mail::headers::HeaderSection;
 
 /// The fields that are signed. A field that is named once more than it stands in the mail cannot be added by somebody

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use secrecy::ExposeSecret;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -48,7 +49,7 @@ impl Connection {
     async fn exchange(&mut self, method: Method, submission: &Arc<Submission>) -> Result<Ended, End> {
         let initial = match self.session.take_initial() {
             None => None,
-            Some(text) => match decode(text.as_bytes()) {
+            Some(text) => match decode(text.expose_secret().as_bytes()) {
                 Answer::Message(message) => Some(message),
                 Answer::Cancelled => return Ok(Ended::Cancelled),
                 Answer::Unreadable => return Ok(Ended::Unreadable),

@@ -26,9 +26,11 @@ pub struct Config {
     pub max_connections: usize,
     pub max_connections_per_peer: usize,
     pub max_mails_per_minute: u32,
-    /// Commands in a session since it began or since its last accepted mail.
+    /// Commands in a session since it began or since its last accepted mail; recipients that are taken, or that are more
+    /// than `max_recipients`, are not counted.
     pub max_commands: u32,
-    /// Commands in a session that are unknown, broken, out of order or not allowed.
+    /// Commands in a session that are unknown, broken, out of order or not allowed; those that were on their way when
+    /// their mail was refused are not counted.
     pub max_bad_commands: u32,
     pub max_recipients: usize,
     /// Octets of a command line with its CR LF.

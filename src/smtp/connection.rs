@@ -140,9 +140,16 @@ impl Connection {
                     let directory = self.door.directory.load();
                     let line = &self.input.waiting()[..length];
                     let step = self.session.line(line, &self.live.host, &directory, &mut self.out);
-                    if matches!(step.fault, Some(Fault::Relay | Fault::UnknownRecipient)) {
-                        // Only who may forward mail to us gets so far, so most likely a configuration is wrong.
-                        info!(peer = %self.peer, command = %line.escape_ascii(), "recipient refused: no channel has it");
+                    let command = line.escape_ascii();
+                    // Only who may forward mail to us gets so far, so most likely a configuration is wrong.
+                    match step.fault {
+                        Some(Fault::Relay | Fault::UnknownRecipient) => {
+                            info!(peer = %self.peer, %command, "recipient refused: no channel has it");
+                        }
+                        Some(Fault::AnnouncedSize) => {
+                            info!(peer = %self.peer, %command, "mail refused: larger than max_message_bytes");
+                        }
+                        _ => {}
                     }
                     self.input.consume(length + 2);
                     step

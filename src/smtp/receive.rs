@@ -1,11 +1,13 @@
 //! One message: from the wire into a body, and from there to the intake.
 
+use std::borrow::Cow;
+
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::intake::{Arrival, Leaving, Refusal, TurnedAway};
 use crate::mail::auth::AuthResults;
-use crate::mail::{Class, Envelope, MailId, Origin, Reason};
+use crate::mail::{Address, Class, Envelope, MailId, Origin, Reason};
 use crate::metrics::Deferral;
 use crate::net::tls::ClientCertificate;
 use crate::store::{Body, BodyError, BodyWriter, OutgoingMeta, OutgoingRecipient, Receipt};
@@ -237,8 +239,20 @@ impl Connection {
             ..OutgoingMeta::default()
         };
         let (received_at, origin, channel) = (self.door.clock.now(), self.origin(), found.channel);
+        let sender = envelope.mail_from.clone();
         let leaving = Leaving { id, received_at, envelope, origin, channel, outgoing, body };
-        self.answer(id, self.door.intake.accept_leaving(leaving).await)
+        let taken = self.door.intake.accept_leaving(leaving).await;
+        if let Err(Refusal::Permanent(reason)) = taken {
+            self.refused_to_send(id, sender.as_ref(), reason);
+        }
+        self.answer(id, taken)
+    }
+
+    /// Whoever hands a mail in hears why it was refused, and has it still.
+    fn refused_to_send(&self, id: MailId, sender: Option<&Address>, reason: Reason) {
+        let sender = sender.map_or_else(|| "<>".to_owned(), ToString::to_string);
+        self.door.metrics.mail_refused(self.kind().as_str(), reason.code());
+        info!(mail = %id, peer = %self.peer, sender, reason = reason.code(), "refused to send a mail");
     }
 
     /// The one place where a mail is given to the intake: only what it returns as accepted is answered 250.
@@ -268,11 +282,9 @@ impl Connection {
             return AuthResults { note: Some(why.to_owned()), ..AuthResults::default() };
         }
         let helo = self.session.helo().unwrap_or_default();
-        let results = match body.read().await {
-            Ok(raw) => verifier.verify(self.peer, helo, envelope.mail_from.as_ref(), &raw).await,
-            // Intake meets the same trouble and answers it; a verdict is not worth a refusal of its own.
-            Err(error) => AuthResults { note: Some(error.to_string()), ..AuthResults::default() },
-        };
+        let (sender, size) = (envelope.mail_from.as_ref(), body.size());
+        let raw = async { if verifier.hashes(size) { body.read().await } else { Ok(Cow::Borrowed(body.head())) } };
+        let results = verifier.verify(self.peer, helo, sender, size, raw).await;
         let said = [("spf", results.spf), ("dkim", results.dkim), ("dmarc", results.dmarc), ("arc", results.arc)];
         for (method, verdict) in said {
             self.door.metrics.verified(method, verdict.as_str());
@@ -282,11 +294,7 @@ impl Connection {
 
     fn turn_away(&self, mail: Receiving, envelope: Envelope, reason: Reason) {
         if mail.handed.is_some() {
-            // Whoever hands a mail in hears why it was refused, and has it still.
-            let sender = envelope.mail_from.as_ref().map_or_else(|| "<>".to_owned(), ToString::to_string);
-            self.door.metrics.mail_refused(self.kind().as_str(), reason.code());
-            info!(mail = %mail.id, peer = %self.peer, sender, reason = reason.code(), "refused to send a mail");
-            return;
+            return self.refused_to_send(mail.id, envelope.mail_from.as_ref(), reason);
         }
         let Receiving { id, size, head, body, .. } = mail;
         let head = body.map_or(head, |body| beginning(body.head()));

@@ -206,8 +206,13 @@ async fn open(
     }
     let tls = Tls::at_start(tls_mode, live.tls.is_some());
     let stream = if tls == Tls::On {
-        // A listener with implicit TLS and no certificate is refused by the configuration's checks.
-        match live.tls.as_ref()?.accept(socket, deadline).await {
+        let Some(acceptor) = &live.tls else {
+            // The configuration's checks refuse such a listener, but a reload leaves the old one open until a restart.
+            door.metrics.smtp_refused(Fault::TlsHandshake.as_str());
+            info!(%peer, "no TLS: the configuration has no section [tls] any more");
+            return None;
+        };
+        match acceptor.accept(socket, deadline).await {
             Ok((stream, info)) => (Stream::Tls(stream), Some(info)),
             Err(error) => {
                 door.metrics.smtp_refused(Fault::TlsHandshake.as_str());

@@ -123,8 +123,12 @@ impl Timer {
         Self(Box::pin(sleep_until(deadline)))
     }
 
-    /// Waits for `work`, but no longer than the deadline.
+    /// Waits for `work`, but no longer than the deadline. Behind the deadline no work is begun: a peer whose octets are
+    /// there whenever we look would never be late.
     pub(super) async fn limit<T>(&mut self, deadline: Instant, work: impl Future<Output = T>) -> Result<T, Late> {
+        if Instant::now() >= deadline {
+            return Err(Late);
+        }
         let mut work = pin!(work);
         poll_fn(|context| {
             if let Poll::Ready(done) = work.as_mut().poll(context) {
@@ -136,5 +140,18 @@ impl Timer {
             self.0.as_mut().poll(context).map(|()| Err(Late))
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_is_always_ready_is_late_all_the_same() {
+        let now = Instant::now();
+        let mut timer = Timer::new(now);
+        assert!(timer.limit(now + Duration::from_secs(60), async {}).await.is_ok());
+        assert!(timer.limit(now, async {}).await.is_err());
     }
 }

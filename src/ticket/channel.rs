@@ -74,7 +74,7 @@ impl Directory {
         let mut by_key = HashMap::new();
         for (index, channel) in channels.iter().enumerate() {
             for address in std::iter::once(&channel.address).chain(&channel.aliases) {
-                by_key.insert(address.key(), index);
+                by_key.insert(address.lookup(), index);
             }
         }
         let default = default.and_then(|address| channels.iter().position(|c| &c.address == address)).unwrap_or(0);
@@ -94,12 +94,12 @@ impl Directory {
             return Some(Match::Channel(channel));
         }
         let plain = without_detail(address);
-        self.intake.iter().any(|intake| intake == address || intake.key() == plain).then_some(Match::Intake)
+        self.intake.iter().any(|intake| intake == address || intake.lookup() == plain).then_some(Match::Intake)
     }
 
     /// The channel that an address belongs to: its own address, an alias, or a plus-address of either.
     pub fn channel_for(&self, address: &Address) -> Option<&Channel> {
-        if let Some(index) = self.by_key.get(&address.key()) {
+        if let Some(index) = self.by_key.get(&address.lookup()) {
             return self.channels.get(*index);
         }
         address.split_detail().1?;
@@ -107,10 +107,11 @@ impl Directory {
         channel.plus_addresses.then_some(channel)
     }
 
-    /// Whether some address that we take mail for has this domain, given in lower case.
-    pub fn serves(&self, domain: &str) -> bool {
+    /// Whether some address that we take mail for has the domain of this one.
+    pub fn serves(&self, address: &Address) -> bool {
         let channels = self.channels.iter().flat_map(|c| std::iter::once(&c.address).chain(&c.aliases));
-        channels.chain(&self.intake).any(|address| address.domain() == domain)
+        let domain = address.ascii_domain();
+        channels.chain(&self.intake).any(|ours| ours.ascii_domain() == domain)
     }
 
     /// The channel with exactly this support address.
@@ -135,7 +136,7 @@ impl Directory {
 
 /// The look-up key of an address without its plus detail.
 fn without_detail(address: &Address) -> String {
-    format!("{}@{}", address.split_detail().0.to_lowercase(), address.domain())
+    format!("{}@{}", address.split_detail().0.to_lowercase(), address.ascii_domain())
 }
 
 #[cfg(test)]
@@ -161,6 +162,7 @@ pub(crate) mod tests {
     fn addresses_aliases_details_and_intake_are_told_apart() {
         let mut sales = channel("sales@example.com");
         sales.aliases.push(Address::parse("verkauf@example.com").unwrap());
+        sales.aliases.push(Address::parse("verkauf@müller.example").unwrap());
         sales.plus_addresses = false;
         let intake = Address::parse("intake@gw.example.com").unwrap();
         let directory = Directory::new(vec![channel("support@example.com"), sales], vec![], vec![intake], None);
@@ -168,6 +170,8 @@ pub(crate) mod tests {
             ("support@example.com", "support@example.com"),
             ("SUPPORT+t9@Example.com", "support@example.com"),
             ("verkauf@example.com", "sales@example.com"),
+            ("Verkauf@xn--mller-kva.example", "sales@example.com"),
+            ("\"support\"@example.com", "support@example.com"),
             ("sales+x@example.com", "none"),
             ("other@example.com", "none"),
             ("intake@gw.example.com", "intake"),

@@ -7,10 +7,11 @@ use jiff::{SignedDuration, Timestamp};
 use super::channel::{Directory, Match};
 use super::window::{Slots, Sums};
 use crate::mail::Address;
+use crate::mail::address::ascii_domain;
 use crate::mail::message::Automatic;
 use crate::units;
 
-/// A pattern for addresses: `local@domain`, `*@domain` or `local@*`, in lower case.
+/// A pattern for addresses: `local@domain`, `*@domain` or `local@*`, in lower case and with its domain in A-labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     local: Option<String>,
@@ -30,6 +31,7 @@ impl Pattern {
         if parts().any(|part| part.is_empty() || part.contains(['*', ' ', '@'])) {
             return Err("\"*\" stands for a whole side only".into());
         }
+        let domain = domain.map(|domain| ascii_domain(&domain).unwrap_or(domain));
         Ok(Self { local, domain })
     }
 
@@ -37,7 +39,7 @@ impl Pattern {
         let same = |part: &Option<String>, value: &str| part.as_ref().is_none_or(|part| *part == value);
         let local = address.local().to_lowercase();
         let plain = address.split_detail().0.to_lowercase();
-        (same(&self.local, &local) || same(&self.local, &plain)) && same(&self.domain, address.domain())
+        (same(&self.local, &local) || same(&self.local, &plain)) && same(&self.domain, &address.ascii_domain())
     }
 }
 
@@ -174,18 +176,22 @@ mod tests {
 
     #[test]
     fn nothing_is_sent_to_ourselves_or_to_what_the_operator_lists() {
-        let patterns: Vec<Pattern> =
-            ["*@lists.example", "noreply@*", "Bot@Example.NET"].iter().map(|p| Pattern::parse(p).unwrap()).collect();
+        let patterns: Vec<Pattern> = ["*@lists.example", "noreply@*", "Bot@Example.NET", "*@müller.example"]
+            .iter()
+            .map(|p| Pattern::parse(p).unwrap())
+            .collect();
         let table = [
             ("support@example.com", true),
             ("SUPPORT+t9@example.com", true),
             ("help@example.com", true),
+            ("\"help\"@example.com", true),
             ("intake+a@gw.example.com", true),
             ("any@lists.example", true),
             ("any@sub.lists.example", false),
             ("NoReply@shop.example", true),
             ("noreply+x@shop.example", true),
             ("bot@example.net", true),
+            ("jan@xn--mller-kva.example", true),
             ("ann@example.net", false),
         ];
         for (text, want) in table {

@@ -24,7 +24,8 @@ async fn verdict(mail: &[u8], configs: &[DkimConfig]) -> Verdict {
     let mut config = verify::Config::default();
     config.dns.name_servers = vec![server.address];
     let peer: IpAddr = "192.0.2.1".parse().unwrap();
-    Verifier::new(&config, "mx.example").verify(peer, "gw.example", None, mail).await.dkim
+    let read = async { Ok::<_, String>(mail.into()) };
+    Verifier::new(&config, "mx.example").verify(peer, "gw.example", None, mail.len() as u64, read).await.dkim
 }
 
 async fn signed(configs: &[DkimConfig], mail: &str) -> Vec<u8> {

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 
 use super::{Dmarc, Key, Looked, OwnKey, Policy, Published, Signing, Spf, Way, tag, walk};
 use crate::mail::Address;
+use crate::mail::address::ascii_domain;
 use crate::mail::auth::Verdict;
 use crate::net::names::{Names, NoAnswer};
 use crate::net::verify::{self, Verifier};
-use crate::relay::command::ascii_domain;
 use crate::relay::dkim::nearest;
 use crate::relay::{Kind, Preset, RelayConfig};
 
@@ -46,7 +46,7 @@ impl Looker {
         // DNS knows names in ASCII only.
         let ascii = |domain: &str| ascii_domain(domain).unwrap_or_else(|| domain.to_lowercase());
         let domain = ascii(domain);
-        let path = sender.map(|sender| ascii(sender.domain()));
+        let path = sender.map(|sender| sender.ascii_domain().into_owned());
         let sender = match (sender, &path) {
             (Some(sender), Some(path)) => format!("{}@{path}", sender.local()),
             _ => format!("postmaster@{domain}"),
@@ -126,7 +126,8 @@ impl Looker {
         };
         for address in addresses.iter().take(ADDRESSES) {
             let mail = format!("From: <{sender}>\r\n\r\n");
-            let results = self.verifier.verify(*address, here, Some(sender), mail.as_bytes()).await;
+            let written = async { Ok::<_, String>(mail.as_bytes().into()) };
+            let results = self.verifier.verify(*address, here, Some(sender), mail.len() as u64, written).await;
             match results.spf {
                 Verdict::Pass => {}
                 Verdict::None => return Ok(Spf::NoRecord(term(address))),

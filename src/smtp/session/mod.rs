@@ -66,6 +66,8 @@ pub struct Session {
 enum State {
     /// No mail has begun.
     Idle,
+    /// A mail was refused, and the rest of its commands may be on their way already (RFC 2920 section 3.1).
+    Refused,
     /// MAIL is in order; whether the peer may send one more is being asked.
     Asking(Transaction),
     /// MAIL was taken; recipients are gathered.
@@ -82,6 +84,8 @@ enum State {
 struct Transaction {
     envelope: Envelope,
     smtputf8: bool,
+    /// A recipient was refused.
+    refused: bool,
     /// At the submission door: which reports were asked for.
     reports: Option<Box<Reports>>,
 }
@@ -217,7 +221,7 @@ impl Session {
     fn transaction(&self) -> Option<&Transaction> {
         match &self.state {
             State::Asking(mail) | State::Open(mail) | State::Receiving(mail) | State::Chunking(mail) => Some(mail),
-            State::Idle | State::Over => None,
+            State::Idle | State::Refused | State::Over => None,
         }
     }
 
@@ -257,7 +261,7 @@ impl Session {
 
     /// The answer to `Next::Admit`.
     pub fn admit(&mut self, answer: Admission, out: &mut Replies) -> Step {
-        let State::Asking(mail) = std::mem::replace(&mut self.state, State::Idle) else { return Step::LINE };
+        let State::Asking(mail) = std::mem::replace(&mut self.state, State::Refused) else { return Step::LINE };
         match answer {
             Admission::Granted => {
                 self.state = State::Open(mail);
@@ -316,10 +320,11 @@ impl Session {
 
     /// The message is complete, or it failed; either way the transaction is over.
     pub fn finish(&mut self, outcome: Outcome, out: &mut Replies) -> Step {
-        self.state = State::Idle;
+        self.state = State::Refused;
         let mut fault = None;
         match outcome {
             Outcome::Accepted(id) => {
+                self.state = State::Idle;
                 self.commands = 0;
                 out.add(250, "2.0.0", format_args!("Accepted as {id}"));
             }
@@ -364,6 +369,16 @@ impl Session {
         self.state = State::Over;
         out.add(421, "4.7.0", format_args!("Too many commands without a mail, closing"));
         Some(Step::close(Fault::TooManyCommands))
+    }
+
+    /// Refuses a command of a mail out of order. It is not held against a peer that could not know yet that the mail
+    /// was refused.
+    fn out_of_order(&mut self, out: &mut Replies, code: u16, text: &str, unaware: bool) -> Step {
+        if unaware {
+            out.add(code, "5.5.1", format_args!("{text}"));
+            return Step { next: Next::Line, fault: Some(Fault::BadSequence) };
+        }
+        self.bad(out, (code, "5.5.1"), text, Fault::BadSequence)
     }
 
     /// Refuses a command that should not have been sent, and ends the session when there were too many of them.

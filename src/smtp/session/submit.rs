@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use secrecy::SecretString;
+
 use super::{Next, Session, State, Step, Tls};
 use crate::mail::Address;
 use crate::smtp::command::AuthCommand;
@@ -26,7 +28,7 @@ pub struct Submitter {
     login: Option<Arc<Login>>,
     failed: u32,
     /// The first message of an exchange, still in base 64.
-    initial: Option<String>,
+    initial: Option<SecretString>,
 }
 
 /// How an AUTH exchange ended.
@@ -94,7 +96,7 @@ impl Session {
     }
 
     /// The first message of the exchange that [`Next::Authenticate`] has asked for, still in base 64.
-    pub fn take_initial(&mut self) -> Option<String> {
+    pub fn take_initial(&mut self) -> Option<SecretString> {
         self.submitter.as_mut()?.initial.take()
     }
 
@@ -110,7 +112,7 @@ impl Session {
 
     pub(super) fn auth(&mut self, command: AuthCommand, out: &mut Replies) -> Step {
         let tls = self.tls;
-        let idle = matches!(self.state, State::Idle) && self.helo.is_some();
+        let idle = !self.in_transaction() && self.helo.is_some();
         let Some(submitter) = &mut self.submitter else {
             return self.bad(out, (503, "5.5.1"), "Authentication not offered here", Fault::BadSequence);
         };
@@ -130,7 +132,7 @@ impl Session {
         let Some(method) = method else {
             return self.bad(out, (504, "5.5.4"), "Mechanism not offered here", Fault::BadSyntax);
         };
-        submitter.initial = command.initial;
+        submitter.initial = command.initial.map(SecretString::from);
         Step::then(Next::Authenticate { method })
     }
 

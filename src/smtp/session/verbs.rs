@@ -10,6 +10,17 @@ use crate::smtp::reply::Replies;
 
 impl Session {
     pub(super) fn refuse_command(&mut self, error: CommandError, out: &mut Replies) -> Step {
+        if let CommandError::Sender
+        | CommandError::Recipient
+        | CommandError::BadParameter
+        | CommandError::UnknownParameter = error
+        {
+            match &mut self.state {
+                State::Idle => self.state = State::Refused,
+                State::Open(mail) => mail.refused = true,
+                _ => {}
+            }
+        }
         let (code, text, fault) = match error {
             CommandError::Unknown => ((500, "5.5.1"), "Command not known", Fault::UnknownCommand),
             CommandError::NotImplemented => ((502, "5.5.1"), "Command not implemented", Fault::UnknownCommand),
@@ -40,7 +51,13 @@ impl Session {
         match command {
             Command::Ehlo(name) => self.ehlo(name, host, out),
             Command::Helo(name) => self.helo_command(name, host, out),
-            Command::Mail(mail) => self.mail(mail, directory, out),
+            Command::Mail(mail) => {
+                let step = self.mail(mail, directory, out);
+                if matches!(self.state, State::Idle) {
+                    self.state = State::Refused;
+                }
+                step
+            }
             Command::Rcpt(recipient) => self.rcpt(recipient, directory, out),
             Command::Data => self.data(out),
             Command::Bdat { size, last } => self.bdat(size, last, out),
@@ -148,25 +165,35 @@ impl Session {
         let RcptCommand { recipient, notify, orcpt } = command;
         let submission = self.submitter.is_some();
         let State::Open(mail) = &mut self.state else {
-            return self.bad(out, (503, "5.5.1"), "MAIL first", Fault::BadSequence);
+            let unaware = matches!(self.state, State::Refused);
+            return self.out_of_order(out, 503, "MAIL first", unaware);
         };
         if mail.envelope.rcpt_to.len() >= self.rules.max_recipients {
+            // Each of the rest is told so, and the mail goes to those that were taken (RFC 5321 section 4.5.3.1.10).
+            self.commands = self.commands.saturating_sub(1);
             out.add(452, "4.5.3", format_args!("Too many recipients"));
             return Step { next: Next::Line, fault: Some(Fault::TooManyRecipients) };
         }
         if matches!(&recipient, Recipient::Address(address) if !mail.smtputf8 && needs_utf8(address)) {
+            mail.refused = true;
             return self.bad(out, (553, "5.6.7"), "This recipient needs SMTPUTF8", Fault::BadSyntax);
         }
         let found = if submission { anybody(recipient, directory) } else { find(recipient, directory) };
         match found {
             Ok(address) => {
-                mail.envelope.rcpt_to.push(address);
-                if let Some(reports) = &mut mail.reports {
+                self.commands = self.commands.saturating_sub(1);
+                // Nobody who is named twice gets a mail twice.
+                let named = submission && mail.envelope.rcpt_to.contains(&address);
+                if !named {
+                    mail.envelope.rcpt_to.push(address);
+                }
+                if let (Some(reports), false) = (&mut mail.reports, named) {
                     reports.recipients.push((notify, orcpt));
                 }
                 said(out, (250, "2.1.5"), "Recipient ok")
             }
             Err(fault) => {
+                mail.refused = true;
                 let (enhanced, text) = match fault {
                     Fault::Relay => ("5.7.1", "Relaying denied"),
                     _ => ("5.1.1", "No such support address"),
@@ -180,8 +207,9 @@ impl Session {
     fn data(&mut self, out: &mut Replies) -> Step {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Open(mail) if mail.envelope.rcpt_to.is_empty() => {
+                let unaware = mail.refused;
                 self.state = State::Open(mail);
-                self.bad(out, (554, "5.5.1"), "No valid recipients", Fault::BadSequence)
+                self.out_of_order(out, 554, "No valid recipients", unaware)
             }
             State::Open(mail) => {
                 self.state = State::Receiving(mail);
@@ -193,8 +221,9 @@ impl Session {
                 self.bad(out, (503, "5.5.1"), "BDAT was said already: go on with it, or RSET", Fault::BadSequence)
             }
             other => {
+                let unaware = matches!(other, State::Refused);
                 self.state = other;
-                self.bad(out, (503, "5.5.1"), "MAIL first", Fault::BadSequence)
+                self.out_of_order(out, 503, "MAIL first", unaware)
             }
         }
     }
@@ -205,12 +234,12 @@ impl Session {
             State::Open(mail) if !mail.envelope.rcpt_to.is_empty() => self.state = State::Receiving(mail),
             State::Chunking(mail) => self.state = State::Receiving(mail),
             other => {
-                let (code, text) = match other {
-                    State::Open(_) => (554, "No valid recipients"),
-                    _ => (503, "MAIL first"),
+                let (code, text, unaware) = match &other {
+                    State::Open(mail) => (554, "No valid recipients", mail.refused),
+                    other => (503, "MAIL first", matches!(other, State::Refused)),
                 };
                 self.state = other;
-                let step = self.bad(out, (code, "5.5.1"), text, Fault::BadSequence);
+                let step = self.out_of_order(out, code, text, unaware);
                 return if step.next == Next::Close { step } else { Step { next: Next::Skip { size }, ..step } };
             }
         }
@@ -239,7 +268,7 @@ fn find(recipient: Recipient, directory: &Directory) -> Result<Address, Fault> {
         Recipient::Address(address) => Some(address),
         Recipient::Postmaster => None,
     };
-    let ours = address.as_ref().is_none_or(|address| directory.serves(address.domain()));
+    let ours = address.as_ref().is_none_or(|address| directory.serves(address));
     let postmaster = address.is_none_or(|address| address.local().eq_ignore_ascii_case("postmaster"));
     match directory.default_channel() {
         Some(channel) if ours && postmaster => Ok(channel.address.clone()),

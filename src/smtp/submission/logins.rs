@@ -50,6 +50,7 @@ impl Login {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pattern {
     Anybody,
+    /// In A-labels.
     Domain(String),
     Address(Address),
 }
@@ -64,7 +65,8 @@ impl Pattern {
         match text.strip_prefix("*@") {
             // The domain is checked as part of an address.
             Some(domain) => {
-                Ok(Self::Domain(Address::parse(&format!("x@{domain}")).map_err(wrong)?.domain().to_owned()))
+                let any = Address::parse(&format!("x@{domain}")).map_err(wrong)?;
+                Ok(Self::Domain(any.ascii_domain().into_owned()))
             }
             None => Address::parse(text).map(Self::Address).map_err(wrong),
         }
@@ -74,10 +76,10 @@ impl Pattern {
     pub fn covers(&self, address: &Address) -> bool {
         match self {
             Self::Anybody => true,
-            Self::Domain(domain) => address.domain() == domain,
+            Self::Domain(domain) => address.ascii_domain() == *domain,
             Self::Address(named) => {
                 let local = |one: &Address| one.split_detail().0.to_lowercase();
-                named == address || (named.domain() == address.domain() && local(named) == local(address))
+                named == address || (named.ascii_domain() == address.ascii_domain() && local(named) == local(address))
             }
         }
     }
@@ -278,6 +280,8 @@ mod tests {
             ("support@example.com", "sales@example.com", false),
             ("*@example.com", "sales@example.com", true),
             ("*@example.com", "sales@sub.example.com", false),
+            ("*@müller.example", "jan@xn--mller-kva.example", true),
+            ("hilfe@xn--mller-kva.example", "hilfe+t1@müller.example", true),
             ("*", "anybody@else.example", true),
         ];
         for (pattern, address, want) in table {

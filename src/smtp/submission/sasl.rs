@@ -84,8 +84,9 @@ struct Callback(Arc<Logins>);
 
 impl SessionCallback for Callback {
     fn callback(&self, _: &SessionData, context: &Context, request: &mut Request) -> Result<(), SessionError> {
+        // Only SCRAM asks for keys, and rsasl hands its names over as they were written.
         let Some(name) = context.get_ref::<AuthId>() else { return Ok(()) };
-        let keys = self.0.keys(name);
+        let keys = self.0.keys(&plain_name(name));
         let known = ScramStoredPassword::new(keys.iterations, &keys.salt, &keys.stored_key, &keys.server_key);
         request.satisfy::<ScramStoredPassword>(&known)?;
         Ok(())
@@ -98,7 +99,7 @@ impl SessionCallback for Callback {
         let login = match context.get_ref::<Password>() {
             Some(password) => self.0.check(name, password),
             // SCRAM has proven it already, or the exchange has failed before this.
-            None => self.0.find(name),
+            None => self.0.find(&plain_name(name)),
         };
         proof.finalize::<Proof>(login.filter(|_| own));
         Ok(())
@@ -152,14 +153,18 @@ impl Exchange {
     }
 }
 
+/// A name as it is: `=2C` and `=3D` stand for comma and equals sign (RFC 5801 section 4, RFC 5802 section 5.1).
+fn plain_name(written: &str) -> String {
+    written.replace("=2C", ",").replace("=3D", "=")
+}
+
 /// Reads the one message of OAUTHBEARER: `n,a=NAME,^Ahost=…^Aport=…^Aauth=Bearer TOKEN^A^A`.
 pub fn bearer(message: &[u8]) -> Progress {
     let read = || {
         let text = std::str::from_utf8(message).ok()?.strip_suffix("\u{1}\u{1}")?;
         let (head, fields) = text.split_once('\u{1}')?;
         let name = head.strip_prefix("n,a=")?.strip_suffix(',')?;
-        // `=2C` and `=3D` stand for comma and equals sign (RFC 5801 section 4).
-        let name = name.replace("=2C", ",").replace("=3D", "=");
+        let name = plain_name(name);
         let auth = fields.split('\u{1}').find_map(|field| field.strip_prefix("auth="))?;
         let (scheme, token) = auth.split_once(' ')?;
         let usable = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
@@ -188,7 +193,7 @@ mod tests {
                 ..AccountConfig::default()
             }
         };
-        let accounts = [("user", "pencil"), ("bleistift", "grün")].map(account).to_vec();
+        let accounts = [("user", "pencil"), ("bleistift", "grün"), ("cn=crm,o=x", "pencil")].map(account).to_vec();
         Arc::new(Logins::load(&Config { accounts, ..Config::default() }).unwrap())
     }
 
@@ -236,12 +241,12 @@ mod tests {
     }
 
     /// The client's side of SCRAM (RFC 5802 section 3), by hand.
-    fn scram(gs2: &str, password: &str) -> String {
+    fn scram(gs2: &str, name: &str, password: &str) -> String {
         use base64::Engine;
         use base64::prelude::BASE64_STANDARD;
         use ring::{digest, hmac, pbkdf2};
         let mut exchange = Exchange::begin(Method::ScramSha256, &logins()).unwrap();
-        let begin = format!("{gs2}n=user,r=abcdefgh");
+        let begin = format!("{gs2}n={name},r=abcdefgh");
         let Progress::Challenge(first) = exchange.step(Some(begin.as_bytes())) else { return "refused".into() };
         let first = String::from_utf8(first).unwrap();
         let part = |name: &str| first.split(',').find_map(|p| p.strip_prefix(name)).unwrap().to_owned();
@@ -253,7 +258,7 @@ mod tests {
         let client_key = hmac::sign(&key, b"Client Key");
         let stored = digest::digest(&digest::SHA256, client_key.as_ref());
         let without_proof = format!("c={},r={}", BASE64_STANDARD.encode(gs2), part("r="));
-        let message = format!("n=user,r=abcdefgh,{first},{without_proof}");
+        let message = format!("n={name},r=abcdefgh,{first},{without_proof}");
         let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, stored.as_ref()), message.as_bytes());
         let proof: Vec<u8> = client_key.as_ref().iter().zip(signature.as_ref()).map(|(a, b)| a ^ b).collect();
         let last = format!("{without_proof},p={}", BASE64_STANDARD.encode(proof));
@@ -270,16 +275,20 @@ mod tests {
     fn scram_proves_an_account_without_its_password() {
         // What a client says of channel binding (RFC 5802 section 6), which is not offered here.
         let table = [
-            ("n,,", "pencil", "proven user"),
-            ("n,,", "Pencil", "failed"),
-            ("y,,", "pencil", "proven user"),
-            ("y,,", "Pencil", "failed"),
-            ("p=tls-unique,,", "pencil", "refused"),
-            ("p=tls-exporter,,", "pencil", "refused"),
-            ("n,a=other,", "pencil", "failed"),
+            ("n,,", "user", "pencil", "proven user"),
+            ("n,,", "user", "Pencil", "failed"),
+            ("y,,", "user", "pencil", "proven user"),
+            ("y,,", "user", "Pencil", "failed"),
+            ("p=tls-unique,,", "user", "pencil", "refused"),
+            ("p=tls-exporter,,", "user", "pencil", "refused"),
+            ("n,a=other,", "user", "pencil", "failed"),
+            // A comma and an equals sign are written so (RFC 5802 section 5.1).
+            ("n,,", "cn=3Dcrm=2Co=3Dx", "pencil", "proven cn=crm,o=x"),
+            ("n,a=cn=3Dcrm=2Co=3Dx,", "cn=3Dcrm=2Co=3Dx", "pencil", "proven cn=crm,o=x"),
+            ("n,,", "nobody", "pencil", "failed"),
         ];
-        for (gs2, password, want) in table {
-            assert_eq!(scram(gs2, password), want, "{gs2} {password}");
+        for (gs2, name, password, want) in table {
+            assert_eq!(scram(gs2, name, password), want, "{gs2} {name} {password}");
         }
     }
 

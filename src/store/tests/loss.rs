@@ -72,6 +72,7 @@ fn what_the_log_has_lost_the_index_keeps_and_no_number_comes_twice() {
         take(&store, b"two", "m2@x", &append(1));
         let (before, seq) = (dump(&store), store.stats().seq);
         let last = store.0.turn.lock().unwrap().last;
+        store.close();
         drop(store);
         harm(dir.path(), last.offset());
         let (len, bytes) =
