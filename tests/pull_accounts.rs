@@ -1002,3 +1002,76 @@ async fn a_mail_that_is_imported_at_a_second_try_loses_the_label_of_its_rejectio
         gate.stop().await;
     }
 }
+
+#[tokio::test]
+async fn a_folder_is_missing_only_if_it_is_not_there() {
+    // The folder, whether the server has it, what it refuses to open it with, the cause.
+    let table = [
+        ("INBOX", "NO SELECT failed", "provider_trouble"),
+        ("INBOX", "NO [NONEXISTENT] no", "folder_missing"),
+        ("INBOX", "BAD Command Error. 10", "provider_trouble"),
+        ("Support", "NO SELECT failed", "folder_missing"),
+        ("Support", "NO [INUSE] locked", "provider_trouble"),
+    ];
+    for (folder, said, cause) in table {
+        let (dir, server) = (quick_dir(), Server::start().await);
+        server.refuse("SELECT", said);
+        let mut one = source(1, server.port);
+        one.config.folder = folder.into();
+        let gate = Gate::start(dir.path(), vec![one]);
+        server.until("a problem", |_| problem(&gate).is_some()).await;
+        let told = problem(&gate).unwrap();
+        let words = said.split_once(' ').unwrap().1;
+        assert!(told.cause.code() == cause && told.said.contains(words), "{folder} {said}: {told:?}");
+        // Trouble passes by itself.
+        server.state().refused.clear();
+        if folder == "INBOX" {
+            connected(&server, &gate).await;
+        }
+        gate.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_lease_that_cannot_be_looked_at_just_now_is_waited_for() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    server.refuse("SELECT \"TicketgateLease\"", "NO [UNAVAILABLE] come back later");
+    let gate = Gate::made(dir.path(), leased(server.port), Made::default());
+    server.until("a problem", |_| problem(&gate).is_some()).await;
+    assert_eq!(problem(&gate).unwrap().cause.code(), "provider_trouble");
+    // It is not read beside whoever may hold the lease, and none is made somewhere else.
+    assert!(!gate.is_idle(1));
+    assert_eq!(server.state().folders.keys().collect::<Vec<_>>(), ["INBOX"]);
+    server.state().refused.clear();
+    connected(&server, &gate).await;
+    assert!(gate.connection(1).unwrap().warnings.is_empty());
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn mail_is_moved_into_ones_own_namespace() {
+    for namespace in [true, false] {
+        let (dir, server) = (quick_dir(), Server::start().await);
+        {
+            let mut state = server.state();
+            state.prefix = Some("INBOX.".into());
+            if namespace {
+                state.capabilities.push_str(" NAMESPACE");
+            }
+            let done = imap_support::server::Folder { validity: 3, next: 1, mails: Default::default() };
+            state.folders.insert("INBOX.Done".into(), done);
+        }
+        let mut sources = leased(server.port);
+        sources[0].config.move_to = Some("Done".into());
+        let gate = Gate::made(dir.path(), sources, Made::default());
+        connected(&server, &gate).await;
+        put(&server, &names(2));
+        server.until("they are moved", |state| state.folders["INBOX.Done"].mails.len() == 2).await;
+        gate.stop().await;
+        let state = server.state();
+        assert!(state.folders.contains_key("INBOX.TicketgateLease") && state.folders["INBOX"].mails.is_empty());
+        assert_eq!(state.commands.iter().any(|command| command == "LIST \"\" INBOX"), !namespace);
+        let tried = |command: &String| command.starts_with("CREATE \"TicketgateLease\"");
+        assert_eq!(state.commands.iter().any(tried), !namespace);
+    }
+}

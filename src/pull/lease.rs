@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout};
 
-use crate::accounts::{Cause, Problem};
+use crate::accounts::{Cause, Problem, holds_for_all};
 use crate::mail::date;
 use crate::mail::headers::HeaderSection;
 use crate::pull::account::{Session, Task, Trouble};
@@ -23,6 +23,12 @@ const MOST: u32 = 1000;
 const ON_GMAIL: Duration = Duration::from_secs(3600);
 /// How long giving the lease back may take.
 const RELEASE: Duration = Duration::from_secs(3);
+
+/// Whether a refusal is about now and not about leases: whoever went on without one then would read beside another
+/// gateway. A full mailbox takes none for as long as it is full, and is still to be read.
+fn passes(said: &str) -> bool {
+    holds_for_all(said) && Cause::from_imap(said, Cause::Protocol) != Cause::MailboxFull
+}
 
 /// What a task knows of its lease.
 #[derive(Debug, Default)]
@@ -132,9 +138,7 @@ impl Task {
                 self.lease.held = None;
                 Err(Trouble::Problem(other.told()))
             }
-            Err(ImapError::Refused { command, said })
-                if Cause::from_imap(&said, Cause::Protocol) != Cause::Throttled =>
-            {
+            Err(ImapError::Refused { command, said } | ImapError::NoFolder { command, said }) if !passes(&said) => {
                 let folder = &self.source.config.lease_folder;
                 self.warnings.lease = Some(format!(
                     "the server takes no lease in the folder {folder} ({command}: {said}): make sure that no other gateway reads this mailbox"
