@@ -81,6 +81,10 @@ pub struct State {
     pub undated: HashSet<u32>,
     /// How long a body, or a part of one, takes to come.
     pub slow: Duration,
+    /// A mail that comes with the next STORE, whose answer tells of it; IDLE does not tell of it again.
+    pub with_store: Option<Vec<u8>>,
+    /// IDLE is ended with words without end.
+    pub endless_idle: bool,
     /// Every folder but INBOX has a name that begins like this.
     pub prefix: Option<String>,
 }
@@ -144,6 +148,8 @@ impl Server {
             unsized_mails: HashSet::new(),
             undated: HashSet::new(),
             slow: Duration::ZERO,
+            with_store: None,
+            endless_idle: false,
             prefix: None,
         };
         let server = Self {
@@ -396,6 +402,10 @@ impl Session {
                     if read.map_err(drop)? == 0 {
                         return Err(());
                     }
+                    while self.server.state().endless_idle {
+                        self.line("* OK still here").await?;
+                        tokio::task::yield_now().await;
+                    }
                     return self.line(&format!("{tag} OK done")).await;
                 }
                 _ = changed.changed() => {}
@@ -437,6 +447,15 @@ impl Session {
                     }
                 }
             }
+        }
+        let more = self.server.state().with_store.take();
+        if let Some(bytes) = more {
+            let count = {
+                let mut state = self.server.state();
+                state.put(bytes);
+                state.inbox().mails.len()
+            };
+            self.line(&format!("* {count} EXISTS")).await?;
         }
         self.line(&format!("{tag} OK done")).await
     }

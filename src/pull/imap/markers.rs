@@ -53,13 +53,9 @@ impl Mailbox {
         self.wire.go_ahead("APPEND", &tag).await?;
         self.wire.bytes("APPEND", bytes).await?;
         self.wire.line("APPEND", "").await?;
-        for _ in 0..1000 {
-            if self.wire.step("APPEND", &tag, &mut |_| {}).await?.is_some() {
-                // The server need not tell an open folder of its own additions before it is asked.
-                return self.noop().await.map(drop);
-            }
-        }
-        Err(ImapError::Protocol("APPEND never ended".into()))
+        self.wire.finish("APPEND", &tag, &mut |_| {}).await?;
+        // The server need not tell an open folder of its own additions before it is asked.
+        self.noop().await.map(drop)
     }
 
     /// Takes notes away. `others_deleted` says that messages of somebody else are marked as deleted in the folder: a

@@ -179,7 +179,8 @@ impl Mailbox {
         let name = argument(name)?;
         let (mut validity, mut next) = (0, 0);
         let (mut flags, mut permanent) = (Vec::new(), None);
-        self.wire.exists = None;
+        // What comes from here on is about this folder; UIDNEXT tells what has come to it meanwhile.
+        (self.wire.exists, self.wire.news) = (None, false);
         let words =
             |list: &[std::borrow::Cow<'_, str>]| list.iter().map(|flag| flag.to_lowercase()).collect::<Vec<_>>();
         let done = self

@@ -38,6 +38,9 @@ pub struct Wire {
     pub hidden: Hidden,
     /// How many mails the open folder has, as far as the server has told.
     pub exists: Option<u32>,
+    /// The server has told of more mail since the folder was listed last. It tells once, with whatever command is under
+    /// way, and not again when it is asked to tell of news.
+    pub news: bool,
     /// While it is `Some`, responses to FETCH that cannot be read are passed over; the uids that they seem to be about.
     pub passed: Option<Vec<Option<u32>>>,
     /// The untagged responses that are wanted as they come.
@@ -62,7 +65,7 @@ pub struct Done {
 impl Wire {
     pub fn new(stream: Stream, patience: Duration) -> Self {
         let (hidden, exists, passed, kept) = (Hidden::default(), None, None, None);
-        Self { stream, frames: Frames::default(), tag: 0, patience, hidden, exists, passed, kept }
+        Self { stream, frames: Frames::default(), tag: 0, patience, hidden, exists, news: false, passed, kept }
     }
 
     /// The connection itself, to begin TLS on it. What came behind the last response came in clear, from whoever sits
@@ -87,10 +90,20 @@ impl Wire {
         mut on: impl FnMut(&Response<'_>),
     ) -> Result<Done, ImapError> {
         let tag = self.send(name, text).await?;
+        self.finish(name, &tag, &mut on).await
+    }
+
+    /// Reads on until the tagged response comes, however much else a server has to say: not without end.
+    pub async fn finish(
+        &mut self,
+        name: &'static str,
+        tag: &str,
+        on: &mut impl FnMut(&Response<'_>),
+    ) -> Result<Done, ImapError> {
         let longest = self.patience * PATIENCES;
         let whole = async {
             for _ in 0..RESPONSES {
-                if let Some(done) = self.step(name, &tag, &mut on).await? {
+                if let Some(done) = self.step(name, tag, on).await? {
                     return Ok(done);
                 }
             }
@@ -192,10 +205,15 @@ impl Wire {
                         passed.push(uid_in(frame));
                         None
                     }
+                    // Of flags that somebody has changed servers tell unasked, and not always readably.
+                    (Err(_), None) if is_fetch(frame) && is_line(frame) => None,
                     (response, _) => response?,
                 };
                 match &response {
-                    Some(Response::MailboxData(MailboxDatum::Exists(count))) => self.exists = Some(*count),
+                    Some(Response::MailboxData(MailboxDatum::Exists(count))) => {
+                        self.news |= self.exists.is_some_and(|known| *count > known);
+                        self.exists = Some(*count);
+                    }
                     Some(Response::Expunge(_)) => self.exists = self.exists.map(|count| count.saturating_sub(1)),
                     _ => {}
                 }
@@ -257,6 +275,11 @@ fn parse(frame: &[u8]) -> Result<Option<Response<'_>>, ImapError> {
 /// Whether a response tells of a mail.
 fn is_fetch(frame: &[u8]) -> bool {
     frame.starts_with(b"* ") && frame.split(|byte| *byte == b' ').nth(2).is_some_and(|word| word == b"FETCH")
+}
+
+/// Whether a response is a single line, without a literal.
+fn is_line(frame: &[u8]) -> bool {
+    memchr::memchr(b'\n', frame) == Some(frame.len() - 1)
 }
 
 /// The uid in a response that the parser cannot read.
