@@ -166,6 +166,7 @@ fn instead(row: SourceRow, mailbox: String) -> SourceRow {
         cursor: back.cursor,
         read_elsewhere: row.read_elsewhere,
         gone: row.gone,
+        vanished: row.vanished,
         recent: row.recent,
         mailbox,
         former,

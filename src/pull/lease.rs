@@ -14,7 +14,7 @@ use crate::accounts::{Cause, Problem, holds_for_all};
 use crate::mail::date;
 use crate::mail::headers::HeaderSection;
 use crate::pull::account::{Session, Task, Trouble};
-use crate::pull::imap::{ImapError, Mailbox, Note};
+use crate::pull::imap::{Folder, ImapError, Mailbox, Note};
 use crate::units::count;
 
 /// More messages than this do not belong to leases: somebody else uses the folder.
@@ -100,17 +100,18 @@ impl Task {
     /// Makes sure that the mailbox is ours, if it is time to; the folder is opened again afterwards. Whatever takes long
     /// calls it between its commands: a lease that runs out meanwhile would let another gateway import the same mails.
     pub async fn renew_lease(&mut self, session: &mut Session) -> Result<(), Trouble> {
-        if self.renew_lease_in(&mut session.mailbox, session.row.validity).await? {
+        if let Some(folder) = self.renew_lease_in(&mut session.mailbox, session.row.validity).await? {
+            session.next = folder.next;
             self.show_warnings(session);
         }
         Ok(())
     }
 
-    /// The same for a folder that is no session yet; `true` if it was time to.
-    pub async fn renew_lease_in(&mut self, mailbox: &mut Mailbox, validity: u32) -> Result<bool, Trouble> {
+    /// The same for a folder that is no session yet; the folder as it was opened again, if it was time to.
+    pub async fn renew_lease_in(&mut self, mailbox: &mut Mailbox, validity: u32) -> Result<Option<Folder>, Trouble> {
         let lasts = self.lease_lasts(mailbox);
         if !self.source.config.lease || self.lease.tried.is_some_and(|tried| tried.elapsed() < lasts / 3) {
-            return Ok(false);
+            return Ok(None);
         }
         // On the heap, because it is rare and would make every import that waits larger.
         Box::pin(self.hold_lease(mailbox)).await?;
@@ -118,7 +119,7 @@ impl Task {
         if folder.validity != validity {
             return Err(ImapError::Lost("UIDVALIDITY has changed".into()).into());
         }
-        Ok(true)
+        Ok(Some(folder))
     }
 
     /// Takes or renews the lease; an error with the cause `OtherConsumer` if the mailbox is another's.

@@ -18,6 +18,7 @@ mod lease;
 mod look;
 mod rate;
 mod recognise;
+mod vanished;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
