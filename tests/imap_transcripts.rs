@@ -198,7 +198,7 @@ fn in_words(error: &ImapError) -> String {
         ImapError::Connect(error) => format!("Connect: {error}"),
         ImapError::LoginRefused(said) => format!("LoginRefused: {said}"),
         ImapError::Refused { command, said } => format!("Refused: {command} {said}"),
-        ImapError::NoFolder { command, said } => format!("NoFolder: {command} {said}"),
+        ImapError::NoFolder { command, said, .. } => format!("NoFolder: {command} {said}"),
         ImapError::Lost(said) => format!("Lost: {said}"),
         ImapError::Timeout(command) => format!("Timeout: {command}"),
         ImapError::Protocol(said) => format!("Protocol: {said}"),

@@ -1170,3 +1170,33 @@ async fn mail_that_is_told_of_while_labels_are_set_is_looked_for_at_once() {
     filed(&server, &gate, &["first", "second"]).await;
     gate.stop().await;
 }
+
+#[tokio::test]
+async fn a_mailbox_of_an_older_version_begins_to_count_where_it_stopped() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    put(&server, &names(3));
+    let mut one = source(1, server.port);
+    let day = Duration::from_secs(86_400);
+    (one.config.poll_least, one.config.poll, one.config.poll_most) = (day, day, day);
+    let gate = Gate::start(dir.path(), vec![one]);
+    connected(&server, &gate).await;
+    // As it was before anything was counted.
+    let row = ticketgate::store::rows::SourceRow { counted_to: 0, ..gate.row(1) };
+    gate.store.step(|step| step.put_source(&channel(1), &row)).unwrap();
+    server.state().commands.clear();
+    gate.accounts.order(&channel(1), |orders| orders.changed += 1);
+    let waits = |state: &imap_support::server::State| state.commands.last().is_some_and(|command| command == "IDLE");
+    server.until("it waits", waits).await;
+    let looks = server.state().commands.iter().filter(|command| command.starts_with("UID FETCH 4:*")).count();
+    assert_eq!((looks, gate.row(1).vanished), (1, 0));
+    {
+        let mut state = server.state();
+        let uid = state.put(mail("gone"));
+        state.inbox().mails.remove(&uid);
+        state.put(mail("here"));
+    }
+    server.bump();
+    labelled(&server, &[5]).await;
+    server.until("the count", |_| gate.row(1).vanished == 1).await;
+    gate.stop().await;
+}

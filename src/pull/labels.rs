@@ -124,7 +124,7 @@ impl Task {
             match self.set(session, part, marks).await {
                 Ok(()) => pass.done.extend(part),
                 // A folder to move to that is not there is there for no mail.
-                Err(ImapError::NoFolder { command, said }) => {
+                Err(ImapError::NoFolder { command, said, .. }) => {
                     pass.general = true;
                     pass.said = Some(format!("{command}: {said}"));
                 }

@@ -139,7 +139,7 @@ impl Task {
                 self.lease.held = None;
                 Err(Trouble::Problem(other.told()))
             }
-            Err(ImapError::Refused { command, said } | ImapError::NoFolder { command, said }) if !passes(&said) => {
+            Err(ImapError::Refused { command, said } | ImapError::NoFolder { command, said, .. }) if !passes(&said) => {
                 let folder = &self.source.config.lease_folder;
                 self.warnings.lease = Some(format!(
                     "the server takes no lease in the folder {folder} ({command}: {said}): make sure that no other gateway reads this mailbox"

@@ -6,7 +6,6 @@
 //! the count says "at most so many", and nothing depends on it. Must not know: how rows are written.
 
 use crate::pull::account::{Session, Task, Trouble};
-use crate::store::rows::SourceRow;
 
 impl Task {
     /// Counts the numbers under which nobody has seen a mail. When this is called every mail that was listed has its row
@@ -21,15 +20,15 @@ impl Task {
     ) -> Result<(), Trouble> {
         // A row of an older version begins to count where its last look ended.
         let from = if session.row.counted_to == 0 { before } else { session.row.counted_to };
-        let top = highest.max(next.saturating_sub(1));
-        if top <= from {
+        let top = highest.max(next.saturating_sub(1)).max(from);
+        session.row.counted_to = top;
+        if top == from {
             return Ok(());
         }
         let rows = self.rows_above(session, from.saturating_add(1)).await?;
         let known = rows.iter().take_while(|row| row.uid <= top).count() as u64;
         let vanished = u64::from(top - from).saturating_sub(known);
-        let total = session.row.vanished.saturating_add(vanished);
-        session.row = SourceRow { counted_to: top, vanished: total, ..session.row.clone() };
+        session.row.vanished = session.row.vanished.saturating_add(vanished);
         // Without anything to tell it is written with the next change.
         if vanished > 0 {
             session.row = self.keep(session.row.clone(), Vec::new()).await?;

@@ -69,8 +69,8 @@ pub enum ImapError {
     LoginRefused(String),
     #[error("the server refused {command}: {said}")]
     Refused { command: &'static str, said: String },
-    #[error("the server has no such folder, and refused {command}: {said}")]
-    NoFolder { command: &'static str, said: String },
+    #[error("the server has no folder \"{folder}\", and refused {command}: {said}")]
+    NoFolder { folder: String, command: &'static str, said: String },
     #[error("the connection was lost: {0}")]
     Lost(String),
     #[error("no answer to {0} in time")]

@@ -46,8 +46,15 @@ impl Mailbox {
     /// Does something with a folder under the first of its possible names that is there. The name that was found is
     /// remembered for as long as the connection lasts. Where it has none of them, the error is about the first.
     pub(super) async fn at_its_name(&mut self, folder: &str, deed: Deed<'_>) -> Result<Option<Folder>, ImapError> {
+        // People know the folder by the name that they wrote.
+        let told = |error| match error {
+            ImapError::NoFolder { command, said, .. } => {
+                ImapError::NoFolder { folder: folder.to_owned(), command, said }
+            }
+            other => other,
+        };
         if let Some(known) = self.known_names.get(folder).cloned() {
-            return self.carry_out(&Name { text: known, ours: true }, deed).await;
+            return self.carry_out(&Name { text: known, ours: true }, deed).await.map_err(told);
         }
         let (written, mut absent) = (encoded(folder)?, None);
         for nth in 0..2 {
@@ -61,7 +68,7 @@ impl Mailbox {
                 }
             }
         }
-        Err(absent.unwrap_or_else(|| no_name(folder)))
+        Err(absent.map_or_else(|| no_name(folder), told))
     }
 
     async fn carry_out(&mut self, name: &Name, deed: Deed<'_>) -> Result<Option<Folder>, ImapError> {
@@ -83,7 +90,7 @@ impl Mailbox {
         let text = format!("CREATE {}", argument(name)?);
         match self.wire.command("CREATE", &text, |_| {}).await {
             Err(ImapError::Refused { command, said }) if !holds_for_all(&said) => {
-                Err(ImapError::NoFolder { command, said })
+                Err(ImapError::NoFolder { folder: name.to_owned(), command, said })
             }
             other => other.map(drop),
         }
@@ -103,7 +110,10 @@ impl Mailbox {
                 Err(other) => return other,
             },
         };
-        if absent { ImapError::NoFolder { command, said } } else { ImapError::Refused { command, said } }
+        match absent {
+            true => ImapError::NoFolder { folder: name.to_owned(), command, said },
+            false => ImapError::Refused { command, said },
+        }
     }
 
     /// Whether LIST knows a folder that can be opened under this name.
