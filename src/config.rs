@@ -9,6 +9,7 @@ mod check_mailboxes;
 mod check_outbox;
 mod check_relays;
 mod check_submission;
+mod clouds;
 mod fault;
 mod letters;
 mod places;
@@ -249,7 +250,8 @@ impl Config {
 
     /// Reads and checks a text; `file` is the name that faults carry.
     pub fn parse(text: &str, file: &Path) -> Result<Self, Faults> {
-        let read::Reading { config, places, mut faults } = read::read(text);
+        let read::Reading { mut config, places, mut faults } = read::read(text);
+        clouds::settle(&mut config);
         check::check(&config, &places, &mut faults);
         if faults.is_empty() { Ok(config) } else { Err(Faults::new(file, faults)) }
     }

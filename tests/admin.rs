@@ -743,6 +743,7 @@ async fn a_mailbox_is_shown_with_its_ledger_and_its_two_ways() {
         cursor: 12,
         unaccounted: 2,
         read_elsewhere: 3,
+        vanished: 4,
         ..SourceRow::default()
     };
     let seen = LedgerRow {
@@ -769,6 +770,7 @@ async fn a_mailbox_is_shown_with_its_ledger_and_its_two_ways() {
         ("/address", json!("support@localhost")),
         ("/mailbox/cursor", json!(12)),
         ("/mailbox/unaccounted", json!(2)),
+        ("/mailbox/vanished", json!(4)),
         ("/mailbox/ledger", json!({"imported": 1, "read_elsewhere": 1})),
         ("/mailbox/labels_owed", json!(1)),
         ("/mailbox/unfiled", json!(0)),

@@ -181,9 +181,25 @@ fn single_faults() {
         ),
         (
             "[[oauth]]\nname = \"m\"\npreset = \"microsoft\"\nclient_id = \"c\"\ntenant = \"t\"\ncloud = \"us_gov\"\n\
-             [[channel]]\naddress = \"help@x.example\"\n[channel.source]\npreset = \"microsoft365\"\noauth = \"m\"",
-            "t.toml:9: channel.source.host: outlook.office365.com is not in the cloud \"us_gov\" of the [[oauth]] \"m\"; \
+             [[channel]]\naddress = \"help@x.example\"\n[channel.source]\npreset = \"microsoft365\"\noauth = \"m\"\nhost = \"outlook.office365.com\"",
+            "t.toml:12: channel.source.host: outlook.office365.com is not in the cloud \"us_gov\" of the [[oauth]] \"m\"; \
              write host = \"outlook.office365.us\"",
+        ),
+        (
+            "[[oauth]]\nname = \"m\"\npreset = \"microsoft\"\nclient_id = \"c\"\ntenant = \"t\"\ncloud = \"china\"\n\
+             [[channel]]\naddress = \"help@x.example\"\n[channel.source]\npreset = \"microsoft365\"\noauth = \"m\"\n\
+             [[relay]]\nname = \"r\"\npreset = \"exchange\"\nhost = \"smtp.office365.com\"",
+            "t.toml:15: relay.host: smtp.office365.com is not in the cloud \"china\" of the mailboxes that it logs in as; \
+             write host = \"smtp.partner.outlook.cn\", or leave it out",
+        ),
+        (
+            "[[oauth]]\nname = \"m\"\npreset = \"microsoft\"\nclient_id = \"c\"\ntenant = \"t\"\n\
+             [[oauth]]\nname = \"n\"\npreset = \"microsoft\"\nclient_id = \"c\"\ntenant = \"t\"\ncloud = \"us_gov\"\n\
+             [[channel]]\naddress = \"help@x.example\"\n[channel.source]\npreset = \"microsoft365\"\noauth = \"m\"\n\
+             [[channel]]\naddress = \"sales@x.example\"\n[channel.source]\npreset = \"microsoft365\"\noauth = \"n\"\n\
+             [[relay]]\nname = \"r\"\npreset = \"exchange\"",
+            "t.toml:24: relay.preset: its channels are in the clouds \"global\" and \"us_gov\", which do not share a server; \
+             make a [[relay]] for each cloud",
         ),
         ("[[relay]]\nname = \"a b\"\nkind = \"maildir\"", "t.toml:2: relay.name: \"a b\" is no name for a relay;"),
         ("[[relay]]\nname = \"r\"", "t.toml:1: relay.host: the server is not named; add host"),
@@ -453,4 +469,29 @@ fn channels_get_their_queue_and_name() {
     let directory = parse(text).unwrap().directory();
     let channel = directory.channel_for(&Address::parse("SALES+x@example.com").unwrap()).unwrap();
     assert_eq!((channel.queue.as_str(), channel.name.as_str()), ("Sales", "Sales"));
+}
+
+#[test]
+fn a_mailbox_and_its_relay_are_in_the_cloud_of_their_provider() {
+    let table = [
+        ("global", "outlook.office365.com", "smtp.office365.com"),
+        ("us_gov", "outlook.office365.us", "smtp.office365.us"),
+        ("us_gov_dod", "outlook-dod.office365.us", "outlook-dod.office365.us"),
+        ("china", "partner.outlook.cn", "smtp.partner.outlook.cn"),
+    ];
+    for (cloud, imap, smtp) in table {
+        // A relay that names an account, and one that logs in as whoever sends by it.
+        for (key, relay) in [("", "account = \"help@x.example\""), ("relay = \"gov\"", "")] {
+            let text = format!(
+                "[[oauth]]\nname = \"m\"\npreset = \"microsoft\"\nclient_id = \"c\"\ntenant = \"t\"\ncloud = \"{cloud}\"\n\
+                 [[channel]]\naddress = \"help@x.example\"\n{key}\n[channel.source]\npreset = \"microsoft365\"\n\
+                 oauth = \"m\"\n[[channel]]\naddress = \"other@x.example\"\n[channel.source]\nhost = \"h\"\n\
+                 [[relay]]\nname = \"other\"\nkind = \"maildir\"\n\
+                 [[relay]]\nname = \"gov\"\npreset = \"microsoft365\"\n{relay}"
+            );
+            let config = parse(&text).unwrap();
+            let source = config.channels[0].source.as_ref().unwrap();
+            assert_eq!((source.host(), config.relays[1].host()), (Some(imap), Some(smtp)), "{cloud} {key}");
+        }
+    }
 }

@@ -21,6 +21,7 @@ use ticketgate::metrics::Metrics;
 use ticketgate::store::rows::SourceRow;
 use ticketgate::store::{self, Store, StoreError};
 use ticketgate::ticket::channel::{Channel, Directory};
+use ticketgate::ticket::letter::reply_address;
 use ticketgate::ticket::token::TokenKeys;
 
 #[path = "support/channel.rs"]
@@ -173,7 +174,7 @@ impl House {
         let directory = self.directory.load();
         let channel = directory.default_channel().unwrap();
         (1..10).fold(text.to_owned(), |text, number| {
-            let reply = self.keys.reply_address(&channel.address, number).unwrap();
+            let reply = reply_address(channel, number, &self.keys).unwrap().to_string();
             let token = self.keys.sign(number).unwrap();
             text.replace(&format!("{{reply:{number}}}"), &reply).replace(&format!("{{token:{number}}}"), &token)
         })

@@ -125,8 +125,9 @@ async fn act(
     told.push("open".into());
     for step in steps.split_whitespace().skip(1) {
         match step {
-            "select" => {
-                let f = mailbox.select("INBOX").await?;
+            step if step == "select" || step.starts_with("select:") => {
+                let folder = step.split_once(':').map_or("INBOX", |(_, folder)| folder);
+                let f = mailbox.select(folder).await?;
                 told.push(format!(
                     "select validity={} next={} exists={} labels={:?}",
                     f.validity, f.next, f.exists, f.labels
@@ -197,6 +198,7 @@ fn in_words(error: &ImapError) -> String {
         ImapError::Connect(error) => format!("Connect: {error}"),
         ImapError::LoginRefused(said) => format!("LoginRefused: {said}"),
         ImapError::Refused { command, said } => format!("Refused: {command} {said}"),
+        ImapError::NoFolder { command, said, .. } => format!("NoFolder: {command} {said}"),
         ImapError::Lost(said) => format!("Lost: {said}"),
         ImapError::Timeout(command) => format!("Timeout: {command}"),
         ImapError::Protocol(said) => format!("Protocol: {said}"),

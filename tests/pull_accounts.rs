@@ -1002,3 +1002,201 @@ async fn a_mail_that_is_imported_at_a_second_try_loses_the_label_of_its_rejectio
         gate.stop().await;
     }
 }
+
+#[tokio::test]
+async fn a_folder_is_missing_only_if_it_is_not_there() {
+    // The folder, whether the server has it, what it refuses to open it with, the cause.
+    let table = [
+        ("INBOX", "NO SELECT failed", "provider_trouble"),
+        ("INBOX", "NO [NONEXISTENT] no", "folder_missing"),
+        ("INBOX", "BAD Command Error. 10", "provider_trouble"),
+        ("Support", "NO SELECT failed", "folder_missing"),
+        ("Support", "NO [INUSE] locked", "provider_trouble"),
+    ];
+    for (folder, said, cause) in table {
+        let (dir, server) = (quick_dir(), Server::start().await);
+        server.refuse("SELECT", said);
+        let mut one = source(1, server.port);
+        one.config.folder = folder.into();
+        let gate = Gate::start(dir.path(), vec![one]);
+        server.until("a problem", |_| problem(&gate).is_some()).await;
+        let told = problem(&gate).unwrap();
+        let words = said.split_once(' ').unwrap().1;
+        assert!(told.cause.code() == cause && told.said.contains(words), "{folder} {said}: {told:?}");
+        // Trouble passes by itself.
+        server.state().refused.clear();
+        if folder == "INBOX" {
+            connected(&server, &gate).await;
+        }
+        gate.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_lease_that_cannot_be_looked_at_just_now_is_waited_for() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    server.refuse("SELECT \"TicketgateLease\"", "NO [UNAVAILABLE] come back later");
+    let gate = Gate::made(dir.path(), leased(server.port), Made::default());
+    server.until("a problem", |_| problem(&gate).is_some()).await;
+    assert_eq!(problem(&gate).unwrap().cause.code(), "provider_trouble");
+    // It is not read beside whoever may hold the lease, and none is made somewhere else.
+    assert!(!gate.is_idle(1));
+    assert_eq!(server.state().folders.keys().collect::<Vec<_>>(), ["INBOX"]);
+    server.state().refused.clear();
+    connected(&server, &gate).await;
+    assert!(gate.connection(1).unwrap().warnings.is_empty());
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn mail_is_moved_into_ones_own_namespace() {
+    for namespace in [true, false] {
+        let (dir, server) = (quick_dir(), Server::start().await);
+        {
+            let mut state = server.state();
+            state.prefix = Some("INBOX.".into());
+            if namespace {
+                state.capabilities.push_str(" NAMESPACE");
+            }
+            let done = imap_support::server::Folder { validity: 3, next: 1, mails: Default::default() };
+            state.folders.insert("INBOX.Done".into(), done);
+        }
+        let mut sources = leased(server.port);
+        sources[0].config.move_to = Some("Done".into());
+        let gate = Gate::made(dir.path(), sources, Made::default());
+        connected(&server, &gate).await;
+        put(&server, &names(2));
+        server.until("they are moved", |state| state.folders["INBOX.Done"].mails.len() == 2).await;
+        gate.stop().await;
+        let state = server.state();
+        assert!(state.folders.contains_key("INBOX.TicketgateLease") && state.folders["INBOX"].mails.is_empty());
+        assert_eq!(state.commands.iter().any(|command| command == "LIST \"\" INBOX"), !namespace);
+        let tried = |command: &String| command.starts_with("CREATE \"TicketgateLease\"");
+        assert_eq!(state.commands.iter().any(tried), !namespace);
+    }
+}
+
+#[tokio::test]
+async fn what_becomes_of_mail_from_before_the_connection_is_counted() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    put(&server, &names(4));
+    server.state().in_inbox(4).flags.insert("Ticketgate".to_owned());
+    let mut one = source(1, server.port);
+    (one.config.import_recent, one.config.mails_per_minute) = (4, 1);
+    let (second, made) = by_hand(1_795_000_000);
+    let gate = Gate::made(dir.path(), vec![one], made());
+    server.until("the first", |_| count(&gate, "imported") == 1).await;
+    server.state().inbox().mails.remove(&2);
+    second.fetch_add(61, Ordering::SeqCst);
+    gate.accounts.order(&channel(1), |orders| orders.look += 1);
+    server.until("the others", |_| gate.ledger(1) == ["1 imported", "2 gone", "3 imported", "4 known"]).await;
+    server.until("the look", |_| gate.row(1).backfill.is_empty()).await;
+    let metrics = gate.metrics.render();
+    for state in ["known", "gone"] {
+        assert!(metrics.contains(&format!("state=\"{state}\"}} 1\n")), "{state}: {metrics}");
+    }
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn mail_that_comes_and_goes_between_two_looks_is_counted() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    put(&server, &names(3));
+    // What came and went before the connection is nobody's business.
+    server.state().inbox().next = 10;
+    let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+    connected(&server, &gate).await;
+    // Two come and go, and one comes and stays.
+    {
+        let mut state = server.state();
+        for name in ["a", "b"] {
+            let uid = state.put(mail(name));
+            state.inbox().mails.remove(&uid);
+        }
+        state.put(mail("c"));
+    }
+    server.bump();
+    labelled(&server, &[12]).await;
+    server.until("the count", |_| gate.row(1).vanished == 2).await;
+    assert!(gate.metrics.render().contains("ticketgate_mailbox_vanished_uids_total{channel=\"support1@localhost\"} 2"));
+    // The last one shows when the folder is opened again; and it counts once, whatever happens.
+    {
+        let mut state = server.state();
+        let uid = state.put(mail("d"));
+        state.inbox().mails.remove(&uid);
+    }
+    for _ in 0..2 {
+        let logins = server.state().logins;
+        gate.accounts.order(&channel(1), |orders| orders.changed += 1);
+        server.until("another session", |state| state.logins > logins && gate.is_idle(1)).await;
+        server.until("the count", |_| gate.row(1).vanished == 3).await;
+    }
+    gate.stop().await;
+    let gate = Gate::start(dir.path(), vec![source(1, server.port)]);
+    connected(&server, &gate).await;
+    settled(&server, &gate, &put(&server, &["e".to_owned()])).await;
+    assert_eq!(gate.row(1).vanished, 3);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_talks_without_end_when_it_shall_go_on_is_given_up() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    server.state().endless_idle = true;
+    let mut one = source(1, server.port);
+    one.config.command_timeout = Duration::from_millis(250);
+    let gate = Gate::start(dir.path(), vec![one]);
+    let cause = || problem(&gate).map(|problem| problem.cause.code());
+    server.until("it is given up", |_| cause() == Some("timeout")).await;
+    server.state().endless_idle = false;
+    let uids = put(&server, &names(1));
+    labelled(&server, &uids).await;
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn mail_that_is_told_of_while_labels_are_set_is_looked_for_at_once() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    let mut one = source(1, server.port);
+    // Nothing but the server's word brings the next look.
+    let day = Duration::from_secs(86_400);
+    (one.config.poll_least, one.config.poll, one.config.poll_most) = (day, day, day);
+    let gate = Gate::start(dir.path(), vec![one]);
+    connected(&server, &gate).await;
+    // It comes with the labels of another one, and the server tells of it in the answer to that command.
+    server.state().with_store = Some(mail("second"));
+    let first = server.put(mail("first"));
+    labelled(&server, &[first, first + 1]).await;
+    filed(&server, &gate, &["first", "second"]).await;
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_mailbox_of_an_older_version_begins_to_count_where_it_stopped() {
+    let (dir, server) = (quick_dir(), Server::start().await);
+    put(&server, &names(3));
+    let mut one = source(1, server.port);
+    let day = Duration::from_secs(86_400);
+    (one.config.poll_least, one.config.poll, one.config.poll_most) = (day, day, day);
+    let gate = Gate::start(dir.path(), vec![one]);
+    connected(&server, &gate).await;
+    // As it was before anything was counted.
+    let row = ticketgate::store::rows::SourceRow { counted_to: 0, ..gate.row(1) };
+    gate.store.step(|step| step.put_source(&channel(1), &row)).unwrap();
+    server.state().commands.clear();
+    gate.accounts.order(&channel(1), |orders| orders.changed += 1);
+    let waits = |state: &imap_support::server::State| state.commands.last().is_some_and(|command| command == "IDLE");
+    server.until("it waits", waits).await;
+    let looks = server.state().commands.iter().filter(|command| command.starts_with("UID FETCH 4:*")).count();
+    assert_eq!((looks, gate.row(1).vanished), (1, 0));
+    {
+        let mut state = server.state();
+        let uid = state.put(mail("gone"));
+        state.inbox().mails.remove(&uid);
+        state.put(mail("here"));
+    }
+    server.bump();
+    labelled(&server, &[5]).await;
+    server.until("the count", |_| gate.row(1).vanished == 1).await;
+    gate.stop().await;
+}

@@ -39,7 +39,7 @@ pub use forecast::End;
 pub use password::read_password;
 pub use problem::{Cause, Problem, Remedy};
 pub use redirect::is_loopback;
-pub use said::{holds_for_all, wait_asked};
+pub use said::{Absence, absence, holds_for_all, wait_asked};
 pub use watch::Shown;
 
 use crate::clock::Clock;

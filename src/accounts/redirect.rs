@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use url::{Host, Url};
 
 use super::Accounts;
@@ -47,7 +47,7 @@ impl Back {
             Some(Host::Ipv6(ip)) => SocketAddr::from((ip, address.port())),
             _ => address,
         };
-        let listener = TcpListener::bind(address).await.map_err(|error| wrong(format!("{address}: {error}")))?;
+        let listener = listen(address).map_err(|error| wrong(format!("{address}: {error}")))?;
         let port = listener.local_addr().map_err(|error| wrong(error.to_string()))?.port();
         url.set_port(Some(port)).map_err(|()| wrong("it takes no port".into()))?;
         let bare = !text.trim_start_matches("http://").contains('/');
@@ -58,10 +58,20 @@ impl Back {
     /// Answers browsers until it is dropped.
     pub async fn serve(self, accounts: Accounts) {
         match self.listener {
-            Some(listener) => serve_paths(listener, accounts, vec![self.path]).await,
+            Some(listener) => serve_paths(listener, accounts, Some(self.path)).await,
             None => std::future::pending().await,
         }
     }
+}
+
+/// Binds a port of this machine. One that the configuration names is shared by all authorisations that wait, of which
+/// any answers for all: a state tells whose answer it is. So one that was left alone keeps no other from beginning.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(address.port() != 0)?;
+    socket.bind(address)?;
+    socket.listen(64)
 }
 
 /// Whether a redirect URL leads to this machine only.
@@ -73,21 +83,23 @@ pub fn is_loopback(url: &Url) -> bool {
 impl Accounts {
     /// Answers browsers that come back through a reverse proxy, until it is dropped.
     pub async fn serve_redirects(self, listener: TcpListener) {
-        let paths = |accounts: &Self| {
-            let setup = accounts.setup();
-            let urls = setup.providers.iter().filter_map(|provider| provider.redirect_url.as_deref());
-            urls.filter_map(|url| Url::parse(url).ok()).map(|url| url.path().to_owned()).collect::<Vec<_>>()
-        };
-        serve(listener, move |target| {
-            let paths = paths(&self);
-            page(self.clone(), target, paths)
-        })
-        .await;
+        serve_paths(listener, self, None).await;
+    }
+
+    /// Where browsers come back to, by the configuration.
+    fn redirect_paths(&self) -> Vec<String> {
+        let setup = self.setup();
+        let urls = setup.providers.iter().filter_map(|provider| provider.redirect_url.as_deref());
+        urls.filter_map(|url| Url::parse(url).ok()).map(|url| url.path().to_owned()).collect()
     }
 }
 
-async fn serve_paths(listener: TcpListener, accounts: Accounts, paths: Vec<String>) {
-    serve(listener, move |target| page(accounts.clone(), target, paths.clone())).await;
+async fn serve_paths(listener: TcpListener, accounts: Accounts, own: Option<String>) {
+    serve(listener, move |target| {
+        let paths = accounts.redirect_paths().into_iter().chain(own.clone()).collect();
+        page(accounts.clone(), target, paths)
+    })
+    .await;
 }
 
 fn page(accounts: Accounts, target: String, paths: Vec<String>) -> impl Future<Output = Page> + Send {

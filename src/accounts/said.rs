@@ -48,9 +48,6 @@ const KNOWN: &[(&str, Cause)] = &[
     ("[privacyrequired]", Cause::Tls),
     ("try again", Cause::ProviderTrouble),
     ("internal error", Cause::ProviderTrouble),
-    ("nonexistent", Cause::FolderMissing),
-    ("doesn't exist", Cause::FolderMissing),
-    ("unknown mailbox", Cause::FolderMissing),
     ("can only be read", Cause::FolderMissing),
     ("authenticationfailed", Cause::WrongPassword),
     ("invalid credentials", Cause::WrongPassword),
@@ -84,6 +81,23 @@ const AT_LOGIN: &[(&str, Cause)] = &[
     ("invalid user", Cause::WrongPassword),
 ];
 
+/// What servers say where a folder is named that is not there. Anywhere else these words would mean something different.
+const NO_FOLDER: &[&str] = &[
+    "nonexistent",
+    "non-existent",
+    "doesn't exist",
+    "does not exist",
+    "unknown mailbox",
+    "unknown folder",
+    "no such mailbox",
+    "no such folder",
+    "mailbox not found",
+    "folder not found",
+    "can't find mailbox",
+    "invalid mailbox name",
+    "[trycreate]",
+];
+
 /// Words that are about the account or the whole server, beside those of throttling and of a full mailbox. An internal
 /// error is not among them: servers say that of one mail that they cannot read as well.
 const FOR_ALL: &[&str] =
@@ -102,6 +116,27 @@ impl Cause {
     pub fn from_login(said: &str) -> Self {
         let said = said.to_lowercase();
         find(KNOWN, &said).or_else(|| find(AT_LOGIN, &said)).unwrap_or(Self::ProviderTrouble)
+    }
+}
+
+/// What the refusal of a command that names a folder says of whether the folder is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// It is not there.
+    Told,
+    /// The refusal is about something else.
+    Excluded,
+    /// The words say nothing known.
+    Unknown,
+}
+
+/// Whether a server says that the folder that was named is not there.
+pub fn absence(said: &str) -> Absence {
+    let said = said.to_lowercase();
+    match find(KNOWN, &said) {
+        _ if NO_FOLDER.iter().any(|words| said.contains(words)) => Absence::Told,
+        Some(_) => Absence::Excluded,
+        None => Absence::Unknown,
     }
 }
 
@@ -168,8 +203,6 @@ mod tests {
             ("[NOPERM] Access denied", Cause::NoAccess),
             ("[EXPIRED] That password isn't valid any more", Cause::WrongPassword),
             ("[PRIVACYREQUIRED] Connection offers no privacy", Cause::Tls),
-            ("[NONEXISTENT] Unknown Mailbox: Inbox2 (Failure)", Cause::FolderMissing),
-            ("Mailbox doesn't exist: Inbox2", Cause::FolderMissing),
             ("Meow.", Cause::Protocol),
         ];
         for (said, want) in table {
@@ -196,6 +229,27 @@ mod tests {
         for (said, want) in table {
             assert_eq!(Cause::from_login(said), want, "{said}");
         }
+    }
+
+    #[test]
+    fn a_folder_is_missing_only_if_the_server_says_so() {
+        let table = [
+            ("[NONEXISTENT] Unknown Mailbox: Inbox2 (Failure)", Absence::Told),
+            ("Mailbox doesn't exist: Inbox2", Absence::Told),
+            ("Mailbox does not exist", Absence::Told),
+            ("Inbox2 doesn't exist.", Absence::Told),
+            ("No such mailbox", Absence::Told),
+            ("[INUSE] Mailbox is locked", Absence::Excluded),
+            ("Server Unavailable. 15", Absence::Excluded),
+            ("[NOPERM] Access denied", Absence::Excluded),
+            ("the folder can only be read", Absence::Excluded),
+            ("SELECT failed", Absence::Unknown),
+        ];
+        for (said, want) in table {
+            assert_eq!(absence(said), want, "{said}");
+        }
+        // Who is not there is not a folder.
+        assert_eq!(Cause::from_login("[AUTHENTICATIONFAILED] user doesn't exist"), Cause::WrongPassword);
     }
 
     #[test]

@@ -59,6 +59,9 @@ pub struct MailboxJson {
     pub unaccounted: u64,
     pub read_elsewhere: u64,
     pub gone: u64,
+    /// At most so many mails came and went between two looks: UIDs that the server gave out, and under which no mail was
+    /// ever seen. Servers may leave UIDs out.
+    pub vanished: u64,
     /// How many mails are in each state of the ledger.
     pub ledger: BTreeMap<String, u64>,
     /// Mails that are fetched and not filed yet.
@@ -275,6 +278,7 @@ fn mailbox(store: &Store, channel: &Address) -> Result<Option<MailboxJson>, Stor
         unaccounted: row.unaccounted,
         read_elsewhere: row.read_elsewhere,
         gone: row.gone,
+        vanished: row.vanished,
         ledger: counts.into_iter().map(|(state, count)| (state.to_owned(), count)).collect(),
         unfiled: store.unfiled(channel) as u64,
         labels_owed: owed,

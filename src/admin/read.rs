@@ -20,6 +20,7 @@ use crate::desk::DeskError;
 use crate::mail::Address;
 use crate::store::TicketFilter;
 use crate::store::rows::TicketRow;
+use crate::ticket::letter::reply_address;
 
 /// A page of entries ends once the original mails in it are larger than this.
 const MAX_PAGE_BYTES: u64 = 1 << 20;
@@ -84,16 +85,16 @@ pub(super) async fn ticket(State(admin): State<Admin>, number: Part<u64>) -> Res
     let number = part(number)?;
     let desk = admin.desk.clone();
     let (row, entries) = blocking(move || desk.ticket(number)).await?;
-    let reply_address = reply_address(&admin, &row);
+    let reply_address = signed_address(&admin, &row);
     let entries = entries.into_iter().map(EntryJson::from).collect();
     Ok(Json(TicketDetail { ticket: row.into(), reply_address, entries }))
 }
 
-/// The signed address of a ticket. A merged ticket has none, and a channel without plus-addresses could not take it.
-fn reply_address(admin: &Admin, row: &TicketRow) -> Option<String> {
+/// The signed address of a ticket, as its mail carries it. A merged ticket has none.
+fn signed_address(admin: &Admin, row: &TicketRow) -> Option<String> {
     let directory = admin.directory.load();
-    let channel = directory.by_address(&row.channel).filter(|channel| channel.plus_addresses)?;
-    if row.merged_into.is_some() { None } else { admin.keys.reply_address(&channel.address, row.number) }
+    let channel = directory.by_address(&row.channel).filter(|_| row.merged_into.is_none())?;
+    reply_address(channel, row.number, &admin.keys).map(|address| address.to_string())
 }
 
 #[utoipa::path(get, path = "/v1/entries", params(PageQuery),

@@ -104,6 +104,11 @@ fn show_mailbox(out: &mut Output, mailbox: &MailboxJson) -> Result<(), CliError>
     for (name, number) in numbers {
         field(out, name, &number.to_string())?;
     }
+    let vanished = match mailbox.vanished {
+        0 => "none".to_owned(),
+        most => format!("at most {most}, between two looks"),
+    };
+    field(out, "Came and went", &vanished)?;
     let swept =
         mailbox.swept_at.as_ref().map_or("not compared yet".into(), |at| format!("compared {}", short_time(at)));
     field(out, "Unaccounted", &format!("{}, {swept}", mailbox.unaccounted))

@@ -24,6 +24,7 @@ pub(super) fn check(config: &Config, places: &Places, faults: &mut Vec<Fault>) {
     checker.people(config);
     checker.sources(config);
     checker.relays(config);
+    checker.clouds(config);
     checker.dkim(config);
     checker.providers(config);
     checker.letters(config);

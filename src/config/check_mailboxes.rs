@@ -7,7 +7,6 @@ use super::check::Checker;
 use super::read::meant;
 use crate::accounts::{self, Flow, Setup};
 use crate::mail::Address;
-use crate::net::oauth::{Cloud, Preset, ProviderConfig};
 use crate::pull::config::SourceConfig;
 
 impl Checker<'_> {
@@ -74,7 +73,6 @@ impl Checker<'_> {
             self.wrong(&["channel", at, "source", "oauth"], &format!("there is no [[oauth]] \"{name}\""), &advice);
             return;
         };
-        self.source_cloud(at, source, provider);
         let proves = provider.client_secret_file.is_some()
             || provider.certificate_file.is_some()
             || provider.service_account_file.is_some();
@@ -86,19 +84,6 @@ impl Checker<'_> {
         if provider.service_account_file.is_some() && !matches!(source.flow, None | Some(Flow::App)) {
             let wrong = format!("\"{name}\" is a service account, which nobody consents to");
             self.wrong(&["channel", at, "source", "flow"], &wrong, "write \"app\", or leave it out");
-        }
-    }
-
-    /// Microsoft's clouds do not take each other's tokens, and are not to be sent them.
-    fn source_cloud(&mut self, at: &str, source: &SourceConfig, provider: &ProviderConfig) {
-        let host = source.host().unwrap_or_default();
-        let of = Cloud::ALL.into_iter().find(|cloud| cloud.mail_host().eq_ignore_ascii_case(host));
-        let (Some(of), Preset::Microsoft) = (of, provider.preset) else { return };
-        if of != provider.cloud {
-            let (name, cloud) = (&provider.name, provider.cloud);
-            let wrong = format!("{host} is not in the cloud \"{}\" of the [[oauth]] \"{name}\"", cloud.as_str());
-            let advice = format!("write host = \"{}\", or another cloud there", cloud.mail_host());
-            self.wrong(&["channel", at, "source", "host"], &wrong, &advice);
         }
     }
 
@@ -124,10 +109,10 @@ impl Checker<'_> {
             }
             self.source_provider(config, &at, source);
             self.source_use(&setup, &at, &channel.address);
-            let user = source.user.as_deref().unwrap_or(&channel.address).to_lowercase();
-            let mailbox = format!("{user} at {}, folder {}", source.host().unwrap_or_default(), source.folder);
+            let user = source.user.as_deref().unwrap_or(&channel.address);
+            let mailbox = source.mailbox(user);
             if let Some(other) = owners.insert(mailbox.clone(), channel.address.clone()) {
-                let wrong = format!("the mailbox of {mailbox} is pulled by {other} already");
+                let wrong = format!("the mailbox {mailbox} is pulled by {other} already");
                 self.wrong(&["channel", &at, "source"], &wrong, "a mailbox belongs to one channel");
             }
         }

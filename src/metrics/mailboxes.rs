@@ -14,6 +14,7 @@ pub(super) struct Mailboxes {
     looks: IntCounterVec,
     looked_at: GaugeVec,
     waiting: IntGaugeVec,
+    vanished: IntCounterVec,
     unaccounted: IntGaugeVec,
     labels_owed: IntGaugeVec,
     credential_expires: GaugeVec,
@@ -33,6 +34,11 @@ impl Mailboxes {
                 &["channel"],
             ),
             waiting: m.gauges("mailbox_waiting_mails", "Mails that the rate has not let through yet.", &["channel"]),
+            vanished: m.counters(
+                "mailbox_vanished_uids_total",
+                "UIDs under which no mail was ever seen: at most so many mails came and went between two looks.",
+                &["channel"],
+            ),
             unaccounted: m.gauges(
                 "mailbox_unaccounted_mails",
                 "Mails that the last sweep found without a row in the ledger.",
@@ -77,6 +83,11 @@ impl Metrics {
     /// So many mails of a mailbox reached a state of the ledger.
     pub fn pulled(&self, channel: &str, state: &str, mails: u64) {
         self.0.mailboxes.mails.with_label_values(&[channel, known(PULLED, state)]).inc_by(mails);
+    }
+
+    /// At most so many mails came and went between two looks.
+    pub fn vanished(&self, channel: &str, uids: u64) {
+        self.0.mailboxes.vanished.with_label_values(&[channel]).inc_by(uids);
     }
 
     /// A mailbox was looked into.

@@ -99,6 +99,8 @@ pub struct Session {
     pub mailbox: Mailbox,
     pub labels: Labels,
     pub row: SourceRow,
+    /// UIDNEXT, as the server has told it when the folder was opened last.
+    pub next: u32,
     pub tls: Option<String>,
 }
 
@@ -188,7 +190,7 @@ impl Task {
         }
         let folder = mailbox.select(&self.source.config.folder).await?;
         let row = Box::pin(self.settle(&mut mailbox, folder)).await?;
-        let session = Session { tls: mailbox.tls_info(), labels: folder.labels, mailbox, row };
+        let session = Session { tls: mailbox.tls_info(), labels: folder.labels, next: folder.next, mailbox, row };
         self.opened = Some(Instant::now());
         self.show(State::Connected, None);
         self.show_warnings(&session);
@@ -240,6 +242,10 @@ impl Task {
         }
         if waiting > 0 {
             wait = wait.min(self.rate.wait(now)).max(Duration::from_millis(100));
+        }
+        // Numbers that were given out since the listing, which a renewal of the lease has shown.
+        if session.next.saturating_sub(1) > session.row.counted_to {
+            return Ok(());
         }
         let next = now + wait.min(IDLE_LONGEST);
         self.pull.accounts.show(&self.source.channel, |connection| connection.next_look = Some(next));

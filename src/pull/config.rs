@@ -9,6 +9,7 @@ use super::imap::{LABEL, Mechanism, Security, Settings};
 use crate::accounts::Flow;
 use crate::mail::Address;
 use crate::net::connect::{ConnectConfig, ProxyAddress, is_loopback};
+use crate::net::oauth::Cloud;
 
 /// What kind of server it is; gives the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -36,6 +37,9 @@ pub struct SourceConfig {
     /// `imap` is the only kind so far.
     pub kind: String,
     pub preset: Preset,
+    /// Which of Microsoft's clouds the preset stands for: that of the `[[oauth]]`, once the whole configuration is read.
+    #[serde(skip)]
+    pub cloud: Cloud,
     /// The server; the preset's unless it is named.
     pub host: Option<String>,
     /// 993 for TLS, 143 otherwise, unless it is named.
@@ -101,6 +105,7 @@ impl Default for SourceConfig {
         Self {
             kind: "imap".into(),
             preset: Preset::Generic,
+            cloud: Cloud::Global,
             host: None,
             port: None,
             security: Security::Tls,
@@ -147,7 +152,7 @@ impl SourceConfig {
         self.host.as_deref().or(match self.preset {
             Preset::Generic => None,
             Preset::Gmail => Some("imap.gmail.com"),
-            Preset::Microsoft365 => Some("outlook.office365.com"),
+            Preset::Microsoft365 => Some(self.cloud.mail_host()),
         })
     }
 

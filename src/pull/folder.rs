@@ -56,6 +56,7 @@ impl Task {
             newest_before,
             baseline: last,
             cursor: last,
+            counted_to: last,
             backfill,
             ..row
         };

@@ -6,6 +6,7 @@
 
 use crate::pull::Source;
 use crate::pull::account::{Task, Trouble};
+use crate::pull::config::SourceConfig;
 use crate::pull::imap::{Folder, Labels, Mailbox};
 use crate::pull::recognise::message_id;
 use crate::store::rows::{FormerRow, LedgerRow, SourceRow};
@@ -18,11 +19,18 @@ const SPAN: u32 = 10_000;
 const WITNESSES: usize = 20;
 
 impl Source {
-    /// Whose mailbox it is, as `user@host/folder`. Names of users and servers do not depend on case; INBOX neither.
+    /// Whose mailbox it is.
     pub fn mailbox(&self) -> String {
-        let host = self.config.host().unwrap_or_default();
-        let folder = if self.config.is_inbox() { "INBOX" } else { &self.config.folder };
-        format!("{}@{}/{folder}", self.user().to_lowercase(), host.to_lowercase())
+        self.config.mailbox(&self.user())
+    }
+}
+
+impl SourceConfig {
+    /// The mailbox of a user, as `user@host/folder`. Names of users and servers do not depend on case; INBOX neither.
+    pub fn mailbox(&self, user: &str) -> String {
+        let host = self.host().unwrap_or_default();
+        let folder = if self.is_inbox() { "INBOX" } else { &self.folder };
+        format!("{}@{}/{folder}", user.to_lowercase(), host.to_lowercase())
     }
 }
 
@@ -158,6 +166,7 @@ fn instead(row: SourceRow, mailbox: String) -> SourceRow {
         cursor: back.cursor,
         read_elsewhere: row.read_elsewhere,
         gone: row.gone,
+        vanished: row.vanished,
         recent: row.recent,
         mailbox,
         former,

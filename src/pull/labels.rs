@@ -123,6 +123,11 @@ impl Task {
             }
             match self.set(session, part, marks).await {
                 Ok(()) => pass.done.extend(part),
+                // A folder to move to that is not there is there for no mail.
+                Err(ImapError::NoFolder { command, said, .. }) => {
+                    pass.general = true;
+                    pass.said = Some(format!("{command}: {said}"));
+                }
                 Err(ImapError::Refused { command, said }) => {
                     pass.general |= holds_for_all(&said);
                     pass.refusals += 1;

@@ -10,11 +10,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout};
 
-use crate::accounts::{Cause, Problem};
+use crate::accounts::{Cause, Problem, holds_for_all};
 use crate::mail::date;
 use crate::mail::headers::HeaderSection;
 use crate::pull::account::{Session, Task, Trouble};
-use crate::pull::imap::{ImapError, Mailbox, Note};
+use crate::pull::imap::{Folder, ImapError, Mailbox, Note};
 use crate::units::count;
 
 /// More messages than this do not belong to leases: somebody else uses the folder.
@@ -23,6 +23,12 @@ const MOST: u32 = 1000;
 const ON_GMAIL: Duration = Duration::from_secs(3600);
 /// How long giving the lease back may take.
 const RELEASE: Duration = Duration::from_secs(3);
+
+/// Whether a refusal is about now and not about leases: whoever went on without one then would read beside another
+/// gateway. A full mailbox takes none for as long as it is full, and is still to be read.
+fn passes(said: &str) -> bool {
+    holds_for_all(said) && Cause::from_imap(said, Cause::Protocol) != Cause::MailboxFull
+}
 
 /// What a task knows of its lease.
 #[derive(Debug, Default)]
@@ -94,17 +100,18 @@ impl Task {
     /// Makes sure that the mailbox is ours, if it is time to; the folder is opened again afterwards. Whatever takes long
     /// calls it between its commands: a lease that runs out meanwhile would let another gateway import the same mails.
     pub async fn renew_lease(&mut self, session: &mut Session) -> Result<(), Trouble> {
-        if self.renew_lease_in(&mut session.mailbox, session.row.validity).await? {
+        if let Some(folder) = self.renew_lease_in(&mut session.mailbox, session.row.validity).await? {
+            session.next = folder.next;
             self.show_warnings(session);
         }
         Ok(())
     }
 
-    /// The same for a folder that is no session yet; `true` if it was time to.
-    pub async fn renew_lease_in(&mut self, mailbox: &mut Mailbox, validity: u32) -> Result<bool, Trouble> {
+    /// The same for a folder that is no session yet; the folder as it was opened again, if it was time to.
+    pub async fn renew_lease_in(&mut self, mailbox: &mut Mailbox, validity: u32) -> Result<Option<Folder>, Trouble> {
         let lasts = self.lease_lasts(mailbox);
         if !self.source.config.lease || self.lease.tried.is_some_and(|tried| tried.elapsed() < lasts / 3) {
-            return Ok(false);
+            return Ok(None);
         }
         // On the heap, because it is rare and would make every import that waits larger.
         Box::pin(self.hold_lease(mailbox)).await?;
@@ -112,7 +119,7 @@ impl Task {
         if folder.validity != validity {
             return Err(ImapError::Lost("UIDVALIDITY has changed".into()).into());
         }
-        Ok(true)
+        Ok(Some(folder))
     }
 
     /// Takes or renews the lease; an error with the cause `OtherConsumer` if the mailbox is another's.
@@ -132,9 +139,7 @@ impl Task {
                 self.lease.held = None;
                 Err(Trouble::Problem(other.told()))
             }
-            Err(ImapError::Refused { command, said })
-                if Cause::from_imap(&said, Cause::Protocol) != Cause::Throttled =>
-            {
+            Err(ImapError::Refused { command, said } | ImapError::NoFolder { command, said, .. }) if !passes(&said) => {
                 let folder = &self.source.config.lease_folder;
                 self.warnings.lease = Some(format!(
                     "the server takes no lease in the folder {folder} ({command}: {said}): make sure that no other gateway reads this mailbox"

@@ -38,7 +38,8 @@ impl Task {
     pub async fn look(&mut self, session: &mut Session) -> Result<Found, Trouble> {
         let mut found = Found::default();
         self.look_back(session, &mut found).await?;
-        let first = session.row.cursor.saturating_add(1);
+        let (before, next) = (session.row.cursor, session.next);
+        let first = before.saturating_add(1);
         let rows = self.rows_above(session, first).await?;
         // What waits has its row, and so has all below it: of a long backlog only what is next is listed again, and what
         // has come since. Otherwise a mailbox with 20,000 mails costs 2 MB at every look.
@@ -46,23 +47,26 @@ impl Task {
         let later = Some(later).filter(|later| later.iter().any(|row| row.state == LedgerState::Waiting));
         let end = later.and(now.last()).map(|row| row.uid);
         let listed = self.list(session, first, end).await?;
+        let mut highest = listed.last().map_or(0, |mail| mail.uid);
         self.note_gone(session, now, &listed).await?;
         for chunk in listed.chunks(CHUNK) {
             self.renew_lease(session).await?;
-            self.chunk(session, chunk, &mut found).await?;
+            self.chunk(session, chunk, &rows, &mut found).await?;
         }
         if let Some((later, last)) = later.and_then(|later| Some((later, later.last()?))) {
             found.waiting += later.iter().filter(|row| row.state == LedgerState::Waiting).count();
             let news = self.list(session, last.uid.saturating_add(1), None).await?;
+            highest = news.last().map_or(highest, |mail| mail.uid);
             for chunk in news.chunks(CHUNK) {
-                self.chunk(session, chunk, &mut found).await?;
+                self.chunk(session, chunk, &rows, &mut found).await?;
             }
         }
+        self.count_vanished(session, before, next, highest).await?;
         Ok(found)
     }
 
     /// All rows of the ledger from this uid on; the store hands out a part of them at once.
-    async fn rows_above(&self, session: &Session, first: u32) -> Result<Vec<LedgerRow>, Trouble> {
+    pub(super) async fn rows_above(&self, session: &Session, first: u32) -> Result<Vec<LedgerRow>, Trouble> {
         let (channel, validity) = (self.source.channel.clone(), session.row.ledger_validity());
         let read = self.blocking(move |store| {
             let (mut rows, mut next): (Vec<LedgerRow>, _) = (Vec::new(), Some(first));
@@ -96,12 +100,19 @@ impl Task {
             .map(|row| self.row(session, row.uid, LedgerState::Gone))
             .collect();
         if !gone.is_empty() {
-            let channel = self.source.channel.to_string();
-            tracing::warn!(channel, mails = gone.len(), "mail left the folder before it could be imported");
-            self.pull.metrics.pulled(&channel, "gone", gone.len() as u64);
+            let mails = gone.len();
             session.row = self.keep(counted(&session.row, &gone), gone).await?;
+            self.tell_gone(mails);
         }
         Ok(())
+    }
+
+    fn tell_gone(&self, mails: usize) {
+        if mails > 0 {
+            let channel = self.source.channel.to_string();
+            tracing::warn!(channel, mails, "mail left the folder before it could be imported");
+            self.pull.metrics.pulled(&channel, "gone", mails as u64);
+        }
     }
 
     /// Imports what is wanted from before the connection, read or not.
@@ -114,9 +125,11 @@ impl Task {
         let is_open = |uid: &u32| known.get(uid).is_none_or(|state| *state == LedgerState::Waiting);
         let gone = wanted.iter().filter(|uid| is_open(uid) && listed.iter().all(|mail| mail.uid != **uid));
         let mut rows: Vec<LedgerRow> = gone.map(|uid| self.row(session, *uid, LedgerState::Gone)).collect();
+        let gone = rows.len();
         listed.retain(|mail| is_open(&mail.uid));
         let validity = session.row.ledger_validity();
         rows.extend(listed.iter().filter(|mail| mail.labelled).map(|mail| self.known(validity, mail.uid)));
+        let labelled = rows.len() - gone;
         listed.retain(|mail| !mail.labelled);
         let free = self.rate.free(self.pull.clock.now()).min(listed.len());
         let (now, later) = listed.split_at(free);
@@ -127,11 +140,22 @@ impl Task {
         let mut backfill: Vec<u32> = later.iter().map(|mail| mail.uid).chain(import.again).collect();
         backfill.sort_unstable();
         session.row = self.keep(SourceRow { backfill, ..counted(&session.row, &rows) }, rows).await?;
+        self.tell_gone(gone);
+        self.pull.metrics.pulled(&self.source.channel.to_string(), "known", labelled as u64);
         Ok(())
     }
 
-    async fn chunk(&mut self, session: &mut Session, chunk: &[Listed], found: &mut Found) -> Result<(), Trouble> {
-        let known = self.rows(session, chunk).await?;
+    /// Does with these mails what is to be done; among `rows` of the ledger, in their order, are those about them.
+    async fn chunk(
+        &mut self,
+        session: &mut Session,
+        chunk: &[Listed],
+        rows: &[LedgerRow],
+        found: &mut Found,
+    ) -> Result<(), Trouble> {
+        let from = rows.partition_point(|row| chunk.first().is_some_and(|mail| row.uid < mail.uid));
+        let to = rows.partition_point(|row| chunk.last().is_some_and(|mail| row.uid <= mail.uid));
+        let known: HashMap<u32, LedgerState> = rows[from..to].iter().map(|row| (row.uid, row.state)).collect();
         let rules = Rules { most_bytes: self.source.max_mail_bytes, read_elsewhere: self.source.config.read_elsewhere };
         let (mut rows, mut wanted) = (Vec::new(), Vec::new());
         for mail in chunk {
@@ -143,7 +167,7 @@ impl Task {
             }
         }
         let read_elsewhere = rows.iter().filter(|row| row.state == LedgerState::ReadElsewhere).count() as u64;
-        self.pull.metrics.pulled(&self.source.channel.to_string(), "known", rows.len() as u64 - read_elsewhere);
+        let labelled = rows.len() as u64 - read_elsewhere;
         let free = if found.waiting > 0 { 0 } else { self.rate.free(self.pull.clock.now()).min(wanted.len()) };
         let (now, later) = wanted.split_at(free);
         let import = self.import(session, now, &mut found.imported).await?;
@@ -159,15 +183,18 @@ impl Task {
         let open = later.first().map(|mail| mail.uid).into_iter().chain(import.again).min();
         let end = open.map_or(chunk.last().map_or(0, |mail| mail.uid), |uid| uid - 1);
         let cursor = if caught_up { end.max(session.row.cursor) } else { session.row.cursor };
-        if read_elsewhere > 0 {
-            let channel = &self.source.channel;
-            tracing::warn!(%channel, mails = read_elsewhere, "somebody else read mail before it could be imported");
-            self.pull.metrics.pulled(&channel.to_string(), "read_elsewhere", read_elsewhere);
-        }
         if !rows.is_empty() || cursor != session.row.cursor {
             let row = SourceRow { cursor, ..counted(&session.row, &rows) };
             session.row = self.keep(row, rows).await?;
         }
+        if read_elsewhere > 0 {
+            let channel = &self.source.channel;
+            tracing::warn!(%channel, mails = read_elsewhere, "somebody else read mail before it could be imported");
+        }
+        // What is not kept comes again, and would count twice.
+        let channel = self.source.channel.to_string();
+        self.pull.metrics.pulled(&channel, "read_elsewhere", read_elsewhere);
+        self.pull.metrics.pulled(&channel, "known", labelled);
         Ok(())
     }
 

@@ -18,6 +18,7 @@ mod lease;
 mod look;
 mod rate;
 mod recognise;
+mod vanished;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -162,7 +163,7 @@ fn problem(error: ImapError) -> Problem {
     let cause = match &error {
         ImapError::Connect(error) => Cause::from_connect(error),
         ImapError::LoginRefused(said) => Cause::from_login(said),
-        ImapError::Refused { command: "SELECT", said } => Cause::from_imap(said, Cause::FolderMissing),
+        ImapError::NoFolder { .. } => Cause::FolderMissing,
         ImapError::Refused { said, .. } => Cause::from_imap(said, Cause::ProviderTrouble),
         ImapError::Lost(said) => Cause::from_imap(said, Cause::Unreachable),
         ImapError::Timeout(_) => Cause::Timeout,

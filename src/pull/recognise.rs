@@ -123,6 +123,8 @@ impl Task {
             renumbering: None,
             baseline: 0,
             cursor: 0,
+            // What went before the mails were numbered anew was counted under the old numbers.
+            counted_to: folder.next.saturating_sub(1),
             backfill: Vec::new(),
             unfetchable: 0,
             ..row

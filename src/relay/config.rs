@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::quota::{QuotaConfig, QuotaRules};
 use crate::mail::Address;
 use crate::net::connect::{ConnectConfig, ProxyAddress};
+use crate::net::oauth::Cloud;
 
 /// How a relay hands mail on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -97,6 +98,9 @@ pub struct RelayConfig {
     pub name: String,
     pub kind: Kind,
     pub preset: Preset,
+    /// Which of Microsoft's clouds the preset stands for: that of its accounts, once the whole configuration is read.
+    #[serde(skip)]
+    pub cloud: Cloud,
     /// The server; the preset's unless it is named.
     pub host: Option<String>,
     /// 465 for TLS, 587 otherwise; 25 for `direct`.
@@ -158,6 +162,7 @@ impl Default for RelayConfig {
             name: String::new(),
             kind: Kind::Smtp,
             preset: Preset::None,
+            cloud: Cloud::Global,
             host: None,
             port: None,
             security: None,
@@ -199,7 +204,7 @@ impl RelayConfig {
         self.host.as_deref().or(match self.preset {
             Preset::None => None,
             Preset::Gmail | Preset::Workspace => Some("smtp.gmail.com"),
-            Preset::Microsoft365 | Preset::Exchange => Some("smtp.office365.com"),
+            Preset::Microsoft365 | Preset::Exchange => Some(self.cloud.smtp_host()),
         })
     }
 

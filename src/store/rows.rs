@@ -243,6 +243,10 @@ pub struct SourceRow {
     /// Mails that somebody else had read, and that were gone, before they could be imported.
     pub read_elsewhere: u64,
     pub gone: u64,
+    /// At most so many mails came and went between two looks: numbers that the server gave out, up to `counted_to`, under
+    /// which no mail was ever seen.
+    pub vanished: u64,
+    pub counted_to: u32,
     /// Mails that the server does not hand out.
     pub unfetchable: u64,
     /// The imports of the last minute, as second (since 1970) and count: the rate outlives a restart with them. They

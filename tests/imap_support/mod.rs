@@ -1,6 +1,8 @@
 //! What tests of pulled mailboxes share: a server with faults, and a gateway in this process.
 
 pub mod gate;
+#[path = "../support/parts.rs"]
+mod parts;
 pub mod server;
 #[path = "../support/channel.rs"]
 mod settled;

@@ -81,6 +81,10 @@ pub struct State {
     pub undated: HashSet<u32>,
     /// How long a body, or a part of one, takes to come.
     pub slow: Duration,
+    /// A mail that comes with the next STORE, whose answer tells of it; IDLE does not tell of it again.
+    pub with_store: Option<Vec<u8>>,
+    /// IDLE is ended with words without end.
+    pub endless_idle: bool,
     /// Every folder but INBOX has a name that begins like this.
     pub prefix: Option<String>,
 }
@@ -144,6 +148,8 @@ impl Server {
             unsized_mails: HashSet::new(),
             undated: HashSet::new(),
             slow: Duration::ZERO,
+            with_store: None,
+            endless_idle: false,
             prefix: None,
         };
         let server = Self {
@@ -281,9 +287,16 @@ impl Session {
             "LOGIN" => self.server.state().logins += 1,
             "SELECT" => return self.select(tag, &unquoted(command)).await,
             "CREATE" if !self.is_name(&unquoted(command)) => return self.line(&format!("{tag} NO no namespace")).await,
+            "NAMESPACE" => {
+                let prefix = self.server.state().prefix.clone().unwrap_or_default();
+                self.line(&format!("* NAMESPACE ((\"{prefix}\" \".\")) NIL NIL")).await?;
+            }
             "LIST" => {
                 let delimiter = if self.server.state().prefix.is_some() { '.' } else { '/' };
-                self.line(&format!("* LIST () \"{delimiter}\" INBOX")).await?;
+                let name = command.split(' ').nth(2).unwrap_or_default().trim_matches('"').to_owned();
+                if self.server.state().folders.contains_key(&name) {
+                    self.line(&format!("* LIST () \"{delimiter}\" \"{name}\"")).await?;
+                }
             }
             "CREATE" => {
                 let folder = Folder { validity: 99, next: 1, mails: BTreeMap::new() };
@@ -301,6 +314,7 @@ impl Session {
                     "FETCH" => return self.fetch(tag, &uids, rest).await,
                     "STORE" => return self.store(tag, &uids, rest).await,
                     "EXPUNGE" => self.expunge(Some(uids)).await?,
+                    "MOVE" => return self.move_to(tag, &uids, &unquoted(rest)).await,
                     _ => return self.line(&format!("{tag} BAD unknown")).await,
                 }
             }
@@ -310,6 +324,24 @@ impl Session {
                 return Err(());
             }
             _ => {}
+        }
+        self.line(&format!("{tag} OK done")).await
+    }
+
+    async fn move_to(&mut self, tag: &str, uids: &[u32], name: &str) -> End {
+        if !self.server.state().folders.contains_key(name) {
+            return self.line(&format!("{tag} NO [TRYCREATE] no")).await;
+        }
+        {
+            let mut state = self.server.state();
+            for uid in uids {
+                let from = state.folders.get_mut(&self.folder).ok_or(())?;
+                let Some(mail) = from.mails.remove(uid) else { continue };
+                let to = state.folders.get_mut(name).ok_or(())?;
+                let next = to.next;
+                to.next += 1;
+                to.mails.insert(next, mail);
+            }
         }
         self.line(&format!("{tag} OK done")).await
     }
@@ -370,6 +402,10 @@ impl Session {
                     if read.map_err(drop)? == 0 {
                         return Err(());
                     }
+                    while self.server.state().endless_idle {
+                        self.line("* OK still here").await?;
+                        tokio::task::yield_now().await;
+                    }
                     return self.line(&format!("{tag} OK done")).await;
                 }
                 _ = changed.changed() => {}
@@ -411,6 +447,15 @@ impl Session {
                     }
                 }
             }
+        }
+        let more = self.server.state().with_store.take();
+        if let Some(bytes) = more {
+            let count = {
+                let mut state = self.server.state();
+                state.put(bytes);
+                state.inbox().mails.len()
+            };
+            self.line(&format!("* {count} EXISTS")).await?;
         }
         self.line(&format!("{tag} OK done")).await
     }

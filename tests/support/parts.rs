@@ -64,7 +64,14 @@ pub async fn spool(store: &Store, mail: Arrival, bytes: &[u8]) -> MailId {
     id
 }
 
-/// An outbox with relays and accounts of its own and the defaults of a configuration; every login works.
+/// Accounts with a vault in this directory; every login works.
+pub fn accounts(store: &Store, dir: &Path, clock: &Clock, metrics: &Metrics) -> Accounts {
+    let vault = Vault::open(dir, &vault::Config::default()).unwrap();
+    let login: Probe = Arc::new(|_, _| Box::pin(async { Ok(()) }));
+    Accounts::new(store.clone(), vault, login, clock.clone(), metrics.clone())
+}
+
+/// An outbox with relays and accounts of its own and the defaults of a configuration.
 pub fn outbox(
     store: &Store,
     dir: &Path,
@@ -74,9 +81,7 @@ pub fn outbox(
     clock: &Clock,
 ) -> outbox::Worker {
     let (clock, metrics) = (clock.clone(), Metrics::new());
-    let vault = Vault::open(dir, &vault::Config::default()).unwrap();
-    let login: Probe = Arc::new(|_, _| Box::pin(async { Ok(()) }));
-    let accounts = Accounts::new(store.clone(), vault, login, clock.clone(), metrics.clone());
+    let accounts = accounts(store, dir, &clock, &metrics);
     let shared = relay::Shared {
         accounts: accounts.clone(),
         connectors: Connectors::default(),

@@ -61,6 +61,10 @@ impl Bed {
     }
 
     fn configure(&self, flow: Flow, consent_as: Option<&str>) {
+        self.configure_with(flow, consent_as, None, &[support()]);
+    }
+
+    fn configure_with(&self, flow: Flow, consent_as: Option<&str>, redirect_url: Option<String>, channels: &[Address]) {
         let secret = self.dir.path().join("secret");
         std::fs::write(&secret, "client-secret\n").unwrap();
         let url = |path: &str| Some(format!("{}/{path}", self.provider.url));
@@ -73,14 +77,16 @@ impl Bed {
             device_url: url("device"),
             userinfo_url: url("userinfo"),
             scopes: Some(vec!["mail".into(), "email".into()]),
+            redirect_url,
             ..ProviderConfig::default()
         };
         let consent_as = consent_as.map(str::to_owned);
-        let account = Account {
-            oauth: Some(OauthUse { provider: "idp".into(), flow, consent_as }),
-            ..Account::with_password(support(), "support@localhost", "imap.example")
+        let account = |channel: &Address| Account {
+            oauth: Some(OauthUse { provider: "idp".into(), flow, consent_as: consent_as.clone() }),
+            ..Account::with_password(channel.clone(), "support@localhost", "imap.example")
         };
-        self.accounts.configure(Setup { accounts: vec![account], providers: vec![provider], ..Setup::default() });
+        let accounts = channels.iter().map(account).collect();
+        self.accounts.configure(Setup { accounts, providers: vec![provider], ..Setup::default() });
     }
 
     /// Consents in the way of a browser; returns the page that it ends on.
@@ -327,6 +333,31 @@ async fn answers_belong_to_their_authorisation_and_those_that_wait_can_be_ended(
     bed.accounts.cancel_authorisation(&channel, &newer.id);
     assert!(refusal(&bed.accounts.authorisation(&channel, &newer.id).unwrap()).said.contains("cancelled"));
     assert!(bed.kept().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_the_configuration_names_is_there_for_all_that_wait() {
+    let bed = Bed::new().await;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let other = Address::parse("sales@localhost").unwrap();
+    let back = format!("http://127.0.0.1:{port}/back");
+    bed.configure_with(Flow::Code, None, Some(back.clone()), &[support(), other.clone()]);
+    // One that somebody has left alone, another channel's, and the one that is gone on with.
+    let mut begun = Vec::new();
+    for channel in [&support(), &other, &support()] {
+        begun.push(bed.accounts.authorise(channel, None, "eve").await.unwrap());
+    }
+    for (channel, shown) in [(&other, &begun[1]), (&support(), &begun[2])] {
+        let url = url::Url::parse(shown.url.as_ref().unwrap()).unwrap();
+        let state = url.query_pairs().find(|(key, _)| key == "state").unwrap().1.into_owned();
+        let page = browse(&format!("{back}?code=c&state={state}")).await;
+        let ended = bed.accounts.authorisation(channel, &shown.id).unwrap();
+        assert!(matches!(ended.outcome, Outcome::Granted(_)) && page.contains("is connected"), "{ended:?} {page}");
+    }
+    assert!(matches!(
+        refusal(&bed.accounts.authorisation(&support(), &begun[0].id).unwrap()).cause,
+        Cause::ConsentMissing
+    ));
 }
 
 #[tokio::test(flavor = "multi_thread")]

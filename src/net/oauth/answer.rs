@@ -5,6 +5,7 @@ use oauth2::basic::BasicTokenType;
 use oauth2::{ExtraTokenFields, StandardTokenResponse, TokenResponse};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::error::OAuthError;
 use super::{Grant, Identity};
@@ -39,6 +40,31 @@ impl std::fmt::Debug for Extra {
 }
 
 impl ExtraTokenFields for Extra {}
+
+/// An answer as the standards have it. A lifetime that is text or no whole number, as some servers write it, or scopes in
+/// a list would make the whole answer unreadable, and with it be lost what a refresh has brought: the old refresh token
+/// may be dead by then.
+pub(super) fn mended(body: Vec<u8>) -> Vec<u8> {
+    let Ok(Value::Object(mut fields)) = serde_json::from_slice::<Value>(&body) else { return body };
+    for key in ["expires_in", "refresh_token_expires_in", "refresh_expires_in", "interval"] {
+        let Some(value) = fields.get(key).filter(|value| !value.is_u64()) else { continue };
+        let number = value.as_f64().or_else(|| value.as_str().and_then(|text| text.trim().parse().ok()));
+        match number.filter(|number| *number >= 0.0 && number.is_finite()) {
+            // No lifetime is so long that it would not fit.
+            Some(number) => drop(fields.insert(key.to_owned(), Value::from(number as u64))),
+            None => drop(fields.remove(key)),
+        }
+    }
+    if let Some(Value::Array(list)) = fields.get("scope") {
+        let words: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
+        let scope = Value::from(words.join(" "));
+        fields.insert("scope".to_owned(), scope);
+    }
+    if fields.contains_key("access_token") {
+        fields.entry("token_type").or_insert_with(|| Value::from("Bearer"));
+    }
+    serde_json::to_vec(&fields).unwrap_or(body)
+}
 
 /// The grant in an answer to a request that was sent at `asked_at`; whose it is, the caller finds out.
 pub(super) fn grant(answer: &TokenAnswer, asked_at: Timestamp) -> Result<Grant, OAuthError> {
@@ -111,6 +137,27 @@ mod tests {
             let granted = granted.map(words);
             assert_eq!(missing(&words(asked), granted.as_deref()), words(want), "{asked} {granted:?}");
         }
+    }
+
+    #[test]
+    fn an_answer_that_is_oddly_written_is_a_grant_all_the_same() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let table = [
+            (r#""expires_in":"3600","#, Some("2026-01-01T01:00:00Z")),
+            (r#""expires_in":3600.9,"#, Some("2026-01-01T01:00:00Z")),
+            (r#""expires_in":"soon","refresh_token_expires_in":"x","#, None),
+            (r#""expires_in":-1,"refresh_expires_in":null,"#, None),
+            (r#""scope":["x","y"],"#, None),
+            ("", None),
+        ];
+        for (more, want) in table {
+            let text = format!(r#"{{{more}"access_token":"a","refresh_token":"r"}}"#);
+            let grant = grant(&serde_json::from_slice(&mended(text.into_bytes())).unwrap(), now).unwrap();
+            assert_eq!(grant.expires_at.map(|at| at.to_string()).as_deref(), want, "{more}");
+            assert_eq!(grant.refresh.unwrap().expose_secret(), "r", "{more}");
+            assert_eq!(grant.scopes.map(|scopes| scopes.len()), more.contains("scope").then_some(2), "{more}");
+        }
+        assert_eq!(mended(b"[]".to_vec()), b"[]");
     }
 
     #[test]

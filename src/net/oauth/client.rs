@@ -19,7 +19,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::form_urlencoded::{Serializer, byte_serialize};
 
 use super::Inner;
-use super::answer::TokenAnswer;
+use super::answer::{self, TokenAnswer};
 use super::ask::{self, Failure};
 use super::assertion;
 use super::credentials::ClientProof;
@@ -71,7 +71,7 @@ impl Inner {
     /// Sends a request of the crate.
     pub async fn send(self: Arc<Self>, request: HttpRequest) -> Result<HttpResponse, Failure> {
         let secrets: Vec<&SecretString> = self.secret().into_iter().collect();
-        let body = ask::json(&self.http, request, &secrets).await?;
+        let body = answer::mended(ask::json(&self.http, request, &secrets).await?);
         let answer = http::Response::builder().header(CONTENT_TYPE, "application/json").body(body);
         answer.map_err(|error| OAuthError::Protocol(error.to_string()).into())
     }
@@ -128,7 +128,7 @@ impl Inner {
     }
 
     async fn grant(&self, request: http::request::Builder, params: Vec<Param>) -> Result<TokenAnswer, Failure> {
-        let body = self.post(request, params).await?;
+        let body = answer::mended(self.post(request, params).await?);
         // The reader's own words could show a part of a token.
         let unread = |_| OAuthError::Protocol("a field of the token answer is missing or of another type".into());
         Ok(serde_json::from_slice(&body).map_err(unread)?)

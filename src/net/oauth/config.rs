@@ -51,6 +51,33 @@ impl Cloud {
             Self::China => "partner.outlook.cn",
         }
     }
+
+    /// The server of the cloud that mail is submitted to.
+    pub fn smtp_host(self) -> &'static str {
+        match self {
+            Self::Global => "smtp.office365.com",
+            Self::UsGov => "smtp.office365.us",
+            // It has no name of its own for submission.
+            Self::UsGovDod => "outlook-dod.office365.us",
+            Self::China => "smtp.partner.outlook.cn",
+        }
+    }
+
+    /// The name under which the cloud publishes the addresses that it sends from (RFC 7208 section 5.2).
+    pub fn spf_name(self) -> &'static str {
+        match self {
+            Self::Global => "spf.protection.outlook.com",
+            Self::UsGov | Self::UsGovDod => "spf.protection.office365.us",
+            Self::China => "spf.protection.partner.outlook.cn",
+        }
+    }
+
+    /// The cloud that a server belongs to, where that is known.
+    pub fn of_host(host: &str) -> Option<Self> {
+        let is_its =
+            |cloud: &Self| [cloud.mail_host(), cloud.smtp_host()].iter().any(|its| its.eq_ignore_ascii_case(host));
+        Self::ALL.into_iter().find(is_its)
+    }
 }
 
 /// How the client secret is sent, in the words of the registry of OAuth (RFC 7591 section 2).

@@ -14,6 +14,8 @@ use super::{Grant, OAuth};
 /// Between two questions: at least, however eager the server, and at most.
 const LEAST: Duration = Duration::from_secs(1);
 const MOST: Duration = Duration::from_secs(60);
+/// A server may ask for more patience than that, up to this.
+const SLOWEST: Duration = Duration::from_secs(900);
 
 /// What `slow_down` adds (RFC 8628 section 3.5).
 const SLOWER: Duration = Duration::from_secs(5);
@@ -90,7 +92,7 @@ impl OAuth {
         sleep: impl Fn(Duration) -> S,
     ) -> Result<Grant, OAuthError> {
         let endpoints = self.0.endpoints().await?;
-        let mut interval = pending.interval.clamp(LEAST, MOST);
+        let mut interval = pending.interval.clamp(LEAST, SLOWEST);
         loop {
             sleep(interval).await;
             let asked_at = self.0.clock.now();
@@ -114,14 +116,14 @@ fn next_wait(interval: Duration, failure: Failure) -> Result<Duration, OAuthErro
     if let Failure::Said(answer) = &failure {
         match answer.error.as_str() {
             "authorization_pending" => return Ok(interval),
-            "slow_down" => return Ok((interval + SLOWER).min(MOST)),
+            "slow_down" => return Ok((interval + SLOWER).min(SLOWEST)),
             _ => {}
         }
     }
     match OAuthError::from(failure) {
         OAuthError::ProviderTrouble { retry_after: Some(wait), .. } => Ok(wait.clamp(interval, MOST.max(interval))),
         // "An exponential backoff" after a connection that timed out, says RFC 8628 section 3.5.
-        error if error.passes() => Ok((interval * 2).min(MOST)),
+        error if error.passes() => Ok((interval * 2).min(MOST.max(interval))),
         error => Err(error),
     }
 }

@@ -26,6 +26,8 @@ impl Mailbox {
     /// Mails with uids from `first` to `last`, in order. What is out of range is left out; what a server tells of one mail
     /// in several responses is put together. A uid alone lists a mail, for none may be passed over.
     pub async fn list(&mut self, first: u32, last: Option<u32>) -> Result<Vec<Listed>, ImapError> {
+        // What comes from here on may or may not be in the listing.
+        self.wire.news &= last.is_some();
         let labels = if self.labels == Labels::Gmail { " X-GM-LABELS" } else { "" };
         let end = last.map_or_else(|| "*".to_owned(), |uid| uid.to_string());
         let items = format!("UID FLAGS RFC822.SIZE INTERNALDATE{labels}");

@@ -153,6 +153,5 @@ async fn plain_login(wire: &mut Wire, user: &str, password: &str) -> Result<(), 
     wire.bytes("LOGIN", format!("{user} {{{}}}\r\n", password.len()).as_bytes()).await?;
     wire.go_ahead("LOGIN", &tag).await?;
     wire.line("LOGIN", password).await?;
-    while wire.step("LOGIN", &tag, &mut |_| {}).await?.is_none() {}
-    Ok(())
+    wire.finish("LOGIN", &tag, &mut |_| {}).await.map(drop)
 }

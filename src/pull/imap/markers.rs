@@ -6,7 +6,8 @@ use async_imap::imap_proto::{AttributeValue, Response};
 use jiff::Timestamp;
 
 use super::fetch::{body_of, internal_date};
-use super::{Folder, ImapError, Mailbox, folder_name, sequence_set};
+use super::names::{Deed, argument, encoded};
+use super::{Folder, ImapError, Mailbox, sequence_set};
 
 /// The header section of a message in the folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,38 +20,10 @@ pub struct Note {
 }
 
 impl Mailbox {
-    /// Opens the folder, and makes it if it is not there; below the inbox where the server wants it there.
+    /// Opens the folder, and makes it if it is not there; where the person's own folders lie.
     pub async fn open_notes(&mut self, folder: &str) -> Result<Folder, ImapError> {
-        if let Some(found) = self.notes.take() {
-            let opened = self.select(&found).await?;
-            self.notes = Some(found);
-            return Ok(opened);
-        }
-        let refused = match self.select_or_make(folder).await {
-            Err(refused @ ImapError::Refused { .. }) => refused,
-            other => {
-                self.notes = Some(folder.to_owned());
-                return other;
-            }
-        };
-        let Some(below) = self.below_inbox(folder).await? else { return Err(refused) };
-        let opened = match self.select_or_make(&below).await {
-            Err(ImapError::Refused { .. }) => return Err(refused),
-            other => other?,
-        };
-        self.notes = Some(below);
-        Ok(opened)
-    }
-
-    async fn select_or_make(&mut self, folder: &str) -> Result<Folder, ImapError> {
-        match self.select(folder).await {
-            Err(ImapError::Refused { .. }) => {
-                let text = format!("CREATE {}", folder_name(folder)?);
-                self.wire.command("CREATE", &text, |_| {}).await?;
-                self.select(folder).await
-            }
-            other => other,
-        }
+        let opened = self.at_its_name(folder, Deed::OpenOrMake).await?;
+        opened.ok_or_else(|| ImapError::Protocol("the folder was not opened".into()))
     }
 
     /// The notes in the folder that is open.
@@ -71,19 +44,18 @@ impl Mailbox {
     /// Adds a note to a folder, which is the one of `open_notes` if that was called. The server may say other things
     /// before it asks for the bytes.
     pub async fn append(&mut self, folder: &str, bytes: &[u8]) -> Result<(), ImapError> {
-        let name = folder_name(self.notes.as_deref().unwrap_or(folder))?;
+        let name = match self.known_names.get(folder) {
+            Some(known) => argument(known)?,
+            None => argument(&encoded(folder)?)?,
+        };
         let text = format!("APPEND {name} (\\Seen) {{{}}}", bytes.len());
         let tag = self.wire.send("APPEND", &text).await?;
         self.wire.go_ahead("APPEND", &tag).await?;
         self.wire.bytes("APPEND", bytes).await?;
         self.wire.line("APPEND", "").await?;
-        for _ in 0..1000 {
-            if self.wire.step("APPEND", &tag, &mut |_| {}).await?.is_some() {
-                // The server need not tell an open folder of its own additions before it is asked.
-                return self.noop().await.map(drop);
-            }
-        }
-        Err(ImapError::Protocol("APPEND never ended".into()))
+        self.wire.finish("APPEND", &tag, &mut |_| {}).await?;
+        // The server need not tell an open folder of its own additions before it is asked.
+        self.noop().await.map(drop)
     }
 
     /// Takes notes away. `others_deleted` says that messages of somebody else are marked as deleted in the folder: a

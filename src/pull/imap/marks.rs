@@ -1,6 +1,7 @@
 //! Labelling and moving. No mail is ever deleted.
 
-use super::{ImapError, LABEL, Labels, Mailbox, Marks, REJECTED, folder_name, sequence_set};
+use super::names::{Deed, argument};
+use super::{ImapError, LABEL, Labels, Mailbox, Marks, REJECTED, sequence_set};
 
 impl Mailbox {
     /// Sets labels on mails. Setting them again changes nothing, and a mail that is gone is no error.
@@ -41,25 +42,21 @@ impl Mailbox {
     }
 
     /// Moves mails to another folder (RFC 6851). A server that cannot is left as it is: copying and deleting would
-    /// delete. Where the server knows no such folder, one of this name below the inbox is tried.
+    /// delete.
     pub async fn move_to(&mut self, uids: &[u32], folder: &str) -> Result<(), ImapError> {
         if !self.offers("MOVE") {
             let said = "the server cannot move mail (it does not offer MOVE)".into();
             return Err(ImapError::Refused { command: "MOVE", said });
         }
-        let refused = match self.move_into(uids, folder).await {
-            Err(refused @ ImapError::Refused { .. }) => refused,
-            other => return other,
-        };
-        let Some(below) = self.below_inbox(folder).await? else { return Err(refused) };
-        match self.move_into(uids, &below).await {
-            Err(ImapError::Refused { .. }) => Err(refused),
-            other => other,
-        }
+        self.at_its_name(folder, Deed::MoveTo(uids)).await.map(drop)
     }
 
-    async fn move_into(&mut self, uids: &[u32], folder: &str) -> Result<(), ImapError> {
-        let text = format!("UID MOVE {} {}", sequence_set(uids), folder_name(folder)?);
-        self.wire.command("MOVE", &text, |_| {}).await.map(drop)
+    /// Moves mails to the folder of this very name.
+    pub(super) async fn move_into(&mut self, uids: &[u32], name: &str) -> Result<(), ImapError> {
+        let text = format!("UID MOVE {} {}", sequence_set(uids), argument(name)?);
+        match self.wire.command("MOVE", &text, |_| {}).await {
+            Err(refused @ ImapError::Refused { .. }) => Err(self.absent(name, refused).await),
+            other => other.map(drop),
+        }
     }
 }

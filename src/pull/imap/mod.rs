@@ -1,17 +1,19 @@
 //! A mailbox over IMAP (RFC 3501): opening it, listing, fetching without marking, labelling, waiting for news.
 //!
 //! The only place that knows the protocol and its crate. Must not know: channels, the ledger, what becomes of a mail.
-//! Every command has a deadline and its tagged answer is looked at. After any error but `Refused` and `LoginRefused`
-//! the mailbox is of no use and is opened anew.
+//! Every command has a deadline and its tagged answer is looked at. After any error but `Refused`, `NoFolder` and
+//! `LoginRefused` the mailbox is of no use and is opened anew.
 
 mod fetch;
 mod frame;
 mod login;
 mod markers;
 mod marks;
+mod names;
 mod wait;
 mod wire;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use async_imap::imap_proto::{MailboxDatum, Response, ResponseCode};
@@ -21,8 +23,9 @@ use crate::accounts::{Login, holds_for_all};
 use crate::net::connect::{ConnectError, Connector};
 pub use fetch::SLICE;
 pub use markers::Note;
+use names::{Deed, Namespaces, argument};
 pub use wait::{Idle, Woken};
-use wire::{Wire, quoted};
+use wire::Wire;
 
 /// How the connection is protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
@@ -66,6 +69,8 @@ pub enum ImapError {
     LoginRefused(String),
     #[error("the server refused {command}: {said}")]
     Refused { command: &'static str, said: String },
+    #[error("the server has no folder \"{folder}\", and refused {command}: {said}")]
+    NoFolder { folder: String, command: &'static str, said: String },
     #[error("the connection was lost: {0}")]
     Lost(String),
     #[error("no answer to {0} in time")]
@@ -132,15 +137,18 @@ pub struct Mailbox {
     labels: Labels,
     /// Lines of listings that could not be read, and were not told yet.
     unreadable: u64,
-    /// The name under which the folder of notes was found.
-    notes: Option<String>,
+    /// The names under which folders were found.
+    known_names: HashMap<String, String>,
+    /// What NAMESPACE tells, once it was asked for.
+    namespaces: Option<Option<Namespaces>>,
 }
 
 impl Mailbox {
     /// Connects and logs in.
     pub async fn open(connector: &Connector, settings: &Settings, login: &Login) -> Result<Self, ImapError> {
         let (wire, capabilities) = login::open(connector, settings, login).await?;
-        Ok(Self { wire, capabilities, labels: Labels::None, unreadable: 0, notes: None })
+        let (known_names, namespaces) = (HashMap::new(), None);
+        Ok(Self { wire, capabilities, labels: Labels::None, unreadable: 0, known_names, namespaces })
     }
 
     /// TLS version and cipher of the connection.
@@ -153,12 +161,26 @@ impl Mailbox {
         login::has(&self.capabilities, capability)
     }
 
-    /// Opens a folder for reading and labelling.
+    /// Opens a folder for reading and labelling, wherever it lies.
     pub async fn select(&mut self, folder: &str) -> Result<Folder, ImapError> {
-        let name = folder_name(folder)?;
+        let opened = self.at_its_name(folder, Deed::Open).await?;
+        opened.ok_or_else(|| ImapError::Protocol("the folder was not opened".into()))
+    }
+
+    /// Opens the folder of this very name.
+    async fn open_folder(&mut self, name: &str) -> Result<Folder, ImapError> {
+        match self.open_named(name).await {
+            Err(refused @ ImapError::Refused { .. }) => Err(self.absent(name, refused).await),
+            other => other,
+        }
+    }
+
+    async fn open_named(&mut self, name: &str) -> Result<Folder, ImapError> {
+        let name = argument(name)?;
         let (mut validity, mut next) = (0, 0);
         let (mut flags, mut permanent) = (Vec::new(), None);
-        self.wire.exists = None;
+        // What comes from here on is about this folder; UIDNEXT tells what has come to it meanwhile.
+        (self.wire.exists, self.wire.news) = (None, false);
         let words =
             |list: &[std::borrow::Cow<'_, str>]| list.iter().map(|flag| flag.to_lowercase()).collect::<Vec<_>>();
         let done = self
@@ -220,34 +242,10 @@ impl Mailbox {
         }
     }
 
-    /// The name of a folder below the inbox, where servers such as Courier and many of Cyrus have all folders of a
-    /// person. `None` where it lies there already, or the server does not tell what separates names.
-    async fn below_inbox(&mut self, folder: &str) -> Result<Option<String>, ImapError> {
-        let mut separator = None;
-        let look = |response: &Response<'_>| {
-            if let Response::MailboxData(MailboxDatum::List(list)) = response {
-                let between = list.delimiter.as_deref().filter(|one| one.bytes().all(|byte| byte.is_ascii_graphic()));
-                separator = between.map(|between| format!("INBOX{between}"));
-            }
-        };
-        match self.wire.command("LIST", "LIST \"\" INBOX", look).await {
-            Ok(_) | Err(ImapError::Refused { .. }) => {}
-            Err(error) => return Err(error),
-        }
-        let begins = |prefix: &String| folder.get(..prefix.len()).is_some_and(|part| part.eq_ignore_ascii_case(prefix));
-        Ok(separator.filter(|prefix| !begins(prefix)).map(|prefix| format!("{prefix}{folder}")))
-    }
-
     /// Says goodbye; what the server answers does not matter.
     pub async fn close(mut self) {
         let _ = self.wire.command("LOGOUT", "LOGOUT", |_| {}).await;
     }
-}
-
-/// A folder's name in modified UTF-7 (RFC 3501 section 5.1.3), quoted.
-fn folder_name(folder: &str) -> Result<String, ImapError> {
-    let encoded = utf7_imap::encode_utf7_imap(folder.to_owned());
-    quoted(&encoded).ok_or_else(|| ImapError::Protocol(format!("\"{folder}\" is no name of a folder")))
 }
 
 /// Uids as a sequence set, with ranges for neighbours; the caller gives them in order.
@@ -271,13 +269,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sets_and_names_are_written_as_the_protocol_wants() {
+    fn sets_are_written_as_the_protocol_wants() {
         for (uids, want) in
             [(&[][..], ""), (&[7], "7"), (&[1, 2, 3, 5, 7, 8], "1:3,5,7:8"), (&[u32::MAX], "4294967295")]
         {
             assert_eq!(sequence_set(uids), want);
         }
-        assert_eq!(folder_name("Entwürfe & \"x\"").unwrap(), "\"Entw&APw-rfe &- \\\"x\\\"\"");
-        assert!(folder_name("a\r\nb").is_err() || !folder_name("a\r\nb").unwrap().contains('\n'));
     }
 }

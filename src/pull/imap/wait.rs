@@ -5,7 +5,9 @@ use std::time::Duration;
 use async_imap::imap_proto::{MailboxDatum, Response, Status};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::wire::told;
 use super::{ImapError, Mailbox};
+use crate::net::conceal::Hidden;
 
 /// Why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +19,8 @@ pub enum Woken {
 }
 
 impl Mailbox {
-    /// Waits for news, at most so long, or until `stop` is ready. A server that closes the connection meanwhile is an error: it is not news.
+    /// Waits for news, at most so long, or until `stop` is ready; not at all where the server has told of some since the
+    /// folder was listed. A server that closes the connection meanwhile is an error: it is not news.
     /// Whoever drops this future before its end has to drop the mailbox too.
     pub async fn wait(
         &mut self,
@@ -25,6 +28,9 @@ impl Mailbox {
         idle: Idle,
         stop: impl Future<Output = ()>,
     ) -> Result<Woken, ImapError> {
+        if std::mem::take(&mut self.wire.news) {
+            return Ok(Woken::News);
+        }
         let mut stop = std::pin::pin!(stop);
         let until = Instant::now() + most;
         if idle == Idle::Never || !self.offers("IDLE") {
@@ -41,11 +47,13 @@ impl Mailbox {
             }
             Err(other) => return Err(other),
         }
-        let mut woken = Woken::Quiet;
+        let mut woken = if self.wire.news { Woken::News } else { Woken::Quiet };
+        let hidden = Hidden::default();
         while woken == Woken::Quiet {
             let heard = self.wire.read_any(|response| match response {
                 Response::MailboxData(MailboxDatum::Exists(_)) => Ok(Heard::News),
-                Response::Data { status: Status::Bye, .. } => Err(ImapError::Lost("the server said goodbye".into())),
+                // Some say with it that it was too much for them, which is to be heeded.
+                Response::Data { status: Status::Bye, outcome } => Err(ImapError::Lost(told(outcome, &hidden))),
                 Response::Done { .. } => Ok(Heard::End),
                 // "* OK Still here" and flag changes are no reason to look.
                 _ => Ok(Heard::Nothing),
@@ -68,7 +76,7 @@ impl Mailbox {
         }
         self.wire.line("IDLE", "DONE").await?;
         let mut news = false;
-        while self.wire.step("IDLE", &tag, &mut |response| news |= tells_of_mail(response)).await?.is_none() {}
+        self.wire.finish("IDLE", &tag, &mut |response| news |= tells_of_mail(response)).await?;
         Ok(if news { Woken::News } else { woken })
     }
 

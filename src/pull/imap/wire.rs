@@ -6,7 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use async_imap::imap_proto::{Capability, MailboxDatum, Outcome, Response, ResponseCode, Status};
+use async_imap::imap_proto::{MailboxDatum, Outcome, Response, ResponseCode, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -21,6 +21,8 @@ const SAID: usize = 300;
 const RESPONSES: usize = 2_000_000;
 /// The most unreadable responses that one command may bring and go on.
 const PASSED: usize = 10_000;
+/// The most responses that are kept as they came.
+const KEPT: usize = 16;
 /// The most times the patience for one response that a whole command may take, however steadily responses come.
 const PATIENCES: u32 = 30;
 
@@ -36,8 +38,21 @@ pub struct Wire {
     pub hidden: Hidden,
     /// How many mails the open folder has, as far as the server has told.
     pub exists: Option<u32>,
+    /// The server has told of more mail since the folder was listed last. It tells once, with whatever command is under
+    /// way, and not again when it is asked to tell of news.
+    pub news: bool,
     /// While it is `Some`, responses to FETCH that cannot be read are passed over; the uids that they seem to be about.
     pub passed: Option<Vec<Option<u32>>>,
+    /// The untagged responses that are wanted as they come.
+    kept: Option<Kept>,
+}
+
+/// Responses that the parser does not know, or knows in too narrow a form.
+#[derive(Debug)]
+struct Kept {
+    /// The word that they begin with.
+    word: &'static str,
+    frames: Vec<Vec<u8>>,
 }
 
 /// How a command ended well.
@@ -49,8 +64,8 @@ pub struct Done {
 
 impl Wire {
     pub fn new(stream: Stream, patience: Duration) -> Self {
-        let (hidden, exists, passed) = (Hidden::default(), None, None);
-        Self { stream, frames: Frames::default(), tag: 0, patience, hidden, exists, passed }
+        let (hidden, exists, passed, kept) = (Hidden::default(), None, None, None);
+        Self { stream, frames: Frames::default(), tag: 0, patience, hidden, exists, news: false, passed, kept }
     }
 
     /// The connection itself, to begin TLS on it. What came behind the last response came in clear, from whoever sits
@@ -75,10 +90,20 @@ impl Wire {
         mut on: impl FnMut(&Response<'_>),
     ) -> Result<Done, ImapError> {
         let tag = self.send(name, text).await?;
+        self.finish(name, &tag, &mut on).await
+    }
+
+    /// Reads on until the tagged response comes, however much else a server has to say: not without end.
+    pub async fn finish(
+        &mut self,
+        name: &'static str,
+        tag: &str,
+        on: &mut impl FnMut(&Response<'_>),
+    ) -> Result<Done, ImapError> {
         let longest = self.patience * PATIENCES;
         let whole = async {
             for _ in 0..RESPONSES {
-                if let Some(done) = self.step(name, &tag, &mut on).await? {
+                if let Some(done) = self.step(name, tag, on).await? {
                     return Ok(done);
                 }
             }
@@ -170,15 +195,25 @@ impl Wire {
         loop {
             while let Some(len) = self.frames.first().map_err(|error| ImapError::Protocol(error.to_string()))? {
                 let frame = self.frames.get(len);
+                if let Some(kept) = self.kept.as_mut().filter(|kept| kept.wants(frame)) {
+                    kept.frames.push(frame.to_vec());
+                    self.frames.done(len);
+                    continue;
+                }
                 let response = match (parse(frame), &mut self.passed) {
                     (Err(_), Some(passed)) if is_fetch(frame) && passed.len() < PASSED => {
                         passed.push(uid_in(frame));
                         None
                     }
+                    // Of flags that somebody has changed servers tell unasked, and not always readably.
+                    (Err(_), None) if is_fetch(frame) && is_line(frame) => None,
                     (response, _) => response?,
                 };
                 match &response {
-                    Some(Response::MailboxData(MailboxDatum::Exists(count))) => self.exists = Some(*count),
+                    Some(Response::MailboxData(MailboxDatum::Exists(count))) => {
+                        self.news |= self.exists.is_some_and(|known| *count > known);
+                        self.exists = Some(*count);
+                    }
                     Some(Response::Expunge(_)) => self.exists = self.exists.map(|count| count.saturating_sub(1)),
                     _ => {}
                 }
@@ -196,16 +231,29 @@ impl Wire {
         }
     }
 
-    /// What the server can do, in upper case.
+    /// Sends a command that is a single word, and brings the untagged responses that begin with that word, each as it
+    /// came.
+    pub async fn ask(&mut self, word: &'static str) -> Result<Vec<Vec<u8>>, ImapError> {
+        self.kept = Some(Kept { word, frames: Vec::new() });
+        let done = self.command(word, word, |_| {}).await;
+        let frames = self.kept.take().map(|kept| kept.frames).unwrap_or_default();
+        done.map(|_| frames)
+    }
+
+    /// What the server can do, in upper case. Read here, because servers separate words by more than one space, and one
+    /// of RFC 9051 need not name RFC 3501.
     pub async fn capabilities(&mut self) -> Result<Vec<String>, ImapError> {
-        let mut found = Vec::new();
-        self.command("CAPABILITY", "CAPABILITY", |response| {
-            if let Response::Capabilities(list) = response {
-                found = list.iter().map(word).collect();
-            }
-        })
-        .await?;
-        Ok(found)
+        let frames = self.ask("CAPABILITY").await?;
+        let words = frames.iter().flat_map(|frame| frame.split(u8::is_ascii_whitespace).skip(2));
+        let words = words.filter(|word| !word.is_empty() && word.iter().all(u8::is_ascii_graphic));
+        Ok(words.map(|word| String::from_utf8_lossy(word).to_uppercase()).collect())
+    }
+}
+
+impl Kept {
+    fn wants(&self, frame: &[u8]) -> bool {
+        let word = frame.strip_prefix(b"* ").and_then(|rest| rest.split(u8::is_ascii_whitespace).next());
+        self.frames.len() < KEPT && word.is_some_and(|word| word.eq_ignore_ascii_case(self.word.as_bytes()))
     }
 }
 
@@ -221,20 +269,17 @@ fn parse(frame: &[u8]) -> Result<Option<Response<'_>>, ImapError> {
         return Ok(response);
     }
     let kind = |word: &[u8]| frame.split(|byte| *byte == b' ').any(|one| one.trim_ascii().eq_ignore_ascii_case(word));
-    if kind(b"CAPABILITY") {
-        // Outlook separates some with two spaces.
-        let words = frame.split(|byte| *byte == b' ').filter(|word| !word.trim_ascii().is_empty());
-        let mut line = words.map(<[u8]>::trim_ascii).collect::<Vec<_>>().join(&b' ');
-        line.extend_from_slice(b"\r\n");
-        let response = catch_unwind(|| whole(&line).map(Response::into_owned)).ok().flatten();
-        return response.map_or_else(|| strange("cannot be read as IMAP"), |response| Ok(Some(response)));
-    }
     if frame.starts_with(b"* ") && !kind(b"FETCH") { Ok(None) } else { strange("cannot be read as IMAP") }
 }
 
 /// Whether a response tells of a mail.
 fn is_fetch(frame: &[u8]) -> bool {
     frame.starts_with(b"* ") && frame.split(|byte| *byte == b' ').nth(2).is_some_and(|word| word == b"FETCH")
+}
+
+/// Whether a response is a single line, without a literal.
+fn is_line(frame: &[u8]) -> bool {
+    memchr::memchr(b'\n', frame) == Some(frame.len() - 1)
 }
 
 /// The uid in a response that the parser cannot read.
@@ -258,14 +303,6 @@ fn whole(bytes: &[u8]) -> Option<Response<'_>> {
 /// A server's words without what is hidden, which goes first: of what is cut off in its middle a part would be left.
 pub fn told(outcome: &Outcome<'_>, hidden: &Hidden) -> String {
     cut(&hidden.conceal(outcome.information.as_deref().unwrap_or("it gave no reason")))
-}
-
-fn word(capability: &Capability<'_>) -> String {
-    match capability {
-        Capability::Imap4rev1 => "IMAP4REV1".into(),
-        Capability::Auth(mechanism) => format!("AUTH={}", mechanism.to_uppercase()),
-        Capability::Atom(atom) => atom.to_uppercase(),
-    }
 }
 
 /// The beginning of a server's words, without what would break a log line.

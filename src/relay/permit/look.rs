@@ -65,7 +65,7 @@ impl Looker {
     async fn spf(&self, sender: &str, relay: &RelayConfig) -> Spf {
         let published = match relay.preset {
             Preset::Gmail | Preset::Workspace => Some("_spf.google.com"),
-            Preset::Microsoft365 | Preset::Exchange => Some("spf.protection.outlook.com"),
+            Preset::Microsoft365 | Preset::Exchange => Some(relay.cloud.spf_name()),
             Preset::None => None,
         };
         let asked = match (published, Address::parse(sender)) {

@@ -194,6 +194,20 @@ async fn a_device_is_waited_for_at_the_servers_pace() {
         assert_eq!((&*asked[0].form["device_code"], &*asked[0].form["client_id"]), ("dev-secret", "me"));
         assert_eq!(asked[0].form["grant_type"], "urn:ietf:params:oauth:grant-type:device_code");
     }
+    // A server that wants more patience than we would have gets it, and may ask for more still.
+    bed.script.json(200, &offer.replace("\"interval\":5", "\"interval\":120"));
+    let patient = oauth.begin_device().await.unwrap();
+    let granted = bed.grant(None, "a@b", "");
+    let answers = [(400, pending), (400, slow), (503, "{}"), (200, granted.as_str())];
+    answers.iter().for_each(|(status, answer)| bed.script.json(*status, answer));
+    let slept = Mutex::new(Vec::new());
+    let sleep = |time: Duration| {
+        slept.lock().unwrap().push(time.as_secs());
+        std::future::ready(())
+    };
+    oauth.wait(patient.pending, sleep).await.unwrap();
+    assert_eq!(slept.into_inner().unwrap(), [120, 120, 125, 125]);
+    bed.script.asked();
     let none = bed.oauth(&ProviderConfig { device_url: None, ..bed.config(Preset::Google) });
     assert_eq!(word(&none.begin_device().await.unwrap_err()), "config");
 }

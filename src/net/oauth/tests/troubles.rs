@@ -56,7 +56,7 @@ async fn a_secret_that_a_server_repeats_is_not_shown() {
             r#"{"error":"invalid_grant","error_description":"hush-hush","error_subtype":"ref-1"}"#,
             r#"{"error":"ref-1"}"#,
             r#"{"access_token":["ref-1"],"token_type":"Bearer"}"#,
-            r#"{"access_token":"a","token_type":"Bearer","expires_in":"ref-1"}"#,
+            r#"{"access_token":"a","token_type":"Bearer","refresh_token":["ref-1"]}"#,
         ] {
             let status = if answer.contains("error") { 400 } else { 200 };
             bed.script.json(status, answer);
