@@ -9,7 +9,7 @@ use jiff::Timestamp;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(
-        "the data directory {} is held by process {pid} ({command}), started {since}: stop it first, or use another one",
+        "the data directory {} is held by process {pid} ({command}), started {since:.0}: stop it first, or use another one",
         .dir.display()
     )]
     Held { dir: PathBuf, pid: u32, command: String, since: Timestamp },
