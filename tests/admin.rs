@@ -358,7 +358,7 @@ async fn read_until(stream: &mut UnixStream, text: &mut String, wanted: &str) {
 /// Runs the command as people do; returns its exit status and both outputs.
 async fn command(bed: &Bed, line: &str) -> (Option<i32>, String) {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ticketgate"));
-    command.arg("--socket").arg(bed.socket()).args(line.split(' ')).env("USER", "eve");
+    command.args(line.split(' ')).env("TICKETGATE_SOCKET", bed.socket()).env("USER", "eve");
     let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
     let said = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8_lossy(&said).into_owned())
@@ -379,7 +379,7 @@ async fn commands_say_what_they_did_and_fail_with_one_line() {
         ("channels list", 0, "support@localhost *"),
         ("channels show support@localhost", 0, "Largest mail   50MiB"),
         ("channels show other@localhost", 1, "see `ticketgate channels list`"),
-        ("channels ledger support@localhost --state gone", 0, "UID"),
+        ("channels ledger support@localhost --state gone", 0, "the ledger has no such mail"),
         ("channels parity support@localhost --since 30d", 0, "keep forwarding: the channel has no mailbox"),
         ("channels parity support@localhost --since 1y", 1, "at most 92d"),
         ("disconnect support@localhost", 1, "make another one the default first"),
@@ -416,6 +416,11 @@ async fn commands_say_what_they_did_and_fail_with_one_line() {
         ("tickets show x", 2, "invalid value"),
         ("rejects list", 0, "nothing was rejected"),
         ("explain <one@example.org>", 0, "opened, ticket 1"),
+        (&format!("explain {id}"), 0, "<one@example.org>"),
+        // As the log and the decisions about other mails name it.
+        ("explain 1", 0, "<one@example.org>"),
+        ("explain 77", 1, "it never came, or was turned away"),
+        ("outbox retry --channel support@localhost", 2, "\n  --all\n\nUsage"),
         ("export", 0, "\"message_id\":\"one@example.org\""),
         (&format!("raw {id}"), 0, "Message-ID: <one@example.org>"),
         (&format!("erase {id}"), 1, "add --yes to do it"),
@@ -431,6 +436,36 @@ async fn commands_say_what_they_did_and_fail_with_one_line() {
         assert!(got == Some(status) && said.contains(wanted), "{line}: {got:?}\n{said}\nshould have {wanted}");
         assert!(status != 1 || said.lines().count() == 1, "{line}: {said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_is_silent_is_waited_for_only_so_long() {
+    let bed = Bed::new();
+    let hangs = bed.dir.path().join("hangs.sock");
+    let _nobody_accepts = std::os::unix::net::UnixListener::bind(&hangs).unwrap();
+    for line in ["status", "tickets close 1", "export", "connect support@localhost --known-password"] {
+        let (status, said) = command(&bed, &format!("--socket {} --timeout 200ms {line}", hangs.display())).await;
+        assert_eq!(status, Some(1), "{line}: {said}");
+        assert!(
+            said.contains("hangs.sock has said nothing for 200ms; ") && said.lines().count() == 1,
+            "{line}: {said}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_that_leaves_is_explained_in_words_that_no_state_contradicts() {
+    let bed = Bed::new();
+    let id = send(&bed, &[("ann@example.org", DeliveryState::Queued, None)]).await;
+    let (status, said) = command(&bed, &format!("explain {id}")).await;
+    assert_eq!(status, Some(0), "{said}");
+    for heading in ["Recipients", "Delivery", "Decisions"] {
+        assert_eq!(said.matches(&format!("\n{heading}")).count(), 1, "{heading}: {said}");
+    }
+    let line = |name: &str| said.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+    assert!(!line("Received").contains('.') && line("Received").ends_with('Z'), "{said}");
+    // It was not sent yet, whatever the word of the feed for such entries is.
+    assert!(!said.contains("relayed"), "{said}");
 }
 
 /// Accounts of one mailbox whose password is "right".
