@@ -61,8 +61,9 @@ pub struct Rooms {
     pub(super) clock: Clock,
     pub(super) board: Board,
     pub(super) store: Store,
+    /// Names and addresses of everything that listens, in the order of the configuration.
+    listening: Vec<(String, SocketAddr)>,
     smtp_addresses: Vec<SocketAddr>,
-    metrics_address: Option<SocketAddr>,
     socket: PathBuf,
     doors: Part,
     pub(super) workers: Part,
@@ -139,7 +140,10 @@ impl Rooms {
         for name in inherited.left_over() {
             tracing::warn!(name, "systemd passed a socket that no listener of [smtp] or [submission] is named after");
         }
-        let smtp_addresses = listeners.iter().filter_map(|listener| listener.socket.local_addr().ok()).collect();
+        let named = |listener: &smtp::BoundListener| Some((listener.name.clone(), listener.socket.local_addr().ok()?));
+        let mut listening: Vec<_> = listeners.iter().filter_map(named).collect();
+        let smtp_addresses = listening.iter().map(|(_, address)| *address).collect();
+        listening.extend(submission_listeners.iter().filter_map(named));
         let store = opening::open(claim, &config, &clock).await?;
         let data_dir = config.server.data_dir.clone();
         let keys = TokenKeys::new(secret::token_keys(&data_dir)?);
@@ -177,8 +181,8 @@ impl Rooms {
             clock,
             board: Board::default(),
             store,
+            listening,
             smtp_addresses,
-            metrics_address: None,
             socket,
             doors: Part::new(),
             workers: Part::new(),
@@ -202,6 +206,12 @@ impl Rooms {
 
     pub fn smtp_addresses(&self) -> &[SocketAddr] {
         &self.smtp_addresses
+    }
+
+    /// Everything that listens, as `name address`.
+    pub fn listening(&self) -> String {
+        let shown: Vec<String> = self.listening.iter().map(|(name, address)| format!("{name} {address}")).collect();
+        shown.join(", ")
     }
 
     pub fn socket(&self) -> &Path {
@@ -280,12 +290,9 @@ impl Rooms {
     async fn start_desk(&mut self, keys: TokenKeys) -> Result<(), GatewayError> {
         let config = self.config.admin.clone();
         let listener = AdminListener::bind(&self.socket, &config)?;
+        let metrics = self.bind_metrics().await?;
         let admin = self.admin(keys);
-        if self.config.metrics.enabled {
-            let address = self.config.metrics.listen;
-            let bound = TcpListener::bind(address).await;
-            let bound = bound.map_err(|source| ListenError::Bind { name: "metrics".into(), address, source })?;
-            self.metrics_address = bound.local_addr().ok();
+        if let Some(bound) = metrics {
             let (admin, metrics) = (admin.clone(), self.metrics.clone());
             let mut until = self.desks.shutdown.clone();
             self.desks.tasks.push(tokio::spawn(async move {
@@ -304,8 +311,19 @@ impl Rooms {
         Ok(())
     }
 
+    /// The listener of `[metrics]`, if it is wanted.
+    async fn bind_metrics(&mut self) -> Result<Option<TcpListener>, ListenError> {
+        if !self.config.metrics.enabled {
+            return Ok(None);
+        }
+        let address = self.config.metrics.listen;
+        let bound = TcpListener::bind(address).await;
+        let bound = bound.map_err(|source| ListenError::Bind { name: "metrics".into(), address, source })?;
+        self.listening.extend(bound.local_addr().ok().map(|address| ("metrics".to_owned(), address)));
+        Ok(Some(bound))
+    }
+
     fn admin(&self, keys: TokenKeys) -> Admin {
-        let names = self.config.smtp.listeners.iter().map(|listener| listener.name.clone());
         Admin {
             replies: self.replies(keys.clone()),
             desk: self.desk(),
@@ -320,7 +338,7 @@ impl Rooms {
             about: Arc::new(About {
                 hostname: self.config.server.hostname.clone(),
                 started_at: self.clock.now(),
-                listeners: names.zip(self.smtp_addresses.iter().copied()).collect(),
+                listeners: self.listening.clone(),
                 low_water_bytes: self.config.store.low_water_bytes,
             }),
         }
