@@ -15,6 +15,9 @@ use crate::units::{show_bytes, show_duration};
 /// no server sends it.
 const MAIL_BYTES: std::ops::RangeInclusive<u64> = (64 << 10)..=(1 << 30);
 
+/// The longest path of a Unix socket (unix(7): 108 octets with the NUL behind it).
+const MAX_SOCKET_PATH: usize = 107;
+
 /// Adds the faults of a configuration.
 pub(super) fn check(config: &Config, places: &Places, faults: &mut Vec<Fault>) {
     let mut checker = Checker { places, faults };
@@ -265,6 +268,13 @@ impl Checker<'_> {
     fn admin(&mut self, config: &Config) {
         if let Err(said) = config.admin.socket_mode() {
             self.wrong(&["admin", "mode"], &said, "write it as \"0660\"");
+        }
+        let socket = config.socket_path();
+        let (length, key) = (socket.as_os_str().len(), config.admin.socket.as_ref().map(|_| ["admin", "socket"]));
+        if length > MAX_SOCKET_PATH {
+            let wrong = format!("the path of the admin socket, {}, has {length} bytes", socket.display());
+            let advice = format!("set admin.socket to a path of at most {MAX_SOCKET_PATH} bytes");
+            self.wrong(&key.unwrap_or(["server", "data_dir"]), &wrong, &advice);
         }
         if config.admin.max_connections == 0 {
             self.wrong(&["admin", "max_connections"], "0 lets nobody in", "write at least 1");
