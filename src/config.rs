@@ -5,6 +5,7 @@
 
 mod check;
 mod check_letters;
+mod check_limits;
 mod check_mailboxes;
 mod check_outbox;
 mod check_relays;

@@ -182,6 +182,17 @@ fn single_faults() {
             &format!("[server]\ndata_dir = \"/{}\"", "d".repeat(100)),
             "t.toml:2: server.data_dir: the path of the admin socket, /ddd",
         ),
+        // Numbers that no machine has: `check` let them pass, and the start panicked.
+        (
+            "[admin]\nmax_connections = 9223372036854775807",
+            "t.toml:2: admin.max_connections: 9223372036854775807 is out of range; write 1 to 100000",
+        ),
+        ("[admin]\nmax_connections = 0", "t.toml:2: admin.max_connections: 0 is out of range;"),
+        ("[verify]\nmax_concurrent = 0", "t.toml:2: verify.max_concurrent: 0 is out of range; write 1 to 10000"),
+        ("[verify.dns]\nattempts = 0", "t.toml:2: verify.dns.attempts: 0 is out of range; write 1 to 10"),
+        ("[smtp]\nidle_timeout = \"2d\"", "t.toml:2: smtp.idle_timeout: 2d is out of range; write "),
+        ("[smtp]\nmax_message_bytes = \"2GiB\"", "t.toml:2: smtp.max_message_bytes: 2GiB is out of range; write at"),
+        ("[loops]\nsuppress_within = \"9999w\"", "t.toml:2: loops.suppress_within: 9999w is out of range; write"),
         ("[smtp]\nallow_certificates = [\"a b\"]", "t.toml:2: smtp.allow_certificates: "),
         (
             "[people]\nagents = [\"Eve@x.example\"]\n[[channel]]\naddress = \"help@x.example\"\n[channel.source]\n\

@@ -41,6 +41,7 @@ pub(super) fn check(config: &Config, places: &Places, faults: &mut Vec<Fault>) {
     checker.outbox(config);
     checker.loops(config);
     checker.admin(config);
+    checker.limits(config);
 }
 
 pub(super) struct Checker<'a> {
@@ -275,9 +276,6 @@ impl Checker<'_> {
             let wrong = format!("the path of the admin socket, {}, has {length} bytes", socket.display());
             let advice = format!("set admin.socket to a path of at most {MAX_SOCKET_PATH} bytes");
             self.wrong(&key.unwrap_or(["server", "data_dir"]), &wrong, &advice);
-        }
-        if config.admin.max_connections == 0 {
-            self.wrong(&["admin", "max_connections"], "0 lets nobody in", "write at least 1");
         }
         if let Err(said) = crate::logging::check_level(&config.log.level) {
             self.wrong(&["log", "level"], &said, "write error, warn, info, debug or trace, or target=level pairs");
