@@ -4,6 +4,7 @@
 
 mod accounts;
 mod default;
+mod desks;
 mod doors;
 mod opening;
 mod reload;

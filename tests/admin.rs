@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use ticketgate::accounts::{Account, Accounts, Cause, Flow, Login, OauthUse, Probe, Problem, Setup};
-use ticketgate::admin::{self, About, Admin, AdminListener};
+use ticketgate::admin::{self, About, Admin, AdminListener, Upkeep};
 use ticketgate::clock::Clock;
 use ticketgate::config::{ChannelConfig, Config};
 use ticketgate::desk::{Desk, Replies, reply};
@@ -96,6 +96,7 @@ impl Bed {
             accounts: accounts.clone(),
             keys: TokenKeys::new(vec![[7; 32]]),
             clock: clock.clone(),
+            upkeep: Upkeep::default(),
             shutdown,
             about: Arc::new(about),
         };
@@ -382,6 +383,9 @@ async fn commands_say_what_they_did_and_fail_with_one_line() {
         ("channels ledger support@localhost --state gone", 0, "the ledger has no such mail"),
         ("channels parity support@localhost --since 30d", 0, "keep forwarding: the channel has no mailbox"),
         ("channels parity support@localhost --since 1y", 1, "at most 92d"),
+        // Before anybody types a password.
+        ("connect other@localhost", 1, "there is no channel \"other@localhost\"; see"),
+        ("connect sales@localhost", 1, "has no mailbox that is looked into; add its [channel.source]"),
         ("disconnect support@localhost", 1, "make another one the default first"),
         ("channels default sales@localhost", 0, "sales@localhost is the default channel now"),
         ("channels list", 0, "sales@localhost *"),

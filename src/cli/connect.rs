@@ -60,12 +60,17 @@ pub(super) fn connect(client: &Client, out: &mut Output, asked: &Asked<'_>) -> R
     out.line(&format!("{address} is connected to the mailbox {account}; new unread mail becomes tickets from now on"))
 }
 
-/// Whether a mailbox is authorised by OAuth, so that nobody is asked for a password.
+/// Whether a mailbox is authorised by OAuth, so that nobody is asked for a password. Nor is anybody whose password the
+/// daemon would have no use for.
 fn by_oauth(client: &Client, address: &str) -> Result<bool, CliError> {
     let list: ChannelList = client.get("/v1/channels")?;
     let channel = list.channels.into_iter().find(|channel| channel.address.eq_ignore_ascii_case(address));
-    let credential = channel.and_then(|channel| channel.connection).and_then(|connection| connection.credential);
-    Ok(credential.is_some_and(|credential| credential.kind == "oauth"))
+    let unknown = || CliError::new(format!("there is no channel \"{address}\""), "see `ticketgate channels list`");
+    let connection = channel.ok_or_else(unknown)?.connection.ok_or_else(|| {
+        let action = "add its [channel.source] to the configuration and reload";
+        CliError::new(format!("the channel {address} has no mailbox that is looked into"), action)
+    })?;
+    Ok(connection.credential.is_some_and(|credential| credential.kind == "oauth"))
 }
 
 /// Gives an order to a connection.

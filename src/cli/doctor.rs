@@ -1,6 +1,7 @@
 //! `ticketgate doctor`: what is wrong with the configuration, the data directory, the daemon, and the domains of the
 //! support addresses. It changes nothing.
 
+mod files;
 mod judge;
 mod relays;
 
@@ -15,6 +16,7 @@ use super::client::Client;
 use super::output::{Output, harmless};
 use super::table::wrap;
 use crate::admin::types::Status;
+use crate::clock::Clock;
 use crate::config::{Config, DEFAULT_FILE};
 use crate::mail::Address;
 use crate::net::names::Mx;
@@ -31,6 +33,8 @@ pub(super) fn doctor(reach: &Reach, out: &mut Output) -> Result<(), CliError> {
         Ok(config) => {
             findings.push(good("configuration", "configuration", "the configuration has no fault".into()));
             findings.extend(data(&config));
+            findings.extend(files::secrets(&config));
+            findings.extend(files::certificate(&config, Clock::system().now()));
             findings.extend(daemon(reach));
             findings.extend(domains(&config)?);
         }
@@ -141,7 +145,8 @@ fn daemon(reach: &Reach) -> Vec<Finding> {
     let problem = |problem: crate::admin::types::ProblemJson| {
         wrong("daemon", "problem", format!("{}: {}", problem.code, problem.said), &problem.action)
     };
-    let problems = status.problems.into_iter().filter(|problem| !relays::TOLD_HERE.contains(&problem.code.as_str()));
+    let told_here = |code: &str| relays::TOLD_HERE.contains(&code) || files::told_here(code);
+    let problems = status.problems.into_iter().filter(|problem| !told_here(&problem.code));
     findings.extend(problems.map(problem));
     findings.extend(relays::relays(&client));
     findings
