@@ -239,6 +239,7 @@ async fn refusals_are_problems_that_say_what_to_do() {
         ("POST", "/v1/tickets/7/close", "", 404, "not-found"),
         ("POST", "/v1/tickets/7/notes", "{\"txt\": 1}", 400, "unusable"),
         ("POST", "/v1/tickets/7/merge", "{\"into\": 7}", 400, "unusable"),
+        ("POST", "/v1/tickets/7/notes", &format!("{{\"text\": \"{}\"}}", "x".repeat(100_000)), 413, "too-large"),
     ];
     for (method, path, body, status, kind) in table {
         let (got, problem) = request(&bed.socket(), method, path, body).await;
@@ -418,6 +419,8 @@ async fn commands_say_what_they_did_and_fail_with_one_line() {
         ("tickets show 9", 1, "ticketgate: there is no ticket 9; look for it with the list commands"),
         ("tickets merge 1 1", 1, "ticket 1 cannot be merged into itself; "),
         ("tickets show x", 2, "invalid value"),
+        // As with a variable that is there and empty.
+        ("tickets list --socket= --config /none/at/all", 1, "/none/at/all: it cannot be read"),
         ("rejects list", 0, "nothing was rejected"),
         ("explain <one@example.org>", 0, "opened, ticket 1"),
         (&format!("explain {id}"), 0, "<one@example.org>"),
@@ -512,6 +515,18 @@ async fn a_mailbox_is_connected_only_with_what_works() {
     }
     assert_eq!(bed.post("/v1/channels/other@localhost/pause", &json!({})).await.0, 404);
     assert_eq!(bed.store.sources().unwrap().remove(0).wanted.as_str(), "disconnected");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_stands_in_a_file_is_not_asked_for() {
+    let bed = Bed::new();
+    let file = bed.dir.path().join("support.password");
+    std::fs::write(&file, "right\n").unwrap();
+    let channel = Address::parse("support@localhost").unwrap();
+    let account = Account { password_file: Some(file), ..Account::with_password(channel, "support", "imap.example") };
+    bed.accounts.configure(Setup { accounts: vec![account], ..Setup::default() });
+    let (status, said) = command(&bed, "connect support@localhost").await;
+    assert!(status == Some(0) && said.contains("is connected to the mailbox"), "{status:?} {said}");
 }
 
 /// A provider that hands out device codes nobody uses, and nothing else.

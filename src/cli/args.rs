@@ -5,6 +5,7 @@ mod sending;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::store::rows::LedgerState;
@@ -29,6 +30,7 @@ pub struct Cli {
 pub struct Reach {
     /// The admin socket of the daemon
     #[arg(long, global = true, value_name = "PATH", env = "TICKETGATE_SOCKET", help_heading = "Global options")]
+    #[arg(value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub socket: Option<PathBuf>,
     /// The configuration, which names the socket
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]

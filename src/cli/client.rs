@@ -124,7 +124,7 @@ impl Client {
             }
             _ => CliError::new(
                 format!("no daemon answers on {socket} ({error})"),
-                "start it with \"ticketgate run\", or name its socket with --socket",
+                "start it, let it come up if it has just been started, or name its socket with --socket",
             ),
         }
     }

@@ -41,7 +41,8 @@ pub(super) fn doctor(reach: &Reach, out: &mut Output) -> Result<(), CliError> {
         Err(faults) => {
             let fault = |fault: &crate::config::Fault| {
                 let line = fault.line.map_or(String::new(), |line| format!("line {line}, "));
-                wrong("configuration", "configuration", format!("{line}{}: {}", fault.field, fault.said), "correct it")
+                let (said, advice) = fault.said.split_once("; ").unwrap_or((&fault.said, "correct it"));
+                wrong("configuration", "configuration", format!("{line}{}: {said}", fault.field), advice)
             };
             findings.extend(faults.all().iter().map(fault));
         }
@@ -190,8 +191,9 @@ fn looker(config: &Config) -> Result<Looker, String> {
 /// What is found about a channel and a relay of its own.
 async fn by_relay(looker: &Looker, channel: &Address, relay: &RelayConfig) -> Vec<Finding> {
     if relay.kind == Kind::Maildir {
-        let said = format!("relay \"{}\" is a Maildir: nothing leaves", relay.name);
-        return vec![good(&channel.to_string(), "relay", said)];
+        let said = format!("relay \"{}\" is a Maildir: nothing of this channel leaves", relay.name);
+        let (about, action) = (channel.to_string(), Some("name another [[relay]] once mail is to reach people".into()));
+        return vec![Finding { level: Level::Warning, about, check: "relay", said, action }];
     }
     let looked = looker.look(channel.domain(), Some(channel), relay).await;
     let home = match looker.names().mx(&looked.domain).await {

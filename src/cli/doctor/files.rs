@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::judge::{Finding, Level};
 use super::good;
+use super::judge::{Finding, Level};
 use crate::config::Config;
 use crate::net::tls::Acceptor;
 
