@@ -765,6 +765,26 @@ async fn every_mail_of_the_outbox_takes_one_order() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_brake_says_how_many_mails_it_holds_now() {
+    let bed = Bed::new();
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let brake = Some((Scope::Recipient, (10, 30)));
+        ids.push(send(&bed, &[("bob@example.org", DeliveryState::Held, brake)]).await);
+    }
+    let held = async || bed.get("/v1/loops").await.1["brakes"][0]["held"].clone();
+    assert_eq!(held().await, 3);
+    bed.post(&format!("/v1/outbox/{}/cancel", ids[0]), &json!({})).await;
+    assert_eq!(held().await, 2);
+    let (_, done) = bed.post("/v1/outbox", &json!({"order": "release"})).await;
+    assert_eq!((&done["changed"], held().await), (&json!(2), json!(0)));
+    // It stays until it is released itself, since the loop may go on.
+    let brake = bed.get("/v1/loops").await.1["brakes"][0]["id"].as_str().unwrap().to_owned();
+    let (_, said) = command(&bed, &format!("loops release {brake}")).await;
+    assert!(said.ends_with("is released; it held no mail any more\n"), "{said}");
+}
+
 #[tokio::test]
 async fn a_chosen_default_channel_is_used_at_once_and_told() {
     let bed = Bed::new();

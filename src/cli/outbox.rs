@@ -183,7 +183,11 @@ pub(super) fn loops(command: LoopCommand, client: &Client, out: &mut Output) -> 
             if out.wants_json() {
                 return out.json(&brake);
             }
-            out.line(&format!("brake {} is released; {} out", brake.id, count(brake.held, "mail goes", "mails go")))
+            let freed = match brake.held {
+                0 => "it held no mail any more".into(),
+                held => format!("{} out", count(held, "mail goes", "mails go")),
+            };
+            out.line(&format!("brake {} is released; {freed}", brake.id))
         }
     }
 }
