@@ -131,7 +131,9 @@ impl Cause {
     /// What to do about it.
     pub fn action(self) -> &'static str {
         match self {
-            Self::CredentialMissing => "run `ticketgate connect ADDRESS`, or name a password_file in its source",
+            Self::CredentialMissing => {
+                "run `ticketgate connect ADDRESS`, or put the password into a password_file of its source"
+            }
             Self::WrongPassword => {
                 "correct `user` or what is in the password_file, where there is one, and run `ticketgate reconnect ADDRESS`"
             }

@@ -112,7 +112,7 @@ pub fn problems(board: &Snapshot, brakes: &[BrakeRow], now: Timestamp) -> Vec<Pr
     }
     for lane in &board.lanes {
         if let Some((until, why)) = &lane.rests {
-            let (waiting, until) = (count(lane.waiting, "mail", "mails"), until);
+            let waiting = count(lane.waiting, "mail", "mails");
             let said = format!("\"{}\" rests until {until:.0} with {waiting}: {why}", lane.name);
             add(
                 "outbox_lane_rests",
