@@ -15,6 +15,12 @@ pub enum OpenError {
     Held { dir: PathBuf, pid: u32, command: String, since: Timestamp },
     #[error("{} is no data directory, for it has no file \"format\"; name that of server.data_dir", .0.display())]
     NotAStore(PathBuf),
+    #[error(
+        "{} belongs to user {uid}, who could not change what root makes there; run it as that user: \
+         setpriv --reuid {uid} --regid {gid} --clear-groups ticketgate …",
+        .dir.display()
+    )]
+    OtherOwner { dir: PathBuf, uid: u32, gid: u32 },
     #[error("the data directory has format {found}, and this program knows formats up to {known}: install a newer one")]
     TooNew { found: u32, known: u32 },
     #[error("the disk is full: the store cannot be opened; free some space in {} and start again", .dir.display())]
