@@ -318,6 +318,8 @@ fn single_faults() {
             "[templates]\nsignature = \"/none/at/all.txt\"",
             "t.toml:2: templates.signature: /none/at/all.txt cannot be read (",
         ),
+        ("[secrets]\nkey_file = \"/none/at/all\"", "t.toml:2: secrets.key_file: /none/at/all: No such file"),
+        ("[secrets]\nkey_file = \"/dev/null\"", "t.toml:2: secrets.key_file: /dev/null: "),
         ("channel = []", "t.toml:1: channel: there is no channel;"),
         (
             "[outbox]\ndefault_relay = \"sandbx\"",

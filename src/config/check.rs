@@ -35,6 +35,7 @@ pub(super) fn check(config: &Config, places: &Places, faults: &mut Vec<Fault>) {
     checker.smtp(config);
     checker.submission(config);
     checker.tls(config);
+    checker.secrets(config);
     checker.ports(config);
     checker.store(config);
     checker.filing(config);
@@ -169,6 +170,14 @@ impl Checker<'_> {
         let Some(tls) = &config.tls else { return };
         if let Err(error) = crate::net::tls::Acceptor::load(tls) {
             self.wrong(&["tls"], &error.to_string(), "check the paths, that they are PEM, and who may read them");
+        }
+    }
+
+    /// Reads the key file of the secrets at rest, without which there is no start.
+    fn secrets(&mut self, config: &Config) {
+        if let Err(error) = crate::store::vault::check_key_file(&config.secrets) {
+            let advice = "write 64 hexadecimal digits into it (`openssl rand -hex 32`) that only the daemon may read";
+            self.wrong(&["secrets", "key_file"], &error.to_string(), advice);
         }
     }
 
