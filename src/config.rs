@@ -5,6 +5,7 @@
 
 mod check;
 mod check_letters;
+mod check_limits;
 mod check_mailboxes;
 mod check_outbox;
 mod check_relays;
@@ -236,10 +237,7 @@ impl Config {
     /// Reads and checks a file; without one, the defaults.
     pub fn load(file: Option<&Path>) -> Result<Self, Faults> {
         let Some(file) = file else { return Ok(Self::without_file()) };
-        let text = std::fs::read_to_string(file).map_err(|error| {
-            let said = format!("it cannot be read ({error})");
-            Faults::new(file, vec![Fault::new(None, "file", &said, "check the path and its permissions")])
-        })?;
+        let text = read::text(file).map_err(|fault| Faults::new(file, vec![fault]))?;
         Self::parse(&text, file)
     }
 

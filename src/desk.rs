@@ -194,8 +194,10 @@ impl Desk {
         if !rows.is_empty() {
             return Ok(rows);
         }
-        // People copy what they see: the id of an entry is as good a name.
-        match self.store.entry(bare)? {
+        // People copy what they see: the id of an entry is as good a name, and so is its place in the feed, by which
+        // the log and the decisions about other mails name it.
+        let by_seq = || bare.parse().ok().map(|seq| self.store.entry_at(seq)).transpose();
+        match self.store.entry(bare)?.map_or_else(|| Ok(by_seq()?.flatten()), |row| Ok::<_, DeskError>(Some(row)))? {
             Some(row) => Ok(vec![row]),
             None => Err(DeskError::NotFound(format!("mail with the Message-ID or the entry id \"{bare}\""))),
         }

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod default;
+mod desks;
 mod doors;
 mod opening;
 mod reload;
@@ -77,7 +78,7 @@ pub async fn run(config: Config, file: Option<PathBuf>, level: LevelHandle) -> R
     let mut signals = Signals::listen()?;
     let mut rooms = Rooms::start(config).await?;
     signals::tell(&[NotifyState::Ready, NotifyState::Status("taking mail")]);
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), smtp = ?rooms.smtp_addresses(), socket = %rooms.socket().display(), "ready");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), listens = rooms.listening(), socket = %rooms.socket().display(), "ready");
     let mut failed = rooms.failed();
     let mut watchdog = signals::watchdog_interval().map(tokio::time::interval);
     let trouble = loop {
@@ -99,7 +100,7 @@ pub async fn run(config: Config, file: Option<PathBuf>, level: LevelHandle) -> R
     let stopped = rooms.stop().await;
     match trouble {
         Some(said) => Err(GatewayError::Broken(said)),
-        None => stopped,
+        None => stopped.inspect(|()| tracing::info!("stopped")),
     }
 }
 

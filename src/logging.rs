@@ -2,6 +2,7 @@
 //!
 //! Every line about a mail carries its id in the field `mail`, from the door to the ticket. Must not know: any room.
 
+use std::ffi::OsStr;
 use std::io::IsTerminal;
 
 use serde::Deserialize;
@@ -73,7 +74,7 @@ pub fn start(config: &Config) -> Result<LevelHandle, String> {
         Format::Text | Format::Auto => registry
             .with(
                 tracing_subscriber::fmt::layer()
-                    .with_ansi(std::io::stderr().is_terminal())
+                    .with_ansi(may_colour(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref()))
                     .with_target(false)
                     .with_writer(std::io::stderr),
             )
@@ -114,6 +115,11 @@ fn cap() -> FilterFn {
     })
 }
 
+/// Whether lines may have colours: on a terminal, unless NO_COLOR is set to anything (no-color.org).
+fn may_colour(terminal: bool, no_color: Option<&OsStr>) -> bool {
+    terminal && no_color.is_none_or(OsStr::is_empty)
+}
+
 fn resolve(format: Format) -> Format {
     match format {
         Format::Auto if journal::is_our_stream() => Format::Journal,
@@ -127,7 +133,7 @@ mod tests {
     use tracing::Level;
     use tracing_subscriber::prelude::*;
 
-    use super::{cap, check_level, filter};
+    use super::{cap, check_level, filter, may_colour};
 
     #[test]
     fn no_level_shows_what_holds_passwords() {
@@ -145,6 +151,15 @@ mod tests {
             assert!(tracing::enabled!(target: "async_imaplike", Level::TRACE));
             assert!(!tracing::enabled!(target: "sled", Level::INFO));
         });
+    }
+
+    #[test]
+    fn colours_are_for_terminals_whose_people_want_them() {
+        for (terminal, no_color, want) in
+            [(true, None, true), (true, Some(""), true), (true, Some("1"), false), (false, None, false)]
+        {
+            assert_eq!(may_colour(terminal, no_color.map(std::ffi::OsStr::new)), want, "{terminal} {no_color:?}");
+        }
     }
 
     #[test]

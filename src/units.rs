@@ -100,6 +100,11 @@ pub fn count<N: Display + PartialEq + From<u8>>(number: N, one: &str, many: &str
     format!("{number} {what}")
 }
 
+/// A time as programs are told it, without parts of a second, for messages: `2026-11-22T10:00:00Z`.
+pub fn whole_seconds(stamp: &str) -> String {
+    stamp.split_once('.').map_or_else(|| stamp.to_owned(), |(whole, _)| format!("{whole}Z"))
+}
+
 /// Writes octets in lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use ticketgate::accounts::{Account, Accounts, Cause, Flow, Login, OauthUse, Probe, Problem, Setup};
-use ticketgate::admin::{self, About, Admin, AdminListener};
+use ticketgate::admin::{self, About, Admin, AdminListener, Upkeep};
 use ticketgate::clock::Clock;
 use ticketgate::config::{ChannelConfig, Config};
 use ticketgate::desk::{Desk, Replies, reply};
@@ -96,6 +96,7 @@ impl Bed {
             accounts: accounts.clone(),
             keys: TokenKeys::new(vec![[7; 32]]),
             clock: clock.clone(),
+            upkeep: Upkeep::default(),
             shutdown,
             about: Arc::new(about),
         };
@@ -238,6 +239,7 @@ async fn refusals_are_problems_that_say_what_to_do() {
         ("POST", "/v1/tickets/7/close", "", 404, "not-found"),
         ("POST", "/v1/tickets/7/notes", "{\"txt\": 1}", 400, "unusable"),
         ("POST", "/v1/tickets/7/merge", "{\"into\": 7}", 400, "unusable"),
+        ("POST", "/v1/tickets/7/notes", &format!("{{\"text\": \"{}\"}}", "x".repeat(100_000)), 413, "too-large"),
     ];
     for (method, path, body, status, kind) in table {
         let (got, problem) = request(&bed.socket(), method, path, body).await;
@@ -358,7 +360,7 @@ async fn read_until(stream: &mut UnixStream, text: &mut String, wanted: &str) {
 /// Runs the command as people do; returns its exit status and both outputs.
 async fn command(bed: &Bed, line: &str) -> (Option<i32>, String) {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ticketgate"));
-    command.arg("--socket").arg(bed.socket()).args(line.split(' ')).env("USER", "eve");
+    command.args(line.split(' ')).env("TICKETGATE_SOCKET", bed.socket()).env("USER", "eve");
     let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
     let said = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8_lossy(&said).into_owned())
@@ -379,9 +381,12 @@ async fn commands_say_what_they_did_and_fail_with_one_line() {
         ("channels list", 0, "support@localhost *"),
         ("channels show support@localhost", 0, "Largest mail   50MiB"),
         ("channels show other@localhost", 1, "see `ticketgate channels list`"),
-        ("channels ledger support@localhost --state gone", 0, "UID"),
+        ("channels ledger support@localhost --state gone", 0, "the ledger has no such mail"),
         ("channels parity support@localhost --since 30d", 0, "keep forwarding: the channel has no mailbox"),
         ("channels parity support@localhost --since 1y", 1, "at most 92d"),
+        // Before anybody types a password.
+        ("connect other@localhost", 1, "there is no channel \"other@localhost\"; see"),
+        ("connect sales@localhost", 1, "has no mailbox that is looked into; add its [channel.source]"),
         ("disconnect support@localhost", 1, "make another one the default first"),
         ("channels default sales@localhost", 0, "sales@localhost is the default channel now"),
         ("channels list", 0, "sales@localhost *"),
@@ -414,8 +419,15 @@ async fn commands_say_what_they_did_and_fail_with_one_line() {
         ("tickets show 9", 1, "ticketgate: there is no ticket 9; look for it with the list commands"),
         ("tickets merge 1 1", 1, "ticket 1 cannot be merged into itself; "),
         ("tickets show x", 2, "invalid value"),
+        // As with a variable that is there and empty.
+        ("tickets list --socket= --config /none/at/all", 1, "/none/at/all: it cannot be read"),
         ("rejects list", 0, "nothing was rejected"),
         ("explain <one@example.org>", 0, "opened, ticket 1"),
+        (&format!("explain {id}"), 0, "<one@example.org>"),
+        // As the log and the decisions about other mails name it.
+        ("explain 1", 0, "<one@example.org>"),
+        ("explain 77", 1, "it never came, or was turned away"),
+        ("outbox retry --channel support@localhost", 2, "\n  --all\n\nUsage"),
         ("export", 0, "\"message_id\":\"one@example.org\""),
         (&format!("raw {id}"), 0, "Message-ID: <one@example.org>"),
         (&format!("erase {id}"), 1, "add --yes to do it"),
@@ -431,6 +443,36 @@ async fn commands_say_what_they_did_and_fail_with_one_line() {
         assert!(got == Some(status) && said.contains(wanted), "{line}: {got:?}\n{said}\nshould have {wanted}");
         assert!(status != 1 || said.lines().count() == 1, "{line}: {said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_is_silent_is_waited_for_only_so_long() {
+    let bed = Bed::new();
+    let hangs = bed.dir.path().join("hangs.sock");
+    let _nobody_accepts = std::os::unix::net::UnixListener::bind(&hangs).unwrap();
+    for line in ["status", "tickets close 1", "export", "connect support@localhost --known-password"] {
+        let (status, said) = command(&bed, &format!("--socket {} --timeout 200ms {line}", hangs.display())).await;
+        assert_eq!(status, Some(1), "{line}: {said}");
+        assert!(
+            said.contains("hangs.sock has said nothing for 200ms; ") && said.lines().count() == 1,
+            "{line}: {said}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_that_leaves_is_explained_in_words_that_no_state_contradicts() {
+    let bed = Bed::new();
+    let id = send(&bed, &[("ann@example.org", DeliveryState::Queued, None)]).await;
+    let (status, said) = command(&bed, &format!("explain {id}")).await;
+    assert_eq!(status, Some(0), "{said}");
+    for heading in ["Recipients", "Delivery", "Decisions"] {
+        assert_eq!(said.matches(&format!("\n{heading}")).count(), 1, "{heading}: {said}");
+    }
+    let line = |name: &str| said.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+    assert!(!line("Received").contains('.') && line("Received").ends_with('Z'), "{said}");
+    // It was not sent yet, whatever the word of the feed for such entries is.
+    assert!(!said.contains("relayed"), "{said}");
 }
 
 /// Accounts of one mailbox whose password is "right".
@@ -473,6 +515,18 @@ async fn a_mailbox_is_connected_only_with_what_works() {
     }
     assert_eq!(bed.post("/v1/channels/other@localhost/pause", &json!({})).await.0, 404);
     assert_eq!(bed.store.sources().unwrap().remove(0).wanted.as_str(), "disconnected");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_stands_in_a_file_is_not_asked_for() {
+    let bed = Bed::new();
+    let file = bed.dir.path().join("support.password");
+    std::fs::write(&file, "right\n").unwrap();
+    let channel = Address::parse("support@localhost").unwrap();
+    let account = Account { password_file: Some(file), ..Account::with_password(channel, "support", "imap.example") };
+    bed.accounts.configure(Setup { accounts: vec![account], ..Setup::default() });
+    let (status, said) = command(&bed, "connect support@localhost").await;
+    assert!(status == Some(0) && said.contains("is connected to the mailbox"), "{status:?} {said}");
 }
 
 /// A provider that hands out device codes nobody uses, and nothing else.
@@ -709,6 +763,26 @@ async fn every_mail_of_the_outbox_takes_one_order() {
     for body in [json!({"order": "cancel"}), json!({}), json!({"order": "hold", "relay": "sandbox"})] {
         assert_eq!(bed.post("/v1/outbox", &body).await.0, StatusCode::BAD_REQUEST, "{body}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_brake_says_how_many_mails_it_holds_now() {
+    let bed = Bed::new();
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let brake = Some((Scope::Recipient, (10, 30)));
+        ids.push(send(&bed, &[("bob@example.org", DeliveryState::Held, brake)]).await);
+    }
+    let held = async || bed.get("/v1/loops").await.1["brakes"][0]["held"].clone();
+    assert_eq!(held().await, 3);
+    bed.post(&format!("/v1/outbox/{}/cancel", ids[0]), &json!({})).await;
+    assert_eq!(held().await, 2);
+    let (_, done) = bed.post("/v1/outbox", &json!({"order": "release"})).await;
+    assert_eq!((&done["changed"], held().await), (&json!(2), json!(0)));
+    // It stays until it is released itself, since the loop may go on.
+    let brake = bed.get("/v1/loops").await.1["brakes"][0]["id"].as_str().unwrap().to_owned();
+    let (_, said) = command(&bed, &format!("loops release {brake}")).await;
+    assert!(said.ends_with("is released; it held no mail any more\n"), "{said}");
 }
 
 #[tokio::test]

@@ -155,8 +155,18 @@ fn single_faults() {
         ),
         ("[store]\ncache_bytes = \"1kB\"", "t.toml:2: store.cache_bytes: 1kB is out of range; write 1MiB to 16GiB"),
         ("[log]\nlevel = \"loud\"", "t.toml:2: log.level: \"loud\" is not a level;"),
-        ("[verify]\nexempt = [\"10.0.0.0/99\"]", "t.toml:2: verify.exempt: "),
-        ("[metrics]\nlisten = \"nowhere\"", "t.toml:2: metrics.listen: "),
+        ("[verify]\nexempt = [\"10.0.0.0/99\"]", "t.toml:2: verify.exempt: \"10.0.0.0/99\" is not a network; write"),
+        (
+            "[metrics]\nlisten = \"nowhere\"",
+            "t.toml:2: metrics.listen: \"nowhere\" is not an address with a port; write it as \"192.0.2.1:25\"",
+        ),
+        // The key is there, and was told: it is not missing as well.
+        (
+            "[[smtp.listeners]]\nname = \"mx\"\nbind = \"localhost:25\"",
+            "t.toml:3: smtp.listeners.bind: \"localhost:25\" is not an address with a port;",
+        ),
+        ("[[smtp.listeners]]\nname = \"mx\"", "t.toml:1: smtp.listeners: missing field `bind`;"),
+        ("[verify.dns]\nname_servers = [\"9.9.9.9\"]", "t.toml:2: verify.dns.name_servers: \"9.9.9.9\" is not"),
         ("[[channel]]\nname = \"x\"", "t.toml:1: channel.address: the channel has no address;"),
         (
             "[[smtp.listeners]]\nname = \"mx\"\nbind = \"127.0.0.1:9725\"",
@@ -167,7 +177,22 @@ fn single_faults() {
             "[[smtp.listeners]]\nname = \"mx\"\nbind = \"[::]:465\"\ntls = \"implicit\"",
             "t.toml:1: smtp.listeners \"mx\": tls needs a certificate",
         ),
-        ("[smtp]\nallow_from = [\"10.0.0.0/40\"]", "t.toml:2: smtp.allow_from: "),
+        ("[smtp]\nallow_from = [\"10.0.0.0/40\"]", "t.toml:2: smtp.allow_from: \"10.0.0.0/40\" is not a network;"),
+        (
+            &format!("[server]\ndata_dir = \"/{}\"", "d".repeat(100)),
+            "t.toml:2: server.data_dir: the path of the admin socket, /ddd",
+        ),
+        // Numbers that no machine has: `check` let them pass, and the start panicked.
+        (
+            "[admin]\nmax_connections = 9223372036854775807",
+            "t.toml:2: admin.max_connections: 9223372036854775807 is out of range; write 1 to 100000",
+        ),
+        ("[admin]\nmax_connections = 0", "t.toml:2: admin.max_connections: 0 is out of range;"),
+        ("[verify]\nmax_concurrent = 0", "t.toml:2: verify.max_concurrent: 0 is out of range; write 1 to 10000"),
+        ("[verify.dns]\nattempts = 0", "t.toml:2: verify.dns.attempts: 0 is out of range; write 1 to 10"),
+        ("[smtp]\nidle_timeout = \"2d\"", "t.toml:2: smtp.idle_timeout: 2d is out of range; write "),
+        ("[smtp]\nmax_message_bytes = \"2GiB\"", "t.toml:2: smtp.max_message_bytes: 2GiB is out of range; write at"),
+        ("[loops]\nsuppress_within = \"9999w\"", "t.toml:2: loops.suppress_within: 9999w is out of range; write"),
         ("[smtp]\nallow_certificates = [\"a b\"]", "t.toml:2: smtp.allow_certificates: "),
         (
             "[people]\nagents = [\"Eve@x.example\"]\n[[channel]]\naddress = \"help@x.example\"\n[channel.source]\n\
@@ -309,6 +334,8 @@ fn single_faults() {
             "[templates]\nsignature = \"/none/at/all.txt\"",
             "t.toml:2: templates.signature: /none/at/all.txt cannot be read (",
         ),
+        ("[secrets]\nkey_file = \"/none/at/all\"", "t.toml:2: secrets.key_file: /none/at/all: No such file"),
+        ("[secrets]\nkey_file = \"/dev/null\"", "t.toml:2: secrets.key_file: /dev/null: "),
         ("channel = []", "t.toml:1: channel: there is no channel;"),
         (
             "[outbox]\ndefault_relay = \"sandbx\"",
@@ -340,6 +367,17 @@ fn single_faults() {
         let faults = parse(text).unwrap_err();
         assert!(faults.len() == 1 && faults[0].starts_with(want), "{text}\n{faults:#?}\n{want}");
     }
+}
+
+#[test]
+fn a_file_that_is_no_text_is_told_and_not_read_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("c.toml");
+    std::fs::write(&file, b"[server]\n# caf\xe9\n").unwrap();
+    let told = |file: &Path| Config::load(Some(file)).unwrap_err().to_string();
+    assert!(told(&file).ends_with("c.toml:2: file: it is not text in UTF-8 here; save the file as UTF-8"));
+    assert!(told(Path::new("/dev/zero")).contains("/dev/zero: file: it is larger than 4MiB; "));
+    assert!(told(&dir.path().join("none")).contains("none: file: it cannot be read ("));
 }
 
 #[test]

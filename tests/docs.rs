@@ -29,6 +29,28 @@ fn every_cause_of_a_failed_connection_is_explained_once() {
 }
 
 #[test]
+fn every_problem_of_the_status_is_explained_once() {
+    let page = page("troubleshoot.md");
+    let rooms = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/admin");
+    let mut codes = Vec::new();
+    for file in ["status.rs", "outbox_status.rs", "relays.rs", "upkeep.rs"] {
+        let text = std::fs::read_to_string(rooms.join(file)).unwrap();
+        let production = text.split("#[cfg(test)]").next().unwrap();
+        for word in ["add(", "code: "] {
+            let behind = production.split(word).skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"'));
+            codes.extend(behind.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
+        }
+    }
+    assert!(codes.len() > 15, "the rooms that tell problems: {codes:?}");
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
+    for code in codes {
+        let told =
+            rows.iter().filter(|row| row.split('|').nth(1).is_some_and(|cell| cell.contains(&format!("`{code}`"))));
+        assert_eq!(told.count(), 1, "{code} in docs/troubleshoot.md");
+    }
+}
+
+#[test]
 fn every_metric_that_is_named_exists() {
     let metrics = Metrics::new();
     // Series with a label that the configuration names exist from the moment it does.

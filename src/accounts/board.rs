@@ -76,7 +76,7 @@ impl Accounts {
         self.0.metrics.connection_state(&channel.to_string(), state, cause(&connection.state).map(Cause::code));
         let said = match &connection.state {
             State::Problem(problem) => {
-                let action = problem.cause.action();
+                let action = problem.action_for(&connection.channel);
                 tracing::warn!(channel = %channel, cause = problem.cause.code(), said = %problem.said, action, "connection problem");
                 format!("problem {problem}; {action}")
             }

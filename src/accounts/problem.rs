@@ -131,8 +131,12 @@ impl Cause {
     /// What to do about it.
     pub fn action(self) -> &'static str {
         match self {
-            Self::CredentialMissing => "run `ticketgate connect ADDRESS`, or name a password_file in its source",
-            Self::WrongPassword => "the user name or the password is wrong: run `ticketgate reconnect ADDRESS`",
+            Self::CredentialMissing => {
+                "run `ticketgate connect ADDRESS`, or put the password into a password_file of its source"
+            }
+            Self::WrongPassword => {
+                "correct `user` or what is in the password_file, where there is one, and run `ticketgate reconnect ADDRESS`"
+            }
             Self::AppPasswordNeeded => {
                 "the provider wants an app password here: make one in the account's security settings and reconnect"
             }

@@ -22,6 +22,8 @@ const TOLD_EVERY: i64 = 86_400;
 pub struct Shown {
     /// `password` or `oauth`.
     pub kind: &'static str,
+    /// Whether the password stands in a file that the configuration names.
+    pub from_file: bool,
     pub provider: Option<String>,
     pub flow: Option<Flow>,
     /// Who consented.
@@ -44,6 +46,7 @@ impl Accounts {
         let next = |about: &About| about.next_refresh(setup.config.refresh_before);
         Some(Shown {
             kind: if oauth.is_some() { "oauth" } else { "password" },
+            from_file: oauth.is_none() && account.password_file.is_some(),
             flow: oauth.as_ref().map(|oauth| about.as_ref().map_or(oauth.flow, |about| about.flow)),
             provider: oauth.map(|oauth| oauth.provider),
             account: about.as_ref().and_then(About::account).map(str::to_owned),

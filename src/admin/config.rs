@@ -18,7 +18,7 @@ pub struct Config {
     pub group: Option<u32>,
     /// User ids that may do everything, beside root and the daemon's own.
     pub allow_uids: Vec<u32>,
-    /// Primary group ids whose members may do everything.
+    /// Ids of groups whose members may do everything.
     pub allow_gids: Vec<u32>,
     /// User ids that may read, and change nothing.
     pub read_only_uids: Vec<u32>,

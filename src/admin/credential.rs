@@ -12,6 +12,9 @@ use crate::mail::Address;
 pub struct CredentialJson {
     /// `password` or `oauth`.
     pub kind: String,
+    /// Whether the password stands in the `password_file` of its source.
+    #[serde(default)]
+    pub from_file: bool,
     /// The name of its `[[oauth]]`.
     pub provider: Option<String>,
     /// `code`, `device` or `app`.
@@ -31,6 +34,7 @@ impl CredentialJson {
     pub fn of(shown: Shown, channel: &Address) -> Self {
         Self {
             kind: shown.kind.into(),
+            from_file: shown.from_file,
             provider: shown.provider,
             flow: shown.flow.map(|flow| flow.as_str().into()),
             account: shown.account,

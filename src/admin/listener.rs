@@ -5,6 +5,7 @@ use std::fs;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -80,13 +81,39 @@ impl AdminListener {
     fn peer(&self, stream: &UnixStream) -> Peer {
         let Ok(credentials) = stream.peer_cred() else { return Peer { uid: u32::MAX, role: Role::Nothing } };
         let own = rustix::process::geteuid().as_raw();
-        Peer { uid: credentials.uid(), role: role(&self.config, own, credentials.uid(), credentials.gid()) }
+        // The primary group comes with the credentials; the others are asked for only where groups may do something.
+        let mut groups = vec![credentials.gid()];
+        if !self.config.allow_gids.is_empty() {
+            groups.extend(supplementary_groups(stream));
+        }
+        Peer { uid: credentials.uid(), role: role(&self.config, own, credentials.uid(), &groups) }
     }
 }
 
+/// The most groups of a peer that are looked at.
+const MAX_GROUPS: usize = 1_024;
+
+/// The groups that a peer was in when it connected, beside its primary one (SO_PEERGROUPS, unix(7)); none where the kernel
+/// does not say.
+fn supplementary_groups(stream: &UnixStream) -> Vec<u32> {
+    let mut groups: Vec<libc::gid_t> = vec![0; MAX_GROUPS];
+    let mut length = libc::socklen_t::try_from(std::mem::size_of_val(groups.as_slice())).unwrap_or_default();
+    // SAFETY: the descriptor is open for as long as `stream` is borrowed, and the kernel writes at most `length` octets
+    // into a vector that has as many, and then says how many those were (getsockopt(2)).
+    #[allow(unsafe_code)]
+    let refused = unsafe {
+        let into = groups.as_mut_ptr().cast();
+        libc::getsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERGROUPS, into, &raw mut length)
+    };
+    let known = if refused == 0 { length as usize / size_of::<libc::gid_t>() } else { 0 };
+    groups.truncate(known);
+    groups
+}
+
 /// What a peer may do, from its ids.
-fn role(config: &Config, own: u32, uid: u32, gid: u32) -> Role {
-    if uid == 0 || uid == own || config.allow_uids.contains(&uid) || config.allow_gids.contains(&gid) {
+fn role(config: &Config, own: u32, uid: u32, groups: &[u32]) -> Role {
+    let by_group = || groups.iter().any(|group| config.allow_gids.contains(group));
+    if uid == 0 || uid == own || config.allow_uids.contains(&uid) || by_group() {
         Role::Full
     } else if config.read_only_uids.contains(&uid) {
         Role::ReadOnly
@@ -245,8 +272,19 @@ mod tests {
             (31, 1, Role::Nothing),
         ];
         for (uid, gid, want) in table {
-            assert_eq!(role(&config, 5, uid, gid), want, "{uid}:{gid}");
+            assert_eq!(role(&config, 5, uid, &[gid]), want, "{uid}:{gid}");
         }
+        assert_eq!(role(&config, 5, 31, &[1, 20]), Role::Full, "by another group than the primary one");
+    }
+
+    #[tokio::test]
+    async fn the_groups_of_a_peer_are_those_of_its_process() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let mut want: Vec<u32> = rustix::process::getgroups().unwrap().iter().map(|group| group.as_raw()).collect();
+        let mut got = supplementary_groups(&ours);
+        want.sort_unstable();
+        got.sort_unstable();
+        assert_eq!(got, want);
     }
 
     #[tokio::test]

@@ -22,6 +22,7 @@ mod routes;
 pub mod secrets;
 mod status;
 pub mod types;
+mod upkeep;
 mod user;
 
 use std::future::Future;
@@ -35,6 +36,7 @@ use jiff::Timestamp;
 pub use config::{Config, MetricsConfig};
 pub use listener::{AdminListener, BindError, Peer, Role};
 pub use routes::openapi;
+pub use upkeep::Upkeep;
 
 use crate::accounts::Accounts;
 use crate::clock::Clock;
@@ -61,6 +63,8 @@ pub struct Admin {
     /// Sign the addresses under which replies come back to their ticket.
     pub keys: TokenKeys,
     pub clock: Clock,
+    /// What the gateway found in its files.
+    pub upkeep: Upkeep,
     pub shutdown: Shutdown,
     pub about: Arc<About>,
 }

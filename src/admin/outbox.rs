@@ -132,7 +132,7 @@ pub struct BrakeJson {
     pub mails: u64,
     pub minutes: u32,
     pub tripped_at: String,
-    /// How many mails it has held.
+    /// How many mails it holds.
     pub held: u64,
 }
 

@@ -101,7 +101,8 @@ pub fn problems(board: &Snapshot, brakes: &[BrakeRow], now: Timestamp) -> Vec<Pr
         add("sandbox", said, "take outbox.sandbox out of the configuration when mail is to leave");
     }
     for (channel, why) in &board.blocked {
-        let action = "connect it again with \"ticketgate connect\"; its mail waits and leaves by no other relay";
+        // The reason says what to do about the account.
+        let action = "until then it leaves by no other relay";
         add("outbox_account", format!("mail of {channel} waits: {why}"), action);
     }
     for lane in board.lanes.iter().filter(|lane| lane.name.starts_with("(no relay)") && lane.waiting > 0) {
@@ -111,8 +112,8 @@ pub fn problems(board: &Snapshot, brakes: &[BrakeRow], now: Timestamp) -> Vec<Pr
     }
     for lane in &board.lanes {
         if let Some((until, why)) = &lane.rests {
-            let (waiting, until) = (count(lane.waiting, "mail", "mails"), until.strftime("%Y-%m-%dT%H:%M:%SZ"));
-            let said = format!("\"{}\" rests until {until} with {waiting}: {why}", lane.name);
+            let waiting = count(lane.waiting, "mail", "mails");
+            let said = format!("\"{}\" rests until {until:.0} with {waiting}: {why}", lane.name);
             add(
                 "outbox_lane_rests",
                 said,

@@ -8,6 +8,9 @@ use utoipa::ToSchema;
 
 use crate::desk::DeskError;
 
+/// The media type of RFC 9457.
+pub const PROBLEM: &str = "application/problem+json";
+
 /// What went wrong, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
@@ -41,6 +44,11 @@ impl Problem {
     pub fn forbidden(detail: impl Into<String>) -> Self {
         let action = "run it as the daemon's user or root, or add the user under [admin] of the configuration";
         Self::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail, action)
+    }
+
+    /// The body is larger than the route takes.
+    pub fn too_large(detail: impl Into<String>, action: &str) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large", detail, action)
     }
 
     pub fn no_such_route(detail: impl Into<String>) -> Self {
@@ -94,7 +102,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(self)).into_response();
-        let media = HeaderValue::from_static("application/problem+json");
+        let media = HeaderValue::from_static(PROBLEM);
         response.headers_mut().insert(header::CONTENT_TYPE, media);
         response
     }

@@ -25,6 +25,9 @@ use crate::ticket::letter::reply_address;
 /// A page of entries ends once the original mails in it are larger than this.
 const MAX_PAGE_BYTES: u64 = 1 << 20;
 
+/// Who asks about a mail that is not known has most likely lost one.
+const NEVER_CAME: &str = "it never came, or was turned away before it was read: look for its sender in the log";
+
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1_000;
 
@@ -159,7 +162,11 @@ pub(super) async fn explain(
         let more = |row| Ok::<_, DeskError>((desk.ledger_row(&row)?, desk.sent(&row)?, row));
         rows.map(more).collect::<Result<Vec<_>, _>>()
     });
-    let told = rows.await?.into_iter().map(|(ledger, sent, row)| {
+    let rows = rows.await.map_err(|problem| match problem.status {
+        404 => Problem { action: NEVER_CAME.into(), ..problem },
+        _ => problem,
+    });
+    let told = rows?.into_iter().map(|(ledger, sent, row)| {
         let connection = Address::parse(&row.channel).ok().and_then(|channel| accounts.connection(&channel));
         let mailbox = ledger.map(|ledger| ledger_json(ledger, connection.as_ref()));
         let waits_for = sent.as_ref().and_then(|sent| board.waits_for(&sent.row, now));

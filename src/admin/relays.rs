@@ -16,7 +16,7 @@ use crate::desk::{DeskError, ProbeOrder, ProbeView};
 use crate::mail::survival::SIGNATURE;
 use crate::relay::RelayConfig;
 use crate::store::rows::{FieldRow, ProbeHome};
-use crate::units::show_duration;
+use crate::units::{show_duration, whole_seconds};
 
 /// A way out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -156,14 +156,14 @@ pub(super) fn problems(relays: &[RelayJson]) -> Vec<ProblemJson> {
             let said = format!(
                 "relay \"{name}\" loses {}, as the probe of {} has shown",
                 relay.loses.join(", "),
-                home.sent_at
+                whole_seconds(&home.sent_at)
             );
             let action =
                 "let that mail leave by a relay that keeps it, see \"Probes\" in docs/relays.md; then probe it again";
             add("relay_loses_headers", said, action.into());
         }
         if let Some((probe, why)) = relay.lost_probe() {
-            let said = format!("the probe of relay \"{name}\" of {} is not home: {why}", probe.sent_at);
+            let said = format!("the probe of relay \"{name}\" of {} is not home: {why}", whole_seconds(&probe.sent_at));
             let action = format!(
                 "see \"ticketgate explain {}\", and whether mail for {} comes here; then probe it again",
                 probe.entry, probe.channel

@@ -233,7 +233,7 @@ async fn discard(body: HttpBody) {
 fn too_large(limit: usize) -> Problem {
     let said = format!("the request is larger than replies.max_request_bytes, {}", show_bytes(limit as u64));
     let action = "send a link to what is larger, or raise the limit";
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large", said, action)
+    Problem::too_large(said, action)
 }
 
 async fn order(about: About, new: NewReply, named: Option<String>, peer: Peer) -> Result<Order, Problem> {

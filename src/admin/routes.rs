@@ -3,15 +3,21 @@
 use std::time::Duration;
 
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
-use axum::http::Method;
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
 use utoipa::OpenApi;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder};
 
-use super::problem::Problem;
+use super::problem::{PROBLEM, Problem};
 use super::{Admin, Peer, Role, act, channels, connections, events, outbox, read, relays, replies, secrets, status};
+use crate::units::show_bytes;
+
+/// The media type that bodies have unless they say otherwise.
+const JSON: &str = "application/json";
 
 /// The largest body of a request, but for an answer with its attachments, which has a limit of its own.
 const MAX_BODY: usize = 64 << 10;
@@ -68,7 +74,33 @@ struct Api;
 
 /// The OpenAPI description of all routes.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    Api::openapi()
+    let mut api = Api::openapi();
+    for item in api.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.post, &mut item.delete];
+        operations.into_iter().flatten().for_each(tell_problems);
+    }
+    api
+}
+
+/// Says of a route what holds for all of them: errors have the media type of RFC 9457, what cannot be read is a 400, and
+/// whatever else goes wrong (403, 500, 504 and so on) is a problem as well.
+fn tell_problems(operation: &mut Operation) {
+    let reads = operation.parameters.is_some() || operation.request_body.is_some();
+    let responses = &mut operation.responses.responses;
+    let body = || Content::new(Some(Ref::from_schema_name("Problem")));
+    let problem = |said: &str| RefOr::T(ResponseBuilder::new().description(said).content(JSON, body()).build());
+    if reads {
+        responses.entry("400".into()).or_insert_with(|| problem("The request cannot be used"));
+    }
+    responses.insert("default".into(), problem("Not allowed (403), or trouble of the daemon's own (5xx)"));
+    for (status, response) in responses {
+        let RefOr::T(response) = response else { continue };
+        if !status.starts_with('2')
+            && let Some(content) = response.content.swap_remove(JSON)
+        {
+            response.content.insert(PROBLEM.into(), content);
+        }
+    }
 }
 
 /// Every route; a test holds it against the description.
@@ -122,6 +154,7 @@ pub(super) fn router(admin: Admin, timeout: Duration) -> Router {
     routes
         .fallback(async |request: Request| Problem::no_such_route(format!("there is no {}", request.uri().path())))
         .method_not_allowed_fallback(async || Problem::no_such_method())
+        .layer(middleware::from_fn(as_problems))
         .layer(middleware::from_fn_with_state(timeout, in_time))
         .layer(middleware::from_fn(allowed))
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -147,6 +180,27 @@ async fn allowed(ConnectInfo(peer): ConnectInfo<Peer>, request: Request, next: N
         }
     }
     next.run(request).await
+}
+
+/// What is turned away before a route sees it, such as a body that is too large, is told as a problem as well.
+async fn as_problems(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let status = response.status();
+    let told = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == PROBLEM);
+    if told || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    match status {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            let said = format!("the request is larger than {}", show_bytes(MAX_BODY as u64));
+            Problem::too_large(said, "send less at once")
+        }
+        _ => {
+            let reason = status.canonical_reason().unwrap_or("Refused");
+            Problem::new(status, "refused", reason, "the request was turned away", "see /v1/openapi.json")
+        }
+    }
+    .into_response()
 }
 
 /// The answer has to begin in time; a live feed begins at once and may then last.

@@ -31,6 +31,7 @@ pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Status>, P
     let board = admin.board.now();
     let directory = admin.directory.load();
     let mut problems = problems(&stats, room(&admin), admin.about.low_water_bytes, admin.clock.now());
+    problems.extend(admin.upkeep.problems(admin.clock.now(), admin.accounts.setup().config.warn_before));
     problems.extend(connection_problems(admin.accounts.connections()));
     problems.extend(outbox_status::problems(&board, &brakes, admin.clock.now()));
     problems.extend(relays::problems(&relays));

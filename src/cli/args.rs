@@ -2,11 +2,14 @@
 
 mod sending;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::store::rows::LedgerState;
+use crate::units::parse_duration;
 pub use sending::{
     LoopCommand, NewTicket, OutboxCommand, OutboxFilter, RelayCommand, Reply, SuppressionCommand, Which, Writing,
 };
@@ -23,10 +26,11 @@ pub struct Cli {
 }
 
 /// How a client command finds the daemon, and how it answers.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Reach {
     /// The admin socket of the daemon
     #[arg(long, global = true, value_name = "PATH", env = "TICKETGATE_SOCKET", help_heading = "Global options")]
+    #[arg(value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub socket: Option<PathBuf>,
     /// The configuration, which names the socket
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
@@ -34,6 +38,16 @@ pub struct Reach {
     /// Print JSON instead of tables
     #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
+    /// How long the daemon may be silent, such as 30s or 5m
+    #[arg(long, global = true, value_name = "TIME", default_value = "1m", value_parser = parse_duration, help_heading = "Global options")]
+    pub timeout: Duration,
+}
+
+impl Reach {
+    /// As if nothing but the socket had been said.
+    pub fn socket(path: &Path) -> Self {
+        Self { socket: Some(path.to_owned()), config: None, json: false, timeout: Duration::from_secs(60) }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -107,7 +121,7 @@ pub enum Command {
     Secrets(SecretCommand),
     /// Every decision about one mail
     Explain {
-        /// The Message-ID, with or without angle brackets, or an entry's id
+        /// The Message-ID, with or without angle brackets, or an entry's id or seq
         message_id: String,
     },
     /// All entries as JSON lines, in the order of their seq

@@ -123,6 +123,9 @@ pub(super) fn ledger(client: &Client, out: &mut Output, address: &str, filter: &
     if out.wants_json() {
         return out.json(&page);
     }
+    if page.rows.is_empty() {
+        return out.line("the ledger has no such mail");
+    }
     let mut table = Table::new(&["UID", "STATE", "REASON", "LABEL", "AT", "ENTRY"]);
     for row in page.rows {
         let entry = row.entry.unwrap_or_default();

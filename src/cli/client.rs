@@ -1,6 +1,8 @@
 //! HTTP over the admin socket.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -13,10 +15,13 @@ use tokio::runtime::Runtime;
 use super::args::Reach;
 use super::{CliError, socket_path};
 use crate::admin::problem::Problem;
+use crate::units::show_duration;
 
 /// A daemon that is reached over its socket. Each request has its own connection.
 pub(super) struct Client {
     socket: PathBuf,
+    /// How long an answer, and then each further piece of it, may take.
+    patience: Duration,
     runtime: Runtime,
 }
 
@@ -33,24 +38,26 @@ impl Client {
         let socket = socket_path(reach)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| CliError::new(error, "try again with fewer programs running"))?;
-        Ok(Self { socket, runtime })
+        Ok(Self { socket, patience: reach.timeout, runtime })
     }
 
     /// What a route answers.
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
-        self.runtime.block_on(async { decode(&collect(self.send(Method::GET, path, String::new()).await?).await?) })
+        self.runtime
+            .block_on(async { decode(&self.collect(self.send(Method::GET, path, String::new()).await?).await?) })
     }
 
     /// What a route answers to a change.
     pub fn post<T: DeserializeOwned>(&self, path: &str, body: &serde_json::Value) -> Result<T, CliError> {
-        self.runtime.block_on(async { decode(&collect(self.send(Method::POST, path, body.to_string()).await?).await?) })
+        let body = body.to_string();
+        self.runtime.block_on(async { decode(&self.collect(self.send(Method::POST, path, body).await?).await?) })
     }
 
     /// Hands on the bytes of an answer as they come.
     pub fn stream(&self, path: &str, mut each: impl FnMut(&[u8]) -> Result<More, CliError>) -> Result<(), CliError> {
         self.runtime.block_on(async {
             let mut body = self.send(Method::GET, path, String::new()).await?.into_body();
-            while let Some(frame) = body.frame().await {
+            while let Some(frame) = self.in_time(body.frame()).await? {
                 let frame = frame.map_err(broken_off)?;
                 if let Some(bytes) = frame.data_ref()
                     && each(bytes)? == More::No
@@ -63,6 +70,15 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, body: String) -> Result<Response<Incoming>, CliError> {
+        let response = self.in_time(self.send_now(method, path, body)).await??;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        Err(refusal(status, &self.collect(response).await?))
+    }
+
+    async fn send_now(&self, method: Method, path: &str, body: String) -> Result<Response<Incoming>, CliError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken_off)?;
@@ -76,20 +92,41 @@ impl Client {
             .header("content-type", "application/json")
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| CliError::new(error, "check what you wrote"))?;
-        let response = sender.send_request(request).await.map_err(broken_off)?;
-        if response.status().is_success() {
-            return Ok(response);
+        sender.send_request(request).await.map_err(broken_off)
+    }
+
+    async fn collect(&self, response: Response<Incoming>) -> Result<Vec<u8>, CliError> {
+        let (mut body, mut bytes) = (response.into_body(), Vec::new());
+        while let Some(frame) = self.in_time(body.frame()).await? {
+            bytes.extend_from_slice(frame.map_err(broken_off)?.data_ref().map_or(&[], Bytes::as_ref));
         }
-        let status = response.status();
-        Err(refusal(status, &collect(response).await?))
+        Ok(bytes)
+    }
+
+    /// What the daemon says, unless it is silent for too long.
+    async fn in_time<T>(&self, said: impl Future<Output = T>) -> Result<T, CliError> {
+        let action = "look into its log, and wait longer with --timeout if it has much to do";
+        tokio::time::timeout(self.patience, said).await.map_err(|_| {
+            let waited = show_duration(self.patience);
+            CliError::new(format!("the daemon on {} has said nothing for {waited}", self.socket.display()), action)
+        })
     }
 
     fn unreachable(&self, error: &std::io::Error) -> CliError {
-        let action = match error.kind() {
-            std::io::ErrorKind::PermissionDenied => "run this as root or as a user who may open it",
-            _ => "start it with \"ticketgate run\", or name its socket with --socket",
-        };
-        CliError::new(format!("no daemon answers on {} ({error})", self.socket.display()), action)
+        let socket = self.socket.display();
+        match error.kind() {
+            ErrorKind::PermissionDenied => CliError::new(
+                format!("you may not open {socket} ({error})"),
+                "run this as root or the daemon's user, or see [admin] of the configuration",
+            ),
+            ErrorKind::WouldBlock => {
+                CliError::new(format!("the daemon on {socket} has too many connections waiting"), "try again")
+            }
+            _ => CliError::new(
+                format!("no daemon answers on {socket} ({error})"),
+                "start it, let it come up if it has just been started, or name its socket with --socket",
+            ),
+        }
     }
 }
 
@@ -109,10 +146,6 @@ pub(super) fn escape(text: &str) -> String {
 /// Who acts, for the trace: the user who is logged in.
 pub(super) fn author() -> Option<String> {
     std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).ok().filter(|name| !name.is_empty())
-}
-
-async fn collect(response: Response<Incoming>) -> Result<Bytes, CliError> {
-    Ok(response.into_body().collect().await.map_err(broken_off)?.to_bytes())
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CliError> {

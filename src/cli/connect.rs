@@ -9,7 +9,7 @@ use super::CliError;
 use super::authorise::{self, Until};
 use super::client::{Client, author, escape};
 use super::output::Output;
-use crate::admin::credential::ConnectAnswer;
+use crate::admin::credential::{ConnectAnswer, CredentialJson};
 use crate::admin::types::{ChannelJson, ChannelList};
 
 /// The longest password that is read.
@@ -36,15 +36,19 @@ pub(super) struct Asked<'a> {
 pub(super) fn connect(client: &Client, out: &mut Output, asked: &Asked<'_>) -> Result<(), CliError> {
     let address = asked.address;
     let path = format!("/v1/channels/{}/connect", escape(address));
-    if asked.flow.is_some() || (asked.from == PasswordFrom::Terminal && by_oauth(client, address)?) {
+    let known = if asked.from == PasswordFrom::Terminal { credential(client, address)? } else { None };
+    if asked.flow.is_some() || known.as_ref().is_some_and(|known| known.kind == "oauth") {
         let begun = client.post(&path, &json!({"flow": asked.flow, "author": author()}))?;
         let ConnectAnswer::Begun { authorisation } = begun else {
             return Err(CliError::new("the daemon began no authorisation", "use the command of the daemon's version"));
         };
         return authorise::lead(client, out, &authorisation, asked.until);
     }
+    let from_file = known.is_some_and(|known| known.from_file);
     let password = match asked.from {
         PasswordFrom::Known => None,
+        // One that was typed would be refused: it belongs into the file.
+        PasswordFrom::Terminal if from_file => None,
         PasswordFrom::Stdin => Some(read_line()?),
         PasswordFrom::Terminal => Some(ask(address)?),
     };
@@ -60,12 +64,16 @@ pub(super) fn connect(client: &Client, out: &mut Output, asked: &Asked<'_>) -> R
     out.line(&format!("{address} is connected to the mailbox {account}; new unread mail becomes tickets from now on"))
 }
 
-/// Whether a mailbox is authorised by OAuth, so that nobody is asked for a password.
-fn by_oauth(client: &Client, address: &str) -> Result<bool, CliError> {
+/// What a mailbox is logged in to with, so that nobody is asked for a password which the daemon would have no use for.
+fn credential(client: &Client, address: &str) -> Result<Option<CredentialJson>, CliError> {
     let list: ChannelList = client.get("/v1/channels")?;
     let channel = list.channels.into_iter().find(|channel| channel.address.eq_ignore_ascii_case(address));
-    let credential = channel.and_then(|channel| channel.connection).and_then(|connection| connection.credential);
-    Ok(credential.is_some_and(|credential| credential.kind == "oauth"))
+    let unknown = || CliError::new(format!("there is no channel \"{address}\""), "see `ticketgate channels list`");
+    let connection = channel.ok_or_else(unknown)?.connection.ok_or_else(|| {
+        let action = "add its [channel.source] to the configuration and reload";
+        CliError::new(format!("the channel {address} has no mailbox that is looked into"), action)
+    })?;
+    Ok(connection.credential)
 }
 
 /// Gives an order to a connection.

@@ -118,7 +118,7 @@ fn show(runtime: &Runtime, gateway: &Gateway, outbound: &Path, out: &mut Output)
         let answer = runtime.block_on(send(smtp, mail, "support@localhost"))?;
         out.line(&format!("  {}. {}\n     {answer}", number + 1, mail.about))?;
     }
-    let reach = Reach { socket: Some(gateway.socket().to_owned()), ..Reach::default() };
+    let reach = Reach::socket(gateway.socket());
     let client = Client::reach(&reach)?;
     let entries = wait_for(&client, MAILS.len())?;
     out.line("\nWhat became of them (as \"ticketgate export\" tells it):\n")?;

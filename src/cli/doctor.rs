@@ -1,6 +1,7 @@
 //! `ticketgate doctor`: what is wrong with the configuration, the data directory, the daemon, and the domains of the
 //! support addresses. It changes nothing.
 
+mod files;
 mod judge;
 mod relays;
 
@@ -15,6 +16,7 @@ use super::client::Client;
 use super::output::{Output, harmless};
 use super::table::wrap;
 use crate::admin::types::Status;
+use crate::clock::Clock;
 use crate::config::{Config, DEFAULT_FILE};
 use crate::mail::Address;
 use crate::net::names::Mx;
@@ -31,13 +33,16 @@ pub(super) fn doctor(reach: &Reach, out: &mut Output) -> Result<(), CliError> {
         Ok(config) => {
             findings.push(good("configuration", "configuration", "the configuration has no fault".into()));
             findings.extend(data(&config));
+            findings.extend(files::secrets(&config));
+            findings.extend(files::certificate(&config, Clock::system().now()));
             findings.extend(daemon(reach));
             findings.extend(domains(&config)?);
         }
         Err(faults) => {
             let fault = |fault: &crate::config::Fault| {
                 let line = fault.line.map_or(String::new(), |line| format!("line {line}, "));
-                wrong("configuration", "configuration", format!("{line}{}: {}", fault.field, fault.said), "correct it")
+                let (said, advice) = fault.said.split_once("; ").unwrap_or((&fault.said, "correct it"));
+                wrong("configuration", "configuration", format!("{line}{}: {said}", fault.field), advice)
             };
             findings.extend(faults.all().iter().map(fault));
         }
@@ -141,7 +146,8 @@ fn daemon(reach: &Reach) -> Vec<Finding> {
     let problem = |problem: crate::admin::types::ProblemJson| {
         wrong("daemon", "problem", format!("{}: {}", problem.code, problem.said), &problem.action)
     };
-    let problems = status.problems.into_iter().filter(|problem| !relays::TOLD_HERE.contains(&problem.code.as_str()));
+    let told_here = |code: &str| relays::TOLD_HERE.contains(&code) || files::told_here(code);
+    let problems = status.problems.into_iter().filter(|problem| !told_here(&problem.code));
     findings.extend(problems.map(problem));
     findings.extend(relays::relays(&client));
     findings
@@ -185,8 +191,9 @@ fn looker(config: &Config) -> Result<Looker, String> {
 /// What is found about a channel and a relay of its own.
 async fn by_relay(looker: &Looker, channel: &Address, relay: &RelayConfig) -> Vec<Finding> {
     if relay.kind == Kind::Maildir {
-        let said = format!("relay \"{}\" is a Maildir: nothing leaves", relay.name);
-        return vec![good(&channel.to_string(), "relay", said)];
+        let said = format!("relay \"{}\" is a Maildir: nothing of this channel leaves", relay.name);
+        let (about, action) = (channel.to_string(), Some("name another [[relay]] once mail is to reach people".into()));
+        return vec![Finding { level: Level::Warning, about, check: "relay", said, action }];
     }
     let looked = looker.look(channel.domain(), Some(channel), relay).await;
     let home = match looker.names().mx(&looked.domain).await {

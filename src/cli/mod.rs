@@ -127,7 +127,8 @@ fn execute_rejects(command: RejectCommand, client: &Client, out: &mut Output) ->
 
 /// Where the socket lies, by what was said: `--socket`, `$TICKETGATE_SOCKET`, the configuration, the usual places.
 fn socket_path(reach: &Reach) -> Result<PathBuf, CliError> {
-    if let Some(socket) = &reach.socket {
+    // A variable that is set to nothing names no socket.
+    if let Some(socket) = reach.socket.as_ref().filter(|socket| !socket.as_os_str().is_empty()) {
         return Ok(socket.clone());
     }
     let usual = PathBuf::from(crate::config::DEFAULT_FILE);

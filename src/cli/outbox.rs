@@ -7,10 +7,10 @@ use super::args::{LoopCommand, OutboxCommand, OutboxFilter, SuppressionCommand, 
 use super::client::{Client, author, escape};
 use super::output::{Output, harmless};
 use super::table::{Table, wrap};
-use super::tickets::{print, short_time, whole_seconds};
+use super::tickets::{field, print, short_time};
 use crate::admin::outbox::{BrakeJson, BrakeList, OutboxDone, OutboxJson, OutboxPage, SuppressionList};
 use crate::admin::types::Done;
-use crate::units::{count, show_bytes};
+use crate::units::{count, show_bytes, whole_seconds};
 
 pub(super) fn outbox(command: OutboxCommand, client: &Client, out: &mut Output) -> Result<(), CliError> {
     match command {
@@ -138,7 +138,7 @@ fn tell(out: &mut Output, mail: &OutboxJson) -> Result<(), CliError> {
     let optional = [("Relay", &mail.relay), ("Next try", &next), ("Why", &mail.why), ("Waits for", &mail.waits_for)];
     head.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
     for (name, value) in head {
-        out.line(&harmless(&format!("{name:<11} {value}"), false))?;
+        field(out, 12, name, &value)?;
     }
     out.line("Recipients")?;
     for to in &mail.delivery {
@@ -183,7 +183,11 @@ pub(super) fn loops(command: LoopCommand, client: &Client, out: &mut Output) -> 
             if out.wants_json() {
                 return out.json(&brake);
             }
-            out.line(&format!("brake {} is released; {} out", brake.id, count(brake.held, "mail goes", "mails go")))
+            let freed = match brake.held {
+                0 => "it held no mail any more".into(),
+                held => format!("{} out", count(held, "mail goes", "mails go")),
+            };
+            out.line(&format!("brake {} is released; {freed}", brake.id))
         }
     }
 }

@@ -4,10 +4,11 @@ use serde_json::json;
 
 use super::CliError;
 use super::client::{Client, More, author, escape};
-use super::output::{Output, harmless};
+use super::output::Output;
 use super::table::Table;
 use super::tickets::{field, print, short_time, show_delivery};
 use crate::admin::types::{Done, Explanation, RejectPage, RowJson};
+use crate::units::whole_seconds;
 
 /// Rejects that are fetched at once.
 const PAGE: usize = 1_000;
@@ -90,11 +91,13 @@ pub(super) fn erase(client: &Client, out: &mut Output, entry: &str, yes: bool) -
 }
 
 fn tell(out: &mut Output, row: &RowJson) -> Result<(), CliError> {
+    // The word of the feed for mail of no ticket that was handed in; a server may have refused it all the same.
+    let filing = if row.filing == "relayed" { "mail to be sent, of no ticket" } else { &row.filing };
     let became = match (&row.reason, row.ticket) {
-        (Some(reason), Some(ticket)) => format!("{} ({reason}), ticket {ticket}", row.filing),
-        (Some(reason), None) => format!("{} ({reason})", row.filing),
-        (None, Some(ticket)) => format!("{}, ticket {ticket}", row.filing),
-        (None, None) => row.filing.clone(),
+        (Some(reason), Some(ticket)) => format!("{filing} ({reason}), ticket {ticket}"),
+        (Some(reason), None) => format!("{filing} ({reason})"),
+        (None, Some(ticket)) => format!("{filing}, ticket {ticket}"),
+        (None, None) => filing.to_owned(),
     };
     let message_id = row.message_id.as_ref().map_or_else(|| "none".to_owned(), |id| format!("<{id}>"));
     let head = [
@@ -104,7 +107,7 @@ fn tell(out: &mut Output, row: &RowJson) -> Result<(), CliError> {
         ("Subject", row.subject.clone()),
         ("Channel", row.channel.clone()),
         ("Recipients", row.rcpt_to.join(", ")),
-        ("Received", row.received_at.clone()),
+        ("Received", whole_seconds(&row.received_at)),
         ("Became", became),
     ];
     let mailbox = row.mailbox.as_ref().map(|mailbox| {
@@ -112,7 +115,7 @@ fn tell(out: &mut Output, row: &RowJson) -> Result<(), CliError> {
         format!("uid {} of UIDVALIDITY {}: {}, {label}", mailbox.uid, mailbox.validity, mailbox.state)
     });
     for (name, value) in head.into_iter().chain(mailbox.map(|told| ("Mailbox", told))) {
-        out.line(&harmless(&format!("{name:<11} {value}"), false))?;
+        field(out, 12, name, &value)?;
     }
     if let Some(told) = &row.waits_for {
         field(out, 12, "Waits for", told)?;
@@ -122,7 +125,7 @@ fn tell(out: &mut Output, row: &RowJson) -> Result<(), CliError> {
         field(out, 14, &format!("  {}", step.step), &step.said)?;
     }
     if !row.delivery.is_empty() {
-        out.line("Recipients")?;
+        out.line("Delivery")?;
     }
     show_delivery(out, &row.delivery, &row.id)
 }

@@ -9,6 +9,7 @@ use super::output::Output;
 use super::table::Table;
 use super::tickets::{field, print, short_time};
 use crate::admin::relays::{RelayJson, RelayList};
+use crate::units::whole_seconds;
 
 pub(super) fn relays(command: RelayCommand, client: &Client, out: &mut Output) -> Result<(), CliError> {
     match command {
@@ -63,9 +64,11 @@ fn tell(out: &mut Output, relay: &RelayJson) -> Result<(), CliError> {
     let probe = relay.probe.as_ref();
     let state = probe.map(|probe| {
         let said = probe.said.as_ref().map_or_else(String::new, |said| format!(": {said}"));
-        format!("{} of {} to {}, {}{said}", probe.entry, probe.sent_at, probe.channel, probe.state.replace('_', " "))
+        let (sent, state) = (whole_seconds(&probe.sent_at), probe.state.replace('_', " "));
+        format!("{} of {sent} to {}, {state}{said}", probe.entry, probe.channel)
     });
-    let home = relay.home.as_ref().map(|home| format!("{} at {} by {}", home.entry, home.came_at, home.door));
+    let home =
+        relay.home.as_ref().map(|home| format!("{} at {} by {}", home.entry, whole_seconds(&home.came_at), home.door));
     let head = [
         ("Relay", relay.name.clone()),
         ("Kind", relay.kind.clone()),

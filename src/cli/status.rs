@@ -4,9 +4,9 @@ use super::CliError;
 use super::client::Client;
 use super::output::Output;
 use super::table::{Table, wrap};
-use super::tickets::{print, short_time, whole_seconds};
+use super::tickets::{print, short_time};
 use crate::admin::types::{ChannelList, OutboxStatus, Status};
-use crate::units::{count, rough_bytes, show_bytes};
+use crate::units::{count, rough_bytes, show_bytes, whole_seconds};
 
 pub(super) fn status(client: &Client, out: &mut Output) -> Result<(), CliError> {
     let status: Status = client.get("/v1/status")?;
@@ -21,7 +21,7 @@ pub(super) fn status(client: &Client, out: &mut Output) -> Result<(), CliError> 
     let waiting = match &status.spool.oldest_received_at {
         Some(oldest) => {
             let mails = count(status.spool.mails, "mail", "mails");
-            format!("{mails}, {}, the oldest of {oldest}", rough_bytes(status.spool.bytes))
+            format!("{mails}, {}, the oldest of {}", rough_bytes(status.spool.bytes), whole_seconds(oldest))
         }
         None => "empty".into(),
     };

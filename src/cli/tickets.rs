@@ -168,14 +168,12 @@ pub(super) fn short_time(stamp: &str) -> String {
     stamp.get(..16).map_or_else(|| stamp.to_owned(), |minute| minute.replace('T', " "))
 }
 
-/// Date and time without parts of a second: `2026-11-22T10:00:00Z`.
-pub(super) fn whole_seconds(stamp: &str) -> String {
-    stamp.split_once('.').map_or_else(|| stamp.to_owned(), |(whole, _)| format!("{whole}Z"))
-}
-
 /// Prints a name and, beside it, what it is, wrapped; names take `names` columns.
 pub(super) fn field(out: &mut Output, names: usize, name: &str, value: &str) -> Result<(), CliError> {
-    let lines = wrap(&harmless(value, false), out.width().saturating_sub(names));
+    let mut lines = wrap(&harmless(value, false), out.width().saturating_sub(names));
+    if lines.is_empty() {
+        lines.push(String::new());
+    }
     lines.iter().enumerate().try_for_each(|(index, line)| {
         let name = if index == 0 { name } else { "" };
         out.line(format!("{name:<width$} {line}", width = names.saturating_sub(1)).trim_end())

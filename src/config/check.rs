@@ -15,6 +15,9 @@ use crate::units::{show_bytes, show_duration};
 /// no server sends it.
 const MAIL_BYTES: std::ops::RangeInclusive<u64> = (64 << 10)..=(1 << 30);
 
+/// The longest path of a Unix socket (unix(7): 108 octets with the NUL behind it).
+const MAX_SOCKET_PATH: usize = 107;
+
 /// Adds the faults of a configuration.
 pub(super) fn check(config: &Config, places: &Places, faults: &mut Vec<Fault>) {
     let mut checker = Checker { places, faults };
@@ -33,12 +36,14 @@ pub(super) fn check(config: &Config, places: &Places, faults: &mut Vec<Fault>) {
     checker.smtp(config);
     checker.submission(config);
     checker.tls(config);
+    checker.secrets(config);
     checker.ports(config);
     checker.store(config);
     checker.filing(config);
     checker.outbox(config);
     checker.loops(config);
     checker.admin(config);
+    checker.limits(config);
 }
 
 pub(super) struct Checker<'a> {
@@ -169,6 +174,14 @@ impl Checker<'_> {
         }
     }
 
+    /// Reads the key file of the secrets at rest, without which there is no start.
+    fn secrets(&mut self, config: &Config) {
+        if let Err(error) = crate::store::vault::check_key_file(&config.secrets) {
+            let advice = "write 64 hexadecimal digits into it (`openssl rand -hex 32`) that only the daemon may read";
+            self.wrong(&["secrets", "key_file"], &error.to_string(), advice);
+        }
+    }
+
     /// Two listeners cannot have one address. Port 0 asks the system for a free one.
     fn ports(&mut self, config: &Config) {
         let mut users: HashMap<std::net::SocketAddr, String> = HashMap::new();
@@ -268,8 +281,12 @@ impl Checker<'_> {
         if let Err(said) = config.admin.socket_mode() {
             self.wrong(&["admin", "mode"], &said, "write it as \"0660\"");
         }
-        if config.admin.max_connections == 0 {
-            self.wrong(&["admin", "max_connections"], "0 lets nobody in", "write at least 1");
+        let socket = config.socket_path();
+        let (length, key) = (socket.as_os_str().len(), config.admin.socket.as_ref().map(|_| ["admin", "socket"]));
+        if length > MAX_SOCKET_PATH {
+            let wrong = format!("the path of the admin socket, {}, has {length} bytes", socket.display());
+            let advice = format!("set admin.socket to a path of at most {MAX_SOCKET_PATH} bytes");
+            self.wrong(&key.unwrap_or(["server", "data_dir"]), &wrong, &advice);
         }
         if let Err(said) = crate::logging::check_level(&config.log.level) {
             self.wrong(&["log", "level"], &said, "write error, warn, info, debug or trace, or target=level pairs");

@@ -3,9 +3,17 @@
 //! The reader of TOML stops at the first fault. So each fault is noted, the key that it is about is blanked out, and
 //! the text is read again, until it is clean. Blanks keep every other key on its line.
 
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
 use super::Config;
 use super::fault::Fault;
 use super::places::Places;
+use crate::units::show_bytes;
+
+/// No configuration is larger.
+const MAX_FILE: u64 = 4 << 20;
 
 /// No file has more faults than this that are worth telling at once.
 const MAX_FAULTS: usize = 100;
@@ -18,6 +26,25 @@ pub(super) struct Reading {
     pub config: Config,
     pub places: Places,
     pub faults: Vec<Fault>,
+}
+
+/// The text of a file.
+pub(super) fn text(file: &Path) -> Result<String, Fault> {
+    let wrong = |line, said: &str, advice: &str| Fault::new(line, "file", said, advice);
+    let mut bytes = Vec::new();
+    let opened = File::open(file).and_then(|opened| opened.take(MAX_FILE + 1).read_to_end(&mut bytes));
+    if let Err(error) = opened {
+        return Err(wrong(None, &format!("it cannot be read ({error})"), "check the path and its permissions"));
+    }
+    if bytes.len() as u64 > MAX_FILE {
+        let said = format!("it is larger than {}", show_bytes(MAX_FILE));
+        return Err(wrong(None, &said, "name the configuration, a text file"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let sound = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = sound.iter().filter(|byte| **byte == b'\n').count() + 1;
+        wrong(Some(line), "it is not text in UTF-8 here", "save the file as UTF-8")
+    })
 }
 
 /// Reads a text.
@@ -34,9 +61,23 @@ pub(super) fn read(text: &str) -> Reading {
         let place = offset.and_then(|offset| places.around(offset));
         let path = place.map(|place| place.path.clone()).unwrap_or_default();
         let line = offset.map(|offset| places.line_at(offset));
-        faults.push(explain(error.message(), &path, line));
-        let Some(place) = place else { break };
+        let written = error.span().and_then(|span| rest.get(span)).unwrap_or_default();
+        let fault = explain(error.message(), written, &path, line);
+        let Some(place) = place else {
+            faults.push(fault);
+            break;
+        };
         let extent = places.extent(place);
+        // A key that was blanked out for its value is missing from its section now, and that was told already.
+        let section = places.line_at(extent.start)..=places.line_at(extent.end);
+        let told = |earlier: &Fault| {
+            let missing =
+                fault.said.starts_with("missing field") && fault.said.contains(&format!("`{}`", last(&earlier.field)));
+            missing && earlier.line.is_some_and(|line| section.contains(&line))
+        };
+        if !faults.iter().any(told) {
+            faults.push(fault);
+        }
         let before = rest.clone();
         blank(&mut rest, extent);
         if rest == before {
@@ -56,6 +97,11 @@ pub(super) fn nearest<'a>(word: &str, list: impl IntoIterator<Item = &'a str>) -
 /// The advice about a name that is not in a list: the one that is alike, or else what to do.
 pub(super) fn meant<'a>(name: &str, list: impl IntoIterator<Item = &'a str>, otherwise: &str) -> String {
     nearest(name, list).map_or_else(|| otherwise.to_owned(), |near| format!("did you mean \"{near}\"?"))
+}
+
+/// The key of a field such as `smtp.listeners.bind`.
+fn last(field: &str) -> &str {
+    field.rsplit('.').next().unwrap_or(field)
 }
 
 /// Puts spaces in place of a stretch of text and keeps its line breaks.
@@ -83,7 +129,25 @@ fn in_words(expected: &str) -> &str {
     }
 }
 
-fn explain(message: &str, path: &[String], line: Option<usize>) -> Fault {
+/// What the parsers of addresses say, which name neither the value nor what they want.
+const SYNTAX: &[(&str, &str, &str)] = &[
+    (
+        "invalid socket address syntax",
+        "is not an address with a port",
+        "write it as \"192.0.2.1:25\" or \"[2001:db8::1]:25\", without a name",
+    ),
+    (
+        "invalid IP address syntax",
+        "is not a network",
+        "write it as \"192.0.2.0/24\", \"2001:db8::/32\" or \"192.0.2.1/32\"",
+    ),
+];
+
+/// The most of a value that is repeated.
+const SHOWN: usize = 60;
+
+/// Says in operators' words what the reader found; `written` is the value as it stands in the file.
+fn explain(message: &str, written: &str, path: &[String], line: Option<usize>) -> Fault {
     let message = message.trim().replace('\n', ", ");
     let words = quoted(&message);
     let named = |path: &[String]| {
@@ -116,6 +180,10 @@ fn explain(message: &str, path: &[String], line: Option<usize>) -> Fault {
             None => wrong,
         };
         return Fault::new(line, &named(path), &wrong, &format!("write {}", in_words(expected)));
+    }
+    if let Some((_, wrong, advice)) = SYNTAX.iter().find(|(said, ..)| message == *said) {
+        let value: String = written.chars().take_while(|c| *c != '\n').take(SHOWN).collect();
+        return Fault::new(line, &named(path), format!("{value} {wrong}").trim_start(), advice);
     }
     if message.contains("; ") {
         return Fault { line, field: named(path), said: message };

@@ -7,7 +7,7 @@ use sd_notify::NotifyState;
 use super::{GatewayError, signals};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::store::{Claim, OpenReport, Store};
+use crate::store::{Claim, OpenReport, Store, fsck};
 
 /// While the store is being opened, systemd and the log hear of it this often.
 const STILL_OPENING: Duration = Duration::from_secs(10);
@@ -16,6 +16,10 @@ const STILL_OPENING: Duration = Duration::from_secs(10);
 /// mistake has to hear who holds the directory, not that a port is taken.
 pub async fn claim(config: &Config, clock: &Clock) -> Result<Claim, GatewayError> {
     let (dir, now) = (config.server.data_dir.clone(), clock.now());
+    if let Some((uid, _)) = fsck::other_owner(&dir) {
+        let dir = dir.display();
+        tracing::warn!(%dir, uid, "the data directory is another user's, who cannot change what root makes there");
+    }
     let claimed = tokio::task::spawn_blocking(move || Claim::take(&dir, now)).await;
     Ok(claimed.map_err(|trouble| GatewayError::Broken(trouble.to_string()))??)
 }

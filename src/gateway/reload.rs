@@ -7,17 +7,22 @@ use super::{default, doors};
 use crate::config::{Config, reload};
 use crate::logging::LevelHandle;
 use crate::metrics::ReloadResult;
+use crate::net::tls::Acceptor;
 
 impl Rooms {
     /// Reads the file again. A faulty one, or a certificate that cannot be used, changes nothing and says why.
     pub fn reload(&mut self, file: Option<&Path>, level: &LevelHandle) {
         let now = self.clock.now();
         match self.try_reload(file, level) {
-            Ok(()) => self.metrics.config_reloaded(ReloadResult::Applied, now),
+            Ok(()) => {
+                self.upkeep.reloaded();
+                self.metrics.config_reloaded(ReloadResult::Applied, now);
+            }
             Err(faults) => {
-                for fault in faults {
+                for fault in &faults {
                     tracing::error!(%fault, "the configuration was not reloaded; the old one stays");
                 }
+                self.upkeep.reload_refused(now, &faults);
                 self.metrics.config_reloaded(ReloadResult::Refused, now);
             }
         }
@@ -58,5 +63,17 @@ impl Rooms {
         self.config = new;
         self.tell_expiry();
         Ok(())
+    }
+
+    /// Shows when the certificate in use expires.
+    pub(super) fn tell_expiry(&self) {
+        let expires = self.shared.smtp.load().tls.as_ref().and_then(Acceptor::expires);
+        if let Some(at) = expires {
+            self.metrics.certificate_expires("smtp", at);
+        }
+        self.upkeep.certificate_expires(expires);
+        if let Some(problem) = self.upkeep.certificate(self.clock.now(), self.config.accounts.warn_before) {
+            tracing::warn!(said = problem.said, action = problem.action, "certificate");
+        }
     }
 }

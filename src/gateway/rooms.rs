@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{GatewayError, ROOM_PATIENCE, default, doors, opening};
 use crate::accounts::{Accounts, Probe};
-use crate::admin::{self, About, Admin, AdminListener, metrics_http};
+use crate::admin::Upkeep;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::desk::{Desk, Replies, Reporter, reply, reports};
@@ -20,8 +19,7 @@ use crate::filing::{Loops, Worker};
 use crate::intake::{self, Intake};
 use crate::metrics::Metrics;
 use crate::net::connect::Connectors;
-use crate::net::listen::{Inherited, ListenError};
-use crate::net::tls::Acceptor;
+use crate::net::listen::Inherited;
 use crate::net::verify::Verifier;
 use crate::outbox::{self, Board};
 use crate::pull::{self, Pull, Source};
@@ -61,12 +59,14 @@ pub struct Rooms {
     pub(super) clock: Clock,
     pub(super) board: Board,
     pub(super) store: Store,
+    /// Names and addresses of everything that listens, in the order of the configuration.
+    pub(super) listening: Vec<(String, SocketAddr)>,
+    pub(super) upkeep: Upkeep,
     smtp_addresses: Vec<SocketAddr>,
-    metrics_address: Option<SocketAddr>,
-    socket: PathBuf,
+    pub(super) socket: PathBuf,
     doors: Part,
     pub(super) workers: Part,
-    desks: Part,
+    pub(super) desks: Part,
     trouble: watch::Receiver<Option<String>>,
 }
 
@@ -139,7 +139,10 @@ impl Rooms {
         for name in inherited.left_over() {
             tracing::warn!(name, "systemd passed a socket that no listener of [smtp] or [submission] is named after");
         }
-        let smtp_addresses = listeners.iter().filter_map(|listener| listener.socket.local_addr().ok()).collect();
+        let named = |listener: &smtp::BoundListener| Some((listener.name.clone(), listener.socket.local_addr().ok()?));
+        let mut listening: Vec<_> = listeners.iter().filter_map(named).collect();
+        let smtp_addresses = listening.iter().map(|(_, address)| *address).collect();
+        listening.extend(submission_listeners.iter().filter_map(named));
         let store = opening::open(claim, &config, &clock).await?;
         let data_dir = config.server.data_dir.clone();
         let keys = TokenKeys::new(secret::token_keys(&data_dir)?);
@@ -177,8 +180,9 @@ impl Rooms {
             clock,
             board: Board::default(),
             store,
+            listening,
+            upkeep: Upkeep::default(),
             smtp_addresses,
-            metrics_address: None,
             socket,
             doors: Part::new(),
             workers: Part::new(),
@@ -204,6 +208,12 @@ impl Rooms {
         &self.smtp_addresses
     }
 
+    /// Everything that listens, as `name address`.
+    pub fn listening(&self) -> String {
+        let shown: Vec<String> = self.listening.iter().map(|(name, address)| format!("{name} {address}")).collect();
+        shown.join(", ")
+    }
+
     pub fn socket(&self) -> &Path {
         &self.socket
     }
@@ -223,13 +233,6 @@ impl Rooms {
         tokio::task::spawn_blocking(move || store.close())
             .await
             .map_err(|trouble| GatewayError::Broken(trouble.to_string()))
-    }
-
-    /// Shows when the certificate in use expires.
-    pub(super) fn tell_expiry(&self) {
-        if let Some(at) = self.shared.smtp.load().tls.as_ref().and_then(Acceptor::expires) {
-            self.metrics.certificate_expires("smtp", at);
-        }
     }
 
     fn start_filing(&mut self, keys: TokenKeys, failed: watch::Sender<Option<String>>) -> std::io::Result<()> {
@@ -277,56 +280,7 @@ impl Rooms {
         self.workers.tasks.push(tokio::spawn(reporter.run(self.workers.shutdown.clone())));
     }
 
-    async fn start_desk(&mut self, keys: TokenKeys) -> Result<(), GatewayError> {
-        let config = self.config.admin.clone();
-        let listener = AdminListener::bind(&self.socket, &config)?;
-        let admin = self.admin(keys);
-        if self.config.metrics.enabled {
-            let address = self.config.metrics.listen;
-            let bound = TcpListener::bind(address).await;
-            let bound = bound.map_err(|source| ListenError::Bind { name: "metrics".into(), address, source })?;
-            self.metrics_address = bound.local_addr().ok();
-            let (admin, metrics) = (admin.clone(), self.metrics.clone());
-            let mut until = self.desks.shutdown.clone();
-            self.desks.tasks.push(tokio::spawn(async move {
-                if let Err(trouble) =
-                    metrics_http::serve(bound, admin, metrics, async move { until.wait().await }).await
-                {
-                    tracing::error!(%trouble, "the metrics listener stopped");
-                }
-            }));
-        }
-        self.desks.tasks.push(tokio::spawn(async move {
-            if let Err(trouble) = admin::serve(listener, admin, &config).await {
-                tracing::error!(%trouble, "the admin socket stopped");
-            }
-        }));
-        Ok(())
-    }
-
-    fn admin(&self, keys: TokenKeys) -> Admin {
-        let names = self.config.smtp.listeners.iter().map(|listener| listener.name.clone());
-        Admin {
-            replies: self.replies(keys.clone()),
-            desk: self.desk(),
-            store: self.store.clone(),
-            directory: Arc::clone(&self.shared.directory),
-            accounts: self.shared.accounts.clone(),
-            board: self.board.clone(),
-            relays: self.shared.relays.clone(),
-            keys,
-            clock: self.clock.clone(),
-            shutdown: self.desks.shutdown.clone(),
-            about: Arc::new(About {
-                hostname: self.config.server.hostname.clone(),
-                started_at: self.clock.now(),
-                listeners: names.zip(self.smtp_addresses.iter().copied()).collect(),
-                low_water_bytes: self.config.store.low_water_bytes,
-            }),
-        }
-    }
-
-    fn desk(&self) -> Desk {
+    pub(super) fn desk(&self) -> Desk {
         let limits = self.config.filing.limits(self.config.intake.header_limit());
         Desk::new(self.store.clone(), self.clock.clone(), limits)
     }

@@ -85,6 +85,7 @@ pub struct Acceptor {
     config: Arc<ServerConfig>,
     authorities: Option<Arc<dyn ClientCertVerifier>>,
     expires: Option<Timestamp>,
+    names: Vec<String>,
 }
 
 impl Acceptor {
@@ -92,7 +93,8 @@ impl Acceptor {
     pub fn load(config: &Config) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let chain = certificates(&config.certificate)?;
-        let expires = chain.first().and_then(|first| der::read(first).not_after);
+        let facts = chain.first().map(|first| der::read(first)).unwrap_or_default();
+        let (expires, names) = (facts.not_after, all_names(facts));
         let key = PrivateKeyDer::from_pem_slice(&read(&config.key)?)
             .map_err(|error| content(&config.key, format!("no private key in PEM: {error}")))?;
         let authorities = match &config.client_ca {
@@ -111,12 +113,17 @@ impl Acceptor {
         let server = builder.with_single_cert(chain, key).map_err(|error| {
             content(&config.certificate, format!("cannot be used with the key {}: {error}", config.key.display()))
         })?;
-        Ok(Self { config: Arc::new(server), authorities, expires })
+        Ok(Self { config: Arc::new(server), authorities, expires, names })
     }
 
     /// When the certificate expires.
     pub fn expires(&self) -> Option<Timestamp> {
         self.expires
+    }
+
+    /// The names that the certificate is for, in lower case.
+    pub fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// Does the server's side of the handshake.
@@ -156,13 +163,16 @@ impl std::fmt::Debug for Acceptor {
     }
 }
 
+/// Common name and DNS names, in lower case.
+fn all_names(facts: der::Facts) -> Vec<String> {
+    let common = Some(facts.common_name.to_lowercase()).filter(|name| !name.is_empty());
+    common.into_iter().chain(facts.dns_names).collect()
+}
+
 fn client_certificate(certificate: &CertificateDer<'_>, trusted: bool) -> ClientCertificate {
     let facts = der::read(certificate);
     let sha256 = crate::units::hex(&Sha256::digest(certificate.as_ref()));
-    let mut names = facts.dns_names;
-    if !facts.common_name.is_empty() {
-        names.insert(0, facts.common_name.to_lowercase());
-    }
+    let names = all_names(facts);
     let subject = names.first().unwrap_or(&sha256).clone();
     ClientCertificate { subject, names, sha256, trusted }
 }

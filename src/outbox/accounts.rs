@@ -21,15 +21,19 @@ pub fn blocked(accounts: &Accounts, store: &Store, channel: &Address) -> Result<
     }
     // The board is empty until the doors have started, and what is wanted stands on disk.
     if store.source(channel)?.is_some_and(|row| row.wanted == Wanted::Disconnected) {
-        return Ok(Some(format!("{channel} is disconnected: connect it again")));
+        return Ok(Some(disconnected(channel)));
     }
     Ok(accounts.connection(channel).and_then(|connection| match connection.state {
-        State::Disconnected => Some(format!("{channel} is disconnected: connect it again")),
+        State::Disconnected => Some(disconnected(channel)),
         State::Problem(problem) if problem.cause.remedy() == Remedy::Person => {
-            Some(format!("{channel}: {}; {}", problem.said, problem.cause.action()))
+            Some(format!("{channel}: {}; {}", problem.said, problem.action_for(channel)))
         }
         _ => None,
     }))
+}
+
+fn disconnected(channel: &Address) -> String {
+    format!("{channel} is disconnected; run `ticketgate reconnect {channel}`")
 }
 
 /// Domains of one account of which it is known whether the default relay takes over.

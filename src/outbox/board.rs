@@ -104,15 +104,18 @@ impl Snapshot {
         if let Some((quota, (until, window))) = quota.max_by_key(|(_, (until, _))| *until) {
             let why = refused(&quota.takeovers, &row.channel).map(|it| format!("; {}", it.said)).unwrap_or_default();
             let QuotaState { channel, relay, .. } = quota;
-            return Some(format!("the quota of {channel} at relay \"{relay}\" ({window}) until {until}{why}"));
+            return Some(format!("the quota of {channel} at relay \"{relay}\" ({window}) until {until:.0}{why}"));
         }
-        let lane = |lane: &&LaneState| row.relay.as_ref().is_none_or(|relay| *relay == lane.relay);
+        let own = self.relays.get(&channel);
+        let lane = |lane: &&LaneState| match &row.relay {
+            Some(asked) => *asked == lane.relay,
+            None => own.is_none_or(|relays| relays.contains_key(&lane.relay)),
+        };
         let resting = self.lanes.iter().filter(lane).filter_map(|lane| lane.rests.as_ref().map(|rests| (lane, rests)));
         // Which lane a mail is in is known to the worker alone; where all rest, it does.
         if resting.clone().count() == self.lanes.iter().filter(lane).count() {
             let (lane, (until, why)) = resting.min_by_key(|(_, (until, _))| *until)?;
-            let until = until.strftime("%Y-%m-%dT%H:%M:%SZ");
-            return Some(format!("\"{}\" rests until {until}: {why}", lane.name));
+            return Some(format!("\"{}\" rests until {until:.0}: {why}", lane.name));
         }
         None
     }
@@ -132,6 +135,29 @@ impl Snapshot {
 mod tests {
     use super::*;
     use crate::outbox::judge::tests::{at, row};
+
+    #[test]
+    fn mail_names_the_server_of_its_own_relay_that_rests() {
+        let lane = |relay: &str, until: i64| LaneState {
+            name: relay.into(),
+            relay: relay.into(),
+            waiting: 1,
+            running: 0,
+            rests: Some((at(until), "no".into())),
+        };
+        let own = BTreeMap::from([("beta".to_owned(), None)]);
+        let snapshot = Snapshot {
+            lanes: vec![lane("alpha", 50), lane("beta", 60)],
+            relays: BTreeMap::from([("support@a.example".to_owned(), own)]),
+            ..Snapshot::default()
+        };
+        // The relay that was asked for; the server that is named.
+        for (asked, want) in [(None, "\"beta\" rests until "), (Some("alpha"), "\"alpha\" rests until ")] {
+            let row = OutboxRow { relay: asked.map(str::to_owned), ..row() };
+            let got = snapshot.waits_for(&row, at(1)).unwrap_or_default();
+            assert!(got.starts_with(want) && !got.contains('.'), "{asked:?}: {got}");
+        }
+    }
 
     #[test]
     fn mail_says_that_it_waits_for_the_account_of_another_channel() {

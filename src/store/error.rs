@@ -9,14 +9,18 @@ use jiff::Timestamp;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(
-        "the data directory {} is held by process {pid} ({command}), started {since}: stop it first, or use another one",
+        "the data directory {} is held by process {pid} ({command}), started {since:.0}: stop it first, or use another one",
         .dir.display()
     )]
     Held { dir: PathBuf, pid: u32, command: String, since: Timestamp },
     #[error("{} is no data directory, for it has no file \"format\"; name that of server.data_dir", .0.display())]
     NotAStore(PathBuf),
-    #[error("{} belongs to user {owner}: run this as that user, such as by `sudo -u '#{owner}'`", .dir.display())]
-    NotOurs { dir: PathBuf, owner: u32 },
+    #[error(
+        "{} belongs to user {uid}, who could not change what root makes there; run it as that user: \
+         setpriv --reuid {uid} --regid {gid} --clear-groups ticketgate …",
+        .dir.display()
+    )]
+    OtherOwner { dir: PathBuf, uid: u32, gid: u32 },
     #[error("the data directory has format {found}, and this program knows formats up to {known}: install a newer one")]
     TooNew { found: u32, known: u32 },
     #[error("the disk is full: the store cannot be opened; free some space in {} and start again", .dir.display())]

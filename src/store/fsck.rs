@@ -55,19 +55,26 @@ const MOST: usize = 1000;
 /// Checks a data directory that no daemon has open. Opening it completes what a crash has left, as a start does.
 pub fn offline(dir: &Path, config: &Config, depth: Depth) -> Result<(OpenReport, FsckReport), OpenError> {
     // A check makes nothing: opening would turn whatever directory was named into an empty store.
-    let format = std::fs::metadata(dir.join("format"));
-    if format.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+    let format = dir.join("format");
+    // One that may not be looked at is told apart from one that is not there.
+    if !format.try_exists().map_err(OpenError::io(&format))? {
         return Err(OpenError::NotAStore(dir.to_owned()));
     }
-    // What a check as root would write, the daemon could not open.
-    let (owner, user) = (format.map_or(0, |meta| meta.uid()), rustix::process::geteuid().as_raw());
-    if user == 0 && owner != 0 {
-        return Err(OpenError::NotOurs { dir: dir.to_owned(), owner });
+    if let Some((uid, gid)) = other_owner(dir) {
+        return Err(OpenError::OtherOwner { dir: dir.to_owned(), uid, gid });
     }
     let (store, opened) = Store::open(dir, config, Clock::system())?;
     let report = store.fsck(depth).map_err(recover::fault(dir))?;
     let findings = fsck_log::of_opening(&opened).into_iter().chain(report.findings).take(MOST).collect();
     Ok((opened, FsckReport { findings, ..report }))
+}
+
+/// User and group that a data directory belongs to, where that is not the root who runs this: what root makes in there,
+/// its owner can neither change nor always read.
+pub fn other_owner(dir: &Path) -> Option<(u32, u32)> {
+    let facts = std::fs::metadata(dir).ok()?;
+    let foreign = rustix::process::geteuid().is_root() && facts.uid() != 0;
+    foreign.then(|| (facts.uid(), facts.gid()))
 }
 
 /// Checks everything while no step runs.
@@ -295,5 +302,27 @@ impl Check<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_makes_nothing_in_the_directory_of_somebody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = || offline(dir.path(), &Config::default(), Depth::Normal);
+        assert!(matches!(check(), Err(OpenError::NotAStore(_))));
+        std::fs::write(dir.path().join("format"), "{}").unwrap();
+        if !rustix::process::geteuid().is_root() {
+            assert_eq!(other_owner(dir.path()), None);
+            return;
+        }
+        std::os::unix::fs::chown(dir.path(), Some(65_534), Some(65_533)).unwrap();
+        let refused = check().unwrap_err();
+        assert!(matches!(refused, OpenError::OtherOwner { uid: 65_534, gid: 65_533, .. }), "{refused}");
+        assert!(refused.to_string().contains("setpriv --reuid 65534 --regid 65533"), "{refused}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

@@ -106,6 +106,15 @@ impl Step<'_> {
         Ok(id)
     }
 
+    /// A person released or cancelled what a brake held for one recipient. The brake itself stays.
+    pub(super) fn holds_one_less(&mut self, id: &str) -> Result<(), StoreError> {
+        if let Some(value) = self.get(&keys::brake(id))? {
+            let brake: BrakeRow = parse(&value)?;
+            self.put(keys::brake(id), json(&BrakeRow { held: brake.held.saturating_sub(1), ..brake })?)?;
+        }
+        Ok(())
+    }
+
     /// Releases a brake: its count begins anew, and the mail that it holds goes out.
     pub fn release_brake(&mut self, id: &str, author: &str, now: Timestamp) -> Result<BrakeRow, StoreError> {
         let value = self.get(&keys::brake(id))?;

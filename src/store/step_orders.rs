@@ -147,6 +147,7 @@ impl Step<'_> {
             let Some(state) = change(&recipient) else { continue };
             if let Some(brake) = recipient.brake.take() {
                 self.delete(keys::braked(&brake, row.seq, n));
+                self.holds_one_less(&brake)?;
                 row.braked -= 1;
             }
             row.open = row.open + u32::from(state.waits()) - u32::from(recipient.state.waits());

@@ -39,6 +39,7 @@ impl Step<'_> {
         }
         let said = match row.ticket {
             Some(number) => format!("{} in ticket {number}", row.filing),
+            None if row.filing == "relayed" => "to be sent; it belongs to no ticket".into(),
             None => row.filing.clone(),
         };
         row.trace.push(TraceRow { step: "filed".into(), said });

@@ -40,7 +40,7 @@ pub struct Config {
 /// Why a secret cannot be kept or had. No message shows what is secret.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}; the daemon's user has to be able to read it, and to write its data directory", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("{}: {said}", path.display())]
     Key { path: PathBuf, said: String },
@@ -58,6 +58,12 @@ pub enum VaultError {
     /// There is no fresh key, and we may not put one there.
     #[error("{} cannot be written by this daemon, and every secret is under its first key", path.display())]
     NotOurs { path: PathBuf },
+}
+
+/// Reads the key file that the configuration names, if it names one, as the start will.
+pub fn check_key_file(config: &Config) -> Result<(), VaultError> {
+    let Some(path) = &config.key_file else { return Ok(()) };
+    KeyRing::load(path, config).map(drop)
 }
 
 /// The secrets of one data directory; a cheap handle. Its methods block on the disk.

@@ -91,7 +91,7 @@ class ProgramsCanFollow(Case):
         self.ticketgate.send(smtp.message("one", subject="Lamp broken"))
         number = self.ticketgate.filed("one")["ticket"]
         table = [
-            (("status",), 0, ""), (("tickets", "list"), 0, "Lamp broken"), (("tickets", "show", number), 0, "Lamp broken"),
+            (("status",), 0, "metrics 127.0.0.1:"), (("tickets", "list"), 0, "Lamp broken"), (("tickets", "show", number), 0, "Lamp broken"),
             (("tickets", "note", number, "bought a new one"), 0, ""), (("tickets", "show", number), 0, "bought a new one"),
             (("tickets", "show", 4711), 1, ""), (("rejects", "list"), 0, ""), (("nonsense",), 2, ""),
         ]

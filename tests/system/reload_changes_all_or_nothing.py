@@ -21,6 +21,9 @@ class Reload(Case):
         self.ticketgate.reload()
         until(lambda: f"a reload is {result}\n{self.ticketgate.log()}", lambda: self.reloads(result) > before)
 
+    def problems(self):
+        return {problem["code"]: problem["said"] for problem in self.ticketgate.admin.get("/v1/status")["problems"]}
+
     def test_channels_change(self):
         self.ticketgate = self.daemon().start()
         with smtp.Client(self.ticketgate.port) as session:
@@ -38,10 +41,14 @@ class Reload(Case):
         text = self.ticketgate.config_file.read_text()
         self.ticketgate.config_file.write_text(text.replace("support@localhost", "other@localhost") + "\n[smtp.nonsense]\ncolour = 1\n")
         self.reload("refused")
+        self.assertIn("smtp.nonsense", self.problems()["reload_refused"])
         self.ticketgate.send(smtp.message("unchanged"))
         self.ticketgate.filed("unchanged")
         self.assertIn("nonsense", self.ticketgate.log())
         self.assertIsNone(self.ticketgate.process.poll())
+        self.ticketgate.config_file.write_text(text)
+        self.reload("applied")
+        self.assertNotIn("reload_refused", self.problems())
 
     def test_a_new_certificate_is_used(self):
         first, key = tls.certificate(self.place, "first")

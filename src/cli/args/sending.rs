@@ -96,7 +96,7 @@ pub enum OutboxCommand {
 #[derive(Debug, Args)]
 pub struct Which {
     /// The id of the mail's entry
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    #[arg(required_unless_present_any = ["all", "channel"], conflicts_with = "all")]
     pub mail: Option<String>,
     /// Every mail that waits or, to release it, is held
     #[arg(long)]

@@ -3,7 +3,7 @@
 use super::judge::{Finding, Level};
 use crate::admin::relays::{RelayJson, RelayList};
 use crate::cli::client::Client;
-use crate::units::count;
+use crate::units::{count, whole_seconds};
 
 /// The codes of problems that are told here in more detail.
 pub(super) const TOLD_HERE: [&str; 2] = ["relay_loses_headers", "relay_probe_lost"];
@@ -21,17 +21,21 @@ fn finding(relay: &RelayJson) -> Finding {
     let probe_again = Some(format!("ticketgate relays probe {name}"));
     let (level, said, action) = match (&relay.home, relay.lost_probe()) {
         (Some(home), _) if !relay.loses.is_empty() => {
-            let said = format!("it loses {} (probe of {})", relay.loses.join(", "), home.sent_at);
+            let said = format!("it loses {} (probe of {})", relay.loses.join(", "), whole_seconds(&home.sent_at));
             (Level::Warning, said, Some("let that mail leave by a relay that keeps it; see docs/relays.md".into()))
         }
         (_, Some((probe, why))) => {
             let action = format!("see \"ticketgate explain {}\", then probe it again", probe.entry);
-            (Level::Warning, format!("the probe of {} is not home: {why}", probe.sent_at), Some(action))
+            (Level::Warning, format!("the probe of {} is not home: {why}", whole_seconds(&probe.sent_at)), Some(action))
         }
         (Some(home), None) => {
             let kept = home.fields.iter().filter(|field| field.required).count() as u64;
             let kept = count(kept, "field", "fields");
-            (Level::Good, format!("it keeps {kept} that mail must carry (probe of {})", home.sent_at), None)
+            (
+                Level::Good,
+                format!("it keeps {kept} that mail must carry (probe of {})", whole_seconds(&home.sent_at)),
+                None,
+            )
         }
         (None, None) if relay.probe.is_some() => (Level::NotKnown, "its probe is under way".into(), None),
         (None, None) => (Level::NotKnown, "it was never probed for what it does to header fields".into(), probe_again),

@@ -197,7 +197,7 @@ pub struct BrakeRow {
     pub minutes: u32,
     pub mails: u64,
     pub at: Timestamp,
-    /// How many mails it has held since.
+    /// How many mails it holds, those that a person released or cancelled by themselves not counted.
     pub held: u64,
 }
 
