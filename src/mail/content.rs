@@ -26,15 +26,16 @@ pub fn read(mail: &Parsed<'_>) -> Content {
         if has_plain {
             texts.extend(passage.plain.iter().cloned());
         } else {
-            texts.extend(passage.html.iter().map(|html| html::to_text(html)));
+            texts.extend(passage.html.iter().map(|html| html::to_marked_text(html)));
         }
     }
     texts.retain(|text| !text.trim().is_empty());
     let html: Vec<String> = passages.into_iter().flat_map(|passage| passage.html).collect();
-    let text = texts.join("\n");
+    let marked = texts.join("\n");
+    let subject = mail.headers().text("Subject").unwrap_or_default();
     Content {
-        new_text: quoted::new_text(&text),
-        text,
+        new_text: quoted::new_text(&marked, &subject),
+        text: html::without_marks(marked),
         html: (!html.is_empty()).then(|| html.join("\n")),
         attachments: attachment::list(mail),
     }

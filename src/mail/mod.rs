@@ -4,6 +4,7 @@
 
 pub mod address;
 mod attachment;
+mod attribution;
 pub mod auth;
 pub mod authors;
 mod automated;
@@ -22,8 +23,10 @@ pub mod id;
 pub mod message;
 pub mod notify;
 pub mod origin;
+mod quote_heads;
 mod quoted;
 pub mod reason;
+mod signature;
 pub mod status;
 mod structure;
 pub mod survival;
