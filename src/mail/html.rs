@@ -77,6 +77,10 @@ fn marked(html: &str) -> Option<String> {
 
 /// The text of an HTML part.
 pub fn to_text(html: &str) -> String {
+    if !has_tags(html) {
+        // Plain text that is called HTML keeps its lines.
+        return tidy(&without_entities(html.to_owned()));
+    }
     if html.len() > MAX_RENDERED || nesting(html) > MAX_NESTING || spans_far(html) {
         return without_tags(html);
     }
@@ -157,9 +161,22 @@ fn without_tags(html: &str) -> String {
         }
         out.push_str(text);
     }
+    tidy(&without_entities(out))
+}
+
+fn without_entities(text: String) -> String {
     let entities = [("&nbsp;", " "), ("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
-    let plain = entities.iter().fold(out, |out, (entity, c)| out.replace(entity, c));
-    tidy(&plain)
+    entities.iter().fold(text, |text, (entity, c)| if text.contains(entity) { text.replace(entity, c) } else { text })
+}
+
+/// Whether some element begins or ends in it. An address in angle brackets is none.
+fn has_tags(html: &str) -> bool {
+    html.split('<').skip(1).any(|tag| {
+        let name = tag.trim_start_matches('/').bytes().take_while(u8::is_ascii_alphanumeric).count();
+        let ends = tag.trim_start_matches('/').as_bytes().get(name);
+        (1..=20).contains(&name) && matches!(ends, Some(b'>' | b' ' | b'/' | b'\n' | b'\r' | b'\t'))
+            || tag.starts_with("!--")
+    })
 }
 
 /// Marks quotes and list items, and nothing else: people read the text, nobody renders it again.
