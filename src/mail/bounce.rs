@@ -5,6 +5,7 @@
 use super::attachment;
 use super::bounce_fields::{self, Group, address, is_address, nearest};
 use super::bounce_letter;
+use super::bounce_notice;
 use super::fields;
 use super::headers::HeaderSection;
 use super::message::{Bounce, BounceKind, BounceRecipient, Parsed, SUCCESS};
@@ -20,7 +21,8 @@ const MAX_TEXTS: usize = 10;
 const MAX_RECIPIENTS: usize = 500;
 
 /// The forms of reports that are known, the most exact first.
-const RECOGNISERS: &[fn(&Parsed<'_>) -> Recognised] = &[feedback_report, delivery_status, bounce_letter::recognise];
+const RECOGNISERS: &[fn(&Parsed<'_>) -> Recognised] =
+    &[feedback_report, delivery_status, bounce_notice::recognise, bounce_letter::recognise];
 
 /// What a recogniser says of a mail.
 pub enum Recognised {

@@ -34,7 +34,8 @@ pub fn groups(text: &str) -> Vec<Group> {
         } else if let Some((name, value)) = line.split_once(':') {
             let field = (name.trim().to_lowercase(), value.trim().to_owned());
             // Some leave out the empty line: a recipient named anew begins a group all the same.
-            let anew = field.0.ends_with("-recipient") && group.iter().any(|(key, _)| *key == field.0);
+            let names = matches!(field.0.as_str(), "final-recipient" | "original-recipient");
+            let anew = names && group.iter().any(|(key, _)| *key == field.0);
             if anew {
                 groups.push(vec![field]);
             } else {

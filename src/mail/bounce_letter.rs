@@ -3,20 +3,19 @@
 //! Such a letter is taken for a report only when several signs say so: who writes, what about, in which words, and
 //! whether the mail that came back is with it. No sign alone will do: people write of failed mail as well.
 
-use super::automated;
 use super::bounce::{self, Recognised};
 use super::bounce_fields::{self, status_in};
 use super::bounce_people::{addresses, explained};
-use super::bounce_phrases as phrases;
+use super::bounce_signs::{HeadSigns, Signs};
 use super::content;
 use super::fields;
-use super::message::{Automatic, Bounce, BounceKind, BounceRecipient, Parsed};
+use super::message::{Bounce, BounceKind, BounceRecipient, Parsed};
 
 /// How much of a letter is read.
 const MAX_LETTER: usize = 64 << 10;
 
-/// Within how many lines with text a letter that comes from no mail system must say what it is.
-const OPENING_LINES: usize = 4;
+/// How many recipients of one letter are taken.
+const MAX_RECIPIENTS: usize = 500;
 
 /// Lines that begin the copy of the mail that came back.
 const COPY_BEGINS: &[&str] = &[
@@ -98,112 +97,57 @@ pub fn said_of_recipients(mail: &Parsed<'_>) -> Vec<BounceRecipient> {
 }
 
 fn read(mail: &Parsed<'_>) -> Option<Bounce> {
-    let head = mail.headers();
-    let named: Vec<String> = head.values("X-Failed-Recipients").flat_map(|value| addresses(&value)).collect();
-    let text = content::first_text(mail, MAX_LETTER).unwrap_or_default();
-    let (letter, _) = split_copy(&text);
-    let signs = Signs::of(mail, letter, text.len() > letter.len());
-    if named.is_empty() && !signs.may_report() {
+    let named: Vec<String> =
+        mail.headers().values("X-Failed-Recipients").flat_map(|value| addresses(&value)).take(MAX_RECIPIENTS).collect();
+    let head = HeadSigns::of(mail);
+    // Most mail is none, which its header fields show without a look at its text.
+    if named.is_empty() && !head.any() {
         return None;
     }
-    // Fields for programs may stand in the text, where a mail system or somebody on the way lost the structure.
-    let mut recipients: Vec<BounceRecipient> = bounce_fields::groups(&text)
-        .iter()
-        .filter(|group| is_about_recipient(group))
-        .filter_map(bounce_fields::recipient)
-        .collect();
-    let in_fields = !recipients.is_empty();
+    let text = content::first_text(mail, MAX_LETTER).unwrap_or_default();
+    let (letter, copy) = split_copy(&text);
+    let signs = Signs::of(head, mail, letter, !copy.is_empty());
+    if named.is_empty() && !signs.report(true) {
+        return None;
+    }
+    let recipients = recipients(mail, &text, letter, &named);
+    if named.is_empty() && !signs.report(!recipients.is_empty()) {
+        return None;
+    }
+    let kind = kind(&recipients, letter);
+    let action = if kind == BounceKind::Delayed { "delayed" } else { "failed" };
+    let with_action = |one: BounceRecipient| BounceRecipient { action: one.action.or(Some(action.to_owned())), ..one };
+    let recipients = recipients.into_iter().map(with_action).collect();
+    Some(Bounce { kind, recipients, original_message_id: bounce::original_message_id(mail) })
+}
+
+/// Whom the letter is about: fields for programs in the text say so best, where a mail system or somebody on the way lost
+/// the structure, then the header of the letter, then what it says.
+fn recipients(mail: &Parsed<'_>, text: &str, letter: &str, named: &[String]) -> Vec<BounceRecipient> {
+    let groups = bounce_fields::groups(text);
+    let in_fields = groups.iter().filter(|group| is_about_recipient(group)).filter_map(bounce_fields::recipient);
+    let mut recipients: Vec<BounceRecipient> = in_fields.take(MAX_RECIPIENTS).collect();
+    if !recipients.is_empty() && named.is_empty() {
+        return recipients;
+    }
     if recipients.is_empty() {
         recipients = explained(letter, &own_addresses(mail));
     }
     if !named.is_empty() {
-        let about = |address: &String| {
-            recipients.iter().find(|one| one.address.eq_ignore_ascii_case(address)).cloned().unwrap_or_else(|| {
-                BounceRecipient { address: address.clone(), status: status_in(letter), ..BounceRecipient::default() }
-            })
-        };
+        let known = |address: &String| recipients.iter().find(|one| one.address.eq_ignore_ascii_case(address)).cloned();
+        let about = |address: &String| known(address).unwrap_or_else(|| only_named(address.clone()));
         recipients = named.iter().map(about).collect();
     }
     if recipients.is_empty() {
-        recipients.extend(
-            only_recipient_of_copy(mail).map(|address| BounceRecipient { address, ..BounceRecipient::default() }),
-        );
+        recipients.extend(only_recipient_of_copy(mail).map(only_named));
     }
-    if named.is_empty() && !signs.reports(!recipients.is_empty()) {
-        return None;
-    }
-    if let (false, Some(status)) = (in_fields, status_in(letter)) {
-        recipients.iter_mut().filter(|one| one.status.is_none()).for_each(|one| one.status = Some(status.clone()));
-    }
-    let kind = kind(&recipients, letter);
-    let action = if kind == BounceKind::Delayed { "delayed" } else { "failed" };
-    recipients.iter_mut().filter(|one| one.action.is_none()).for_each(|one| one.action = Some(action.to_owned()));
-    Some(Bounce { kind, recipients, original_message_id: bounce::original_message_id(mail) })
+    let status = status_in(letter);
+    recipients.iter_mut().filter(|one| one.status.is_none()).for_each(|one| one.status.clone_from(&status));
+    recipients
 }
 
-/// What says that a mail is such a letter.
-struct Signs {
-    /// A mail system names itself as who writes.
-    daemon: bool,
-    /// Nobody is to be told if the letter fails itself, which absence notes say as well.
-    null: bool,
-    /// Some machine does.
-    machine: bool,
-    subject: bool,
-    /// Its structure is that of a report.
-    report: bool,
-    /// It says so somewhere.
-    words: bool,
-    /// It says so at its beginning.
-    opening: bool,
-    /// The mail that came back is with it.
-    copy: bool,
-}
-
-impl Signs {
-    fn of(mail: &Parsed<'_>, letter: &str, copy_in_text: bool) -> Self {
-        let head = mail.headers();
-        let absent = automated::is_absence(head);
-        let lower = letter.to_lowercase();
-        let rule = |line: &&str| line.chars().any(char::is_alphanumeric);
-        let opening =
-            letter.lines().filter(rule).take(OPENING_LINES).map(str::trim).collect::<Vec<_>>().join(" ").to_lowercase();
-        let fails = |text: &str| phrases::FAILED.iter().any(|words| text.contains(words));
-        let answers =
-            lower.contains("rcpt to:<") || lower.contains("remote host said") || lower.contains("final-recipient:");
-        let subject = head.text("Subject").unwrap_or_default().to_lowercase();
-        let structure = &mail.parts[0].content_type;
-        let returned = |kind: &str| matches!(kind, "message/rfc822" | "text/rfc822-headers" | "message/rfc822-headers");
-        Self {
-            daemon: from_daemon(mail),
-            machine: !absent && automated::judge(head, None) != Automatic::No,
-            null: head.values("Return-Path").any(|value| value.trim() == "<>") && !absent,
-            subject: phrases::SUBJECTS.iter().any(|words| subject.contains(words)) && !absent,
-            report: structure.kind == "multipart/report"
-                && matches!(structure.param("report-type"), None | Some("delivery-status")),
-            words: answers || fails(&lower),
-            opening: fails(&opening) && !is_handed_on(&subject),
-            copy: copy_in_text || mail.parts.iter().any(|part| returned(&part.content_type.kind)),
-        }
-    }
-
-    /// Whether it is worth looking for recipients.
-    fn may_report(&self) -> bool {
-        self.reports(true)
-    }
-
-    fn reports(&self, names_somebody: bool) -> bool {
-        let system = self.daemon && (self.subject || self.words);
-        let null = self.null && (self.subject || (self.words && names_somebody));
-        let report = self.report && (self.subject || self.words);
-        // Whoever writes: no person does, and it says at once that a mail failed, and whose.
-        let other = self.opening && names_somebody && self.subject && (self.copy || self.machine);
-        system || null || report || other
-    }
-}
-
-fn is_handed_on(subject: &str) -> bool {
-    ["fw:", "fwd:", "wg:", "tr:", "rv:", "enc:"].iter().any(|start| subject.starts_with(start))
+fn only_named(address: String) -> BounceRecipient {
+    BounceRecipient { address, ..BounceRecipient::default() }
 }
 
 fn is_about_recipient(group: &bounce_fields::Group) -> bool {
@@ -218,22 +162,6 @@ fn kind(recipients: &[BounceRecipient], letter: &str) -> BounceKind {
         let late = DELAYED.iter().any(|words| letter.contains(words));
         if late { BounceKind::Delayed } else { BounceKind::Failed }
     })
-}
-
-fn from_daemon(mail: &Parsed<'_>) -> bool {
-    let head = mail.headers();
-    let fields = ["From", "Sender", "Return-Path"].into_iter().flat_map(|name| head.raw(name));
-    fields.flat_map(fields::mailboxes).any(|mailbox| {
-        let local = plain_local(&mailbox.address);
-        let name = mailbox.name.to_lowercase();
-        phrases::SYSTEMS.iter().any(|system| local.starts_with(system))
-            || phrases::NAMES.iter().any(|part| name.contains(part))
-    })
-}
-
-fn plain_local(address: &str) -> String {
-    let local = address.rsplit_once('@').map_or(address, |(local, _)| local);
-    local.to_lowercase().chars().filter(|c| !matches!(c, '-' | '_' | '.' | '"' | ' ')).collect()
 }
 
 fn own_addresses(mail: &Parsed<'_>) -> Vec<String> {

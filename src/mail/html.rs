@@ -68,7 +68,8 @@ fn marked(html: &str) -> Option<String> {
         let mut tag: Vec<u8> = tag.filter(|byte| !byte.is_ascii_whitespace()).collect();
         tag.make_ascii_lowercase();
         tag.iter_mut().filter(|byte| **byte == b'\'').for_each(|byte| *byte = b'"');
-        tag.first().is_some_and(u8::is_ascii_alphabetic)
+        tag.contains(&b'=')
+            && tag.first().is_some_and(u8::is_ascii_alphabetic)
             && QUOTING.iter().any(|words| memchr::memmem::find(&tag, words.as_bytes()).is_some())
     };
     let at = html.match_indices('<').map(|(at, _)| at).find(quotes)?;

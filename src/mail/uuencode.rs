@@ -19,7 +19,8 @@ pub fn take_out(text: String) -> (String, Vec<File>) {
     let (mut rest, mut files) = (String::new(), Vec::new());
     let mut at = 0;
     while at < lines.len() {
-        match file(&lines[at..]).filter(|_| files.len() < MAX_FILES) {
+        let found = if files.len() < MAX_FILES { file(&lines[at..]) } else { None };
+        match found {
             Some((file, length)) => {
                 files.push(file);
                 at += length;
