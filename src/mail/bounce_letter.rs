@@ -86,6 +86,23 @@ const DELAYED: &[&str] = &[
     "se seguirá intentando",
 ];
 
+/// Words that say that it no longer is, in lower case.
+const GIVEN_UP: &[&str] = &[
+    "not going to try again",
+    "given up",
+    "giving up",
+    "gave up",
+    "in the queue too long",
+    "permanent error",
+    "failed permanently",
+    "permanent fatal",
+    "no further attempts",
+    "will be deleted from queue",
+    "retry timeout exceeded",
+    "retry time not reached for any host after a long failure",
+    "was aborted after",
+];
+
 /// Reads a letter from a mail system.
 pub fn recognise(mail: &Parsed<'_>) -> Recognised {
     read(mail).map_or(Recognised::Unknown, Recognised::Report)
@@ -155,13 +172,18 @@ fn is_about_recipient(group: &bounce_fields::Group) -> bool {
     has("final-recipient") && (has("action") || has("status"))
 }
 
+/// What became of the mail. The code of one that was given up is still that of what was tried last, such as 4.4.1.
 fn kind(recipients: &[BounceRecipient], letter: &str) -> BounceKind {
+    let letter = letter.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|words| letter.contains(words));
+    let late = says(DELAYED);
+    let in_words = recipients.iter().all(|one| one.action.is_none());
+    if in_words && !late && says(GIVEN_UP) {
+        return BounceKind::Failed;
+    }
     // A letter of this kind never tells of a success; what looks like one is some version number.
-    bounce::kind(recipients).filter(|kind| *kind != BounceKind::Delivered).unwrap_or_else(|| {
-        let letter = letter.to_lowercase();
-        let late = DELAYED.iter().any(|words| letter.contains(words));
-        if late { BounceKind::Delayed } else { BounceKind::Failed }
-    })
+    let coded = bounce::kind(recipients).filter(|kind| *kind != BounceKind::Delivered);
+    coded.unwrap_or(if late { BounceKind::Delayed } else { BounceKind::Failed })
 }
 
 fn own_addresses(mail: &Parsed<'_>) -> Vec<String> {
