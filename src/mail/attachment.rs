@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use super::fields::{self, Typed};
 use super::message::{Attachment, Parsed};
 use super::structure::Part;
+use super::uuencode::File;
 use crate::units::hex;
 
 /// The longest name that is kept.
@@ -66,8 +67,8 @@ fn belongs_into_text(part: &Part<'_>) -> bool {
     kind == "inline" || (kind != "attachment" && part.head.raw("Content-ID").next().is_some())
 }
 
-/// Describes every attachment.
-pub fn list(mail: &Parsed<'_>) -> Vec<Attachment> {
+/// Describes every attachment: the parts first, then the files that stood in texts.
+pub fn list(mail: &Parsed<'_>, files: &[File]) -> Vec<Attachment> {
     let describe = |(n, part): (usize, &Part<'_>)| {
         let disposition = disposition(part);
         let content_id = part.head.raw("Content-ID").next().and_then(|raw| fields::ids(raw).into_iter().next());
@@ -82,7 +83,19 @@ pub fn list(mail: &Parsed<'_>) -> Vec<Attachment> {
             sha256: hex(&Sha256::digest(&bytes)),
         }
     };
-    parts(mail).enumerate().map(describe).collect()
+    let mut list: Vec<Attachment> = parts(mail).enumerate().map(describe).collect();
+    for file in files {
+        list.push(Attachment {
+            n: list.len(),
+            name: Some(file.name.clone()),
+            content_type: "application/octet-stream".to_owned(),
+            size: file.bytes.len() as u64,
+            inline: false,
+            content_id: None,
+            sha256: hex(&Sha256::digest(&file.bytes)),
+        });
+    }
+    list
 }
 
 fn disposition(part: &Part<'_>) -> Typed {

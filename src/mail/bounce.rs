@@ -3,7 +3,9 @@
 //! A table of recognisers is asked in order; each knows one form and says what it found.
 
 use super::attachment;
+use super::bounce_fields::{self, Group, address, is_address, nearest};
 use super::bounce_letter;
+use super::bounce_notice;
 use super::fields;
 use super::headers::HeaderSection;
 use super::message::{Bounce, BounceKind, BounceRecipient, Parsed, SUCCESS};
@@ -12,14 +14,15 @@ use super::structure::Part;
 /// The longest report that is read.
 const MAX_REPORT: usize = 256 << 10;
 
+/// In how many parts of a report a Message-ID is looked for.
+const MAX_TEXTS: usize = 10;
+
 /// How many recipients of one report are taken.
 const MAX_RECIPIENTS: usize = 500;
 
-/// The longest diagnostic text that is kept, in characters.
-const MAX_DIAGNOSTIC: usize = 1000;
-
 /// The forms of reports that are known, the most exact first.
-const RECOGNISERS: &[fn(&Parsed<'_>) -> Recognised] = &[feedback_report, delivery_status, bounce_letter::recognise];
+const RECOGNISERS: &[fn(&Parsed<'_>) -> Recognised] =
+    &[feedback_report, delivery_status, bounce_notice::recognise, bounce_letter::recognise];
 
 /// What a recogniser says of a mail.
 pub enum Recognised {
@@ -47,7 +50,7 @@ const NO_COMPLAINT: &[&str] = &["not-spam", "auth-failure", "dmarc"];
 fn feedback_report(mail: &Parsed<'_>) -> Recognised {
     let Some(part) = own_part(mail, &["message/feedback-report"]) else { return Recognised::Unknown };
     let text = report_text(part);
-    let fields: Group = groups(&text).into_iter().flatten().collect();
+    let fields: Group = bounce_fields::groups(&text).into_iter().flatten().collect();
     let mut kinds = fields.iter().filter(|(name, _)| name == "feedback-type");
     if kinds.any(|(_, kind)| NO_COMPLAINT.contains(&kind.to_lowercase().as_str())) {
         return Recognised::Nothing;
@@ -75,12 +78,38 @@ fn delivery_status(mail: &Parsed<'_>) -> Recognised {
         return Recognised::Unknown;
     };
     let text = report_text(part);
-    let recipients: Vec<BounceRecipient> = groups(&text).iter().filter_map(recipient).take(MAX_RECIPIENTS).collect();
+    let groups = bounce_fields::groups(&text);
+    let mut recipients: Vec<BounceRecipient> =
+        groups.iter().filter_map(bounce_fields::recipient).take(MAX_RECIPIENTS).collect();
+    complete(&mut recipients, mail);
     match kind(&recipients) {
         Some(kind) => Recognised::Report(Bounce { kind, recipients, original_message_id: original_message_id(mail) }),
         // A report that names nobody says what it has to say in its text.
         None if recipients.is_empty() => Recognised::Unknown,
         None => Recognised::Nothing,
+    }
+}
+
+/// Adds what stands elsewhere: the address that failed, where the fields name a program, and what the letter says of a
+/// recipient, where the fields say only that it failed.
+fn complete(recipients: &mut [BounceRecipient], mail: &Parsed<'_>) {
+    let named: Vec<String> = mail.headers().addresses("X-Failed-Recipients").iter().map(ToString::to_string).collect();
+    if let [named] = named.as_slice() {
+        for one in recipients.iter_mut().filter(|one| !is_address(&one.address)) {
+            one.address.clone_from(named);
+        }
+    }
+    let silent = |one: &BounceRecipient| {
+        one.diagnostic.is_none() && one.status.as_ref().is_none_or(|status| status.ends_with(".0.0"))
+    };
+    if !recipients.iter().any(silent) {
+        return;
+    }
+    let letter = bounce_letter::said_of_recipients(mail);
+    for one in recipients.iter_mut().filter(|one| silent(one)) {
+        let Some(said) = letter.iter().find(|said| said.address.eq_ignore_ascii_case(&one.address)) else { continue };
+        one.status = nearest(one.status.take(), said.status.clone(), one.action.as_deref());
+        one.diagnostic.clone_from(&said.diagnostic);
     }
 }
 
@@ -103,29 +132,42 @@ pub fn kind(recipients: &[BounceRecipient]) -> Option<BounceKind> {
     }
 }
 
-/// The Message-ID of the mail that came back, from its header fields or from the mail itself.
+/// The Message-ID of the mail that came back: from that mail, from its header fields wherever they stand, or from what
+/// the report says that it answers.
 pub fn original_message_id(mail: &Parsed<'_>) -> Option<String> {
     let of = |head: &HeaderSection<'_>| head.raw("Message-ID").find_map(|raw| fields::ids(raw).into_iter().next());
     let inner = mail.parts.iter().filter(|part| part.in_messages == 1).find_map(|part| of(&part.head));
-    inner.or_else(|| {
+    let returned = || {
         let kinds = ["text/rfc822-headers", "message/rfc822-headers", "message/rfc822", "message/global-headers"];
         let part = own_part(mail, &kinds)?;
         let bytes = attachment::bytes(part);
         let bytes = bytes.trim_ascii_start();
         HeaderSection::read(bytes, MAX_REPORT).ok().and_then(|head| of(&head))
-    })
+    };
+    let answered = || {
+        let named = ["In-Reply-To", "References"].into_iter().flat_map(|name| mail.headers().raw(name));
+        named.flat_map(fields::ids).last()
+    };
+    inner.or_else(returned).or_else(|| message_id_in_texts(mail)).or_else(answered)
 }
 
-/// Finds an enhanced status code: a class of 2, 4 or 5, a subject and a detail (RFC 3463 section 2).
-pub fn status_in(text: &str) -> Option<String> {
-    let is_part = |c: char| c.is_ascii_digit() || c == '.';
-    text.split(|c: char| !is_part(c)).map(|word| word.trim_matches('.')).find_map(|word| {
-        let numbers: Vec<&str> = word.split('.').collect();
-        let [class, subject, detail] = numbers.as_slice() else { return None };
-        let fits =
-            matches!(*class, "2" | "4" | "5") && (1..=3).contains(&subject.len()) && (1..=3).contains(&detail.len());
-        fits.then(|| word.to_owned())
-    })
+/// The Message-ID that a line of the report's texts names: header fields are often quoted there, and a mail that came back
+/// behind a broken boundary is a text as well.
+fn message_id_in_texts(mail: &Parsed<'_>) -> Option<String> {
+    let parts = mail.parts.iter().filter(|part| !part.is_multipart() || !part.has_parts).take(MAX_TEXTS);
+    let texts = parts.map(report_text);
+    texts
+        .filter_map(|text| {
+            let mut lines = text.lines().skip_while(|line| !names_message_id(line));
+            let (_, value) = lines.next()?.split_once(':')?;
+            let value = if value.trim().is_empty() { lines.next()? } else { value };
+            fields::ids(value.as_bytes()).into_iter().next()
+        })
+        .next()
+}
+
+fn names_message_id(line: &str) -> bool {
+    line.trim_start().get(..11).is_some_and(|name| name.eq_ignore_ascii_case("message-id:"))
 }
 
 /// A part of the mail itself, not of a message attached to it.
@@ -136,60 +178,4 @@ fn own_part<'m, 'a>(mail: &'m Parsed<'a>, kinds: &[&str]) -> Option<&'m Part<'a>
 fn report_text(part: &Part<'_>) -> String {
     let bytes = part.encoding.decode(&part.body[..part.body.len().min(MAX_REPORT)]);
     String::from_utf8_lossy(&bytes).into_owned()
-}
-
-type Group = Vec<(String, String)>;
-
-/// The groups of fields, which empty lines divide; names in lower case, values unfolded.
-fn groups(text: &str) -> Vec<Group> {
-    let mut groups = vec![Group::new()];
-    for line in text.lines() {
-        let Some(group) = groups.last_mut() else { break };
-        if line.trim().is_empty() {
-            if !group.is_empty() {
-                groups.push(Group::new());
-            }
-        } else if line.starts_with([' ', '\t']) {
-            if let Some((_, value)) = group.last_mut() {
-                value.push(' ');
-                value.push_str(line.trim());
-            }
-        } else if let Some((name, value)) = line.split_once(':') {
-            group.push((name.trim().to_lowercase(), value.trim().to_owned()));
-        }
-    }
-    groups
-}
-
-/// The recipient that a group is about (RFC 3464 section 2.3); the first group is about the whole mail and has none.
-fn recipient(group: &Group) -> Option<BounceRecipient> {
-    let value = |name: &str| group.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value);
-    let named =
-        value("final-recipient").or_else(|| value("original-recipient")).or_else(|| value("x-actual-recipient"))?;
-    let diagnostic =
-        value("diagnostic-code").map(|text| after_type(text).chars().take(MAX_DIAGNOSTIC).collect::<String>());
-    let stated = value("status").and_then(|text| status_in(text));
-    // A code that says only the class is bettered by what the remote server said.
-    let status = match &stated {
-        Some(code) if !code.ends_with(".0.0") => stated,
-        _ => diagnostic.as_deref().and_then(status_in).or(stated),
-    };
-    let action = value("action").and_then(|text| text.split([' ', '(', ';']).next()).map(str::to_lowercase);
-    let address = address(named);
-    let original = value("original-recipient").map(|text| self::address(text));
-    let original = original.filter(|original| !original.eq_ignore_ascii_case(&address));
-    Some(BounceRecipient { address, original, status, action, diagnostic })
-}
-
-/// The address in `rfc822; <a@b>`.
-fn address(value: &str) -> String {
-    after_type(value).trim_matches(['<', '>', '"', '\'', ' ']).to_owned()
-}
-
-/// What follows the type of a typed value, such as `smtp; 550 no`.
-fn after_type(value: &str) -> &str {
-    match value.split_once(';') {
-        Some((kind, rest)) if !kind.trim().contains([' ', '@']) => rest.trim(),
-        _ => value.trim(),
-    }
 }

@@ -1,8 +1,12 @@
 //! Delivery reports that are written for people: what Postfix, qmail, Exim, Exchange and their kin say in plain text.
 //!
-//! Such a letter is taken for a report only when it comes from a mail system and speaks of a delivery.
+//! Such a letter is taken for a report only when several signs say so: who writes, what about, in which words, and
+//! whether the mail that came back is with it. No sign alone will do: people write of failed mail as well.
 
-use super::bounce::{self, Recognised, status_in};
+use super::bounce::{self, Recognised};
+use super::bounce_fields::{self, status_in};
+use super::bounce_people::{addresses, explained};
+use super::bounce_signs::{HeadSigns, Signs};
 use super::content;
 use super::fields;
 use super::message::{Bounce, BounceKind, BounceRecipient, Parsed};
@@ -10,93 +14,93 @@ use super::message::{Bounce, BounceKind, BounceRecipient, Parsed};
 /// How much of a letter is read.
 const MAX_LETTER: usize = 64 << 10;
 
-/// How many lines after an address may explain it.
-const EXPLAINING_LINES: usize = 8;
+/// How many recipients of one letter are taken.
+const MAX_RECIPIENTS: usize = 500;
 
-/// Local parts that mail systems write under, in lower case and without hyphens, dots and underscores.
-const SYSTEMS: &[&str] = &["mailerdaemon", "postmaster", "maildaemon", "mailadmin", "mailsystem", "mdaemon", "mmdf"];
-
-/// What subjects of such letters hold, in lower case.
-const SUBJECTS: &[&str] = &[
-    "undeliver",
-    "undelivered",
-    "returned mail",
-    "return to sender",
-    "failure notice",
-    "delivery failure",
-    "delivery fail",
-    "delivery has failed",
-    "delivery error",
-    "delivery problem",
-    "delivery status",
-    "delivery notification",
-    "delivery report",
-    "delivery delayed",
-    "non-delivery",
-    "nondeliverable",
-    "not delivered",
-    "could not be delivered",
-    "couldn't be delivered",
-    "mail delivery",
-    "mail system error",
-    "mail failure",
-    "failed mail",
-    "failed to deliver",
-    "message delayed",
-    "warning: could not send",
-    "warning: message",
-    "returning message to sender",
-    "undelivrable",
-    "mail could not",
-    "message status",
-    "user unknown",
-    "unzustellbar",
-    "nicht zugestellt",
-    "non remis",
-    "no se puede entregar",
-    "não entregue",
-    "non recapitabile",
-    "onbestelbaar",
-    "notification d'état",
-    "recapito",
-];
-
-/// Lines that begin the copy of the mail that came back, in lower case.
+/// Lines that begin the copy of the mail that came back.
 const COPY_BEGINS: &[&str] = &[
     "--- below this line is a copy",
+    "---below this line is a copy",
     "------ this is a copy",
     "--- original message",
     "----- original message",
     "the header of the original",
-    "----- message header follows",
+    "----- message header",
     "--- the message",
     "----- unsent message",
-    "received: from",
-    "received: by",
-    "return-path:",
+    "--------unsent message",
     "original message follows",
+    "original message headers",
+    "the original message follows",
+    "original mail as follows",
     "---- transcript of session ends",
     "--- attachment is a copy",
     "------- returned",
+    "-------- returned",
+    "--------returned",
     "--- header",
-    "message-id:",
+    "--- the header",
+    "-- the header and top",
+    "|------------------------- message text",
+    "----- returned message",
+    "---------- returned",
+    "--- undelivered message",
+    "message header follows",
+    "message headers follow",
+    "header of original",
+    "unsent message follows",
+    "unsent message below",
+    "--- your message",
+    "--- 原",
 ];
 
-/// Words that say that delivery is still tried, in lower case.
+/// Lines that begin it as fields do, at their very start.
+const COPY_FIELDS: &[&str] =
+    &["received: from", "received: by", "received: (", "return-path:", "message-id:", "x-originating-ip:"];
+
+/// Words that say that delivery is still tried.
 const DELAYED: &[&str] = &[
     "will continue to try",
     "will be retried",
+    "will keep trying",
     "delivery is delayed",
     "still being retried",
     "still trying",
     "warning message only",
+    "this is a warning only",
     "you do not need to resend",
     "has been delayed",
+    "is delayed",
     "delivery temporarily suspended",
     "no action is required on your part",
     "keep trying",
     "not yet been delivered",
+    "not yet delivered",
     "has not been delivered to",
+    "will try again",
+    "attempts will continue",
+    "will be attempted",
+    "wird weiterhin versucht",
+    "noch nicht zugestellt",
+    "pas encore",
+    "se seguirá intentando",
+];
+
+/// Words that say that it no longer is, in lower case.
+const GIVEN_UP: &[&str] = &[
+    "not going to try again",
+    "given up",
+    "giving up",
+    "gave up",
+    "in the queue too long",
+    "permanent error",
+    "failed permanently",
+    "permanent fatal",
+    "no further attempts",
+    "will be deleted from queue",
+    "retry timeout exceeded",
+    "retry time not reached for any host after a long failure",
+    "was aborted after",
 ];
 
 /// Reads a letter from a mail system.
@@ -104,60 +108,82 @@ pub fn recognise(mail: &Parsed<'_>) -> Recognised {
     read(mail).map_or(Recognised::Unknown, Recognised::Report)
 }
 
+/// What the letter of a report for programs says of its recipients.
+pub fn said_of_recipients(mail: &Parsed<'_>) -> Vec<BounceRecipient> {
+    content::first_text(mail, MAX_LETTER).map_or_else(Vec::new, |text| explained(split_copy(&text).0, &[]))
+}
+
 fn read(mail: &Parsed<'_>) -> Option<Bounce> {
-    let head = mail.headers();
-    let named: Vec<String> = head.values("X-Failed-Recipients").flat_map(|value| addresses(&value)).collect();
-    if named.is_empty() && !(from_system(mail) && speaks_of_delivery(mail)) {
+    let named: Vec<String> =
+        mail.headers().values("X-Failed-Recipients").flat_map(|value| addresses(&value)).take(MAX_RECIPIENTS).collect();
+    let head = HeadSigns::of(mail);
+    // Most mail is none, which its header fields show without a look at its text.
+    if named.is_empty() && !head.any() {
         return None;
     }
-    let text = content::first_text(mail, MAX_LETTER)?;
+    let text = content::first_text(mail, MAX_LETTER).unwrap_or_default();
     let (letter, copy) = split_copy(&text);
-    let mut recipients = explained(letter, &own_addresses(mail));
-    if !named.is_empty() {
-        let about = |address: &String| {
-            recipients.iter().find(|one| one.address.eq_ignore_ascii_case(address)).cloned().unwrap_or_else(|| {
-                BounceRecipient { address: address.clone(), status: status_in(letter), ..BounceRecipient::default() }
-            })
-        };
-        recipients = named.iter().map(about).collect();
+    let signs = Signs::of(head, mail, letter, !copy.is_empty());
+    if named.is_empty() && !signs.report(true) {
+        return None;
+    }
+    let recipients = recipients(mail, &text, letter, &named);
+    if named.is_empty() && !signs.report(!recipients.is_empty()) {
+        return None;
     }
     let kind = kind(&recipients, letter);
     let action = if kind == BounceKind::Delayed { "delayed" } else { "failed" };
-    for recipient in &mut recipients {
-        recipient.action = Some(action.to_owned());
+    let with_action = |one: BounceRecipient| BounceRecipient { action: one.action.or(Some(action.to_owned())), ..one };
+    let recipients = recipients.into_iter().map(with_action).collect();
+    Some(Bounce { kind, recipients, original_message_id: bounce::original_message_id(mail) })
+}
+
+/// Whom the letter is about: fields for programs in the text say so best, where a mail system or somebody on the way lost
+/// the structure, then the header of the letter, then what it says.
+fn recipients(mail: &Parsed<'_>, text: &str, letter: &str, named: &[String]) -> Vec<BounceRecipient> {
+    let groups = bounce_fields::groups(text);
+    let in_fields = groups.iter().filter(|group| is_about_recipient(group)).filter_map(bounce_fields::recipient);
+    let mut recipients: Vec<BounceRecipient> = in_fields.take(MAX_RECIPIENTS).collect();
+    if !recipients.is_empty() && named.is_empty() {
+        return recipients;
     }
-    let original_message_id = bounce::original_message_id(mail).or_else(|| message_id_in(copy));
-    Some(Bounce { kind, recipients, original_message_id })
+    if recipients.is_empty() {
+        recipients = explained(letter, &own_addresses(mail));
+    }
+    if !named.is_empty() {
+        let known = |address: &String| recipients.iter().find(|one| one.address.eq_ignore_ascii_case(address)).cloned();
+        let about = |address: &String| known(address).unwrap_or_else(|| only_named(address.clone()));
+        recipients = named.iter().map(about).collect();
+    }
+    if recipients.is_empty() {
+        recipients.extend(only_recipient_of_copy(mail).map(only_named));
+    }
+    let status = status_in(letter);
+    recipients.iter_mut().filter(|one| one.status.is_none()).for_each(|one| one.status.clone_from(&status));
+    recipients
 }
 
+fn only_named(address: String) -> BounceRecipient {
+    BounceRecipient { address, ..BounceRecipient::default() }
+}
+
+fn is_about_recipient(group: &bounce_fields::Group) -> bool {
+    let has = |name: &str| group.iter().any(|(key, value)| key == name && !value.is_empty());
+    has("final-recipient") && (has("action") || has("status"))
+}
+
+/// What became of the mail. The code of one that was given up is still that of what was tried last, such as 4.4.1.
 fn kind(recipients: &[BounceRecipient], letter: &str) -> BounceKind {
+    let letter = letter.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|words| letter.contains(words));
+    let late = says(DELAYED);
+    let in_words = recipients.iter().all(|one| one.action.is_none());
+    if in_words && !late && says(GIVEN_UP) {
+        return BounceKind::Failed;
+    }
     // A letter of this kind never tells of a success; what looks like one is some version number.
-    bounce::kind(recipients).filter(|kind| *kind != BounceKind::Delivered).unwrap_or_else(|| {
-        let letter = letter.to_lowercase();
-        let late = DELAYED.iter().any(|words| letter.contains(words));
-        if late { BounceKind::Delayed } else { BounceKind::Failed }
-    })
-}
-
-fn from_system(mail: &Parsed<'_>) -> bool {
-    let head = mail.headers();
-    let from = head.raw("From").chain(head.raw("Sender")).flat_map(fields::mailboxes);
-    let null = head.values("Return-Path").any(|value| value.trim() == "<>");
-    null || from
-        .map(|mailbox| plain_local(&mailbox.address))
-        .any(|local| SYSTEMS.iter().any(|name| local.starts_with(name)))
-}
-
-fn plain_local(address: &str) -> String {
-    let local = address.rsplit_once('@').map_or(address, |(local, _)| local);
-    local.to_lowercase().chars().filter(|c| !matches!(c, '-' | '_' | '.')).collect()
-}
-
-fn speaks_of_delivery(mail: &Parsed<'_>) -> bool {
-    let subject = mail.headers().text("Subject").unwrap_or_default().to_lowercase();
-    let report = &mail.parts[0].content_type;
-    SUBJECTS.iter().any(|words| subject.contains(words))
-        || (report.kind == "multipart/report" && report.param("report-type") == Some("delivery-status"))
+    let coded = bounce::kind(recipients).filter(|kind| *kind != BounceKind::Delivered);
+    coded.unwrap_or(if late { BounceKind::Delayed } else { BounceKind::Failed })
 }
 
 fn own_addresses(mail: &Parsed<'_>) -> Vec<String> {
@@ -166,60 +192,31 @@ fn own_addresses(mail: &Parsed<'_>) -> Vec<String> {
     raw.flat_map(fields::mailboxes).map(|mailbox| mailbox.address.to_lowercase()).collect()
 }
 
+/// Whom the mail that came back was for: the server that had it last may say so (RFC 5321 section 4.4), otherwise it has
+/// one recipient only.
+fn only_recipient_of_copy(mail: &Parsed<'_>) -> Option<String> {
+    let copy = mail.parts.iter().find(|part| part.in_messages == 1)?;
+    let received = copy.head.values("Received").next();
+    let last =
+        received.and_then(|trace| trace.split_once(" for ").and_then(|(_, rest)| addresses(rest).into_iter().next()));
+    last.or_else(|| {
+        let mut people = ["To", "Cc"].into_iter().flat_map(|name| copy.head.addresses(name));
+        let only = people.next()?;
+        people.next().is_none().then(|| only.to_string())
+    })
+}
+
 /// Divides the letter from the copy of the mail that came back.
 fn split_copy(text: &str) -> (&str, &str) {
     let mut at = 0;
     for line in text.split_inclusive('\n') {
         let lower = line.trim().to_lowercase();
-        if COPY_BEGINS.iter().any(|begin| lower.starts_with(begin)) {
+        let field =
+            line.starts_with(|c: char| !c.is_whitespace()) && COPY_FIELDS.iter().any(|begin| lower.starts_with(begin));
+        if field || COPY_BEGINS.iter().any(|begin| lower.starts_with(begin)) {
             break;
         }
         at += line.len();
     }
     text.split_at(at)
-}
-
-/// Every address in the letter that is not of the letter's own head, with what the lines after it say.
-fn explained(letter: &str, own: &[String]) -> Vec<BounceRecipient> {
-    let lines: Vec<&str> = letter.lines().collect();
-    let mut found: Vec<BounceRecipient> = Vec::new();
-    for (index, line) in lines.iter().enumerate() {
-        for address in addresses(line) {
-            let known = |one: &BounceRecipient| one.address.eq_ignore_ascii_case(&address);
-            if own.contains(&address.to_lowercase()) || found.iter().any(known) {
-                continue;
-            }
-            let after = &lines[index..lines.len().min(index + EXPLAINING_LINES)];
-            // The explanation ends where the next address begins one of its own.
-            let more = after.iter().skip(1).take_while(|line| !line.trim_start().starts_with('<'));
-            let said: Vec<&str> = std::iter::once(*line).chain(more.copied()).map(str::trim).collect();
-            let said = said.join(" ").trim().to_owned();
-            let (status, diagnostic) = (status_in(&said), Some(said));
-            found.push(BounceRecipient { address, status, diagnostic, ..BounceRecipient::default() });
-        }
-    }
-    if let Some(status) = status_in(letter) {
-        for recipient in found.iter_mut().filter(|recipient| recipient.status.is_none()) {
-            recipient.status = Some(status.clone());
-        }
-    }
-    found
-}
-
-/// Every address in a line.
-fn addresses(line: &str) -> Vec<String> {
-    let divides =
-        |c: char| c.is_whitespace() || matches!(c, '<' | '>' | '(' | ')' | '[' | ']' | ',' | ';' | '"' | '\'' | ':');
-    line.split(divides)
-        .map(|word| word.trim_matches(['.', '`', '*', '!', '?']).trim_start_matches("mailto:"))
-        .filter(|word| super::Address::parse(word).is_ok_and(|address| address.domain().contains('.')))
-        .map(str::to_owned)
-        .collect()
-}
-
-fn message_id_in(copy: &str) -> Option<String> {
-    let mut lines = copy.lines().skip_while(|line| !line.trim().to_lowercase().starts_with("message-id:"));
-    let (_, value) = lines.next()?.split_once(':')?;
-    let value = if value.trim().is_empty() { lines.next()? } else { value };
-    fields::ids(value.as_bytes()).into_iter().next()
 }

@@ -5,11 +5,11 @@
 use std::borrow::Cow;
 
 use jiff::Timestamp;
+use mail_parser::HeaderValue;
 use mail_parser::parsers::MessageStream;
-use mail_parser::{Addr, Address, HeaderValue};
 
 use super::message::Mailbox;
-use super::{text, words};
+use super::{mailboxes, text, words};
 
 /// The longest value that is taken apart; mail with longer ones exists, but what stands beyond is of no use.
 const MAX_VALUE: usize = 64 << 10;
@@ -66,31 +66,7 @@ pub fn text(raw: &[u8]) -> String {
 /// The mailboxes of an address list; groups are dissolved into their members (RFC 5322 section 3.4).
 pub fn mailboxes(raw: &[u8]) -> Vec<Mailbox> {
     let line = unfolded(raw);
-    let line = words::normalise(&line);
-    let value = format!("{line}\n");
-    match MessageStream::new(value.as_bytes()).parse_address() {
-        HeaderValue::Address(Address::List(list)) => list.iter().filter_map(mailbox).collect(),
-        HeaderValue::Address(Address::Group(groups)) => {
-            groups.iter().flat_map(|group| &group.addresses).filter_map(mailbox).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-fn mailbox(parsed: &Addr<'_>) -> Option<Mailbox> {
-    let name = parsed.name.as_deref().unwrap_or_default();
-    let address = parsed.address.as_deref().unwrap_or_default();
-    let mut name = words::decode(name).trim().to_owned();
-    let mut address: String =
-        words::decode(address).chars().filter(|c| !c.is_whitespace() && !c.is_control()).collect();
-    if address.is_empty() {
-        // A lone word is an address without a domain, such as "MAILER-DAEMON"; several words are only a name.
-        let lone = !name.is_empty() && !name.contains(char::is_whitespace);
-        if lone || (name.contains('@') && super::Address::parse(&name).is_ok()) {
-            address = std::mem::take(&mut name);
-        }
-    }
-    (!name.is_empty() || !address.is_empty()).then_some(Mailbox { name, address })
+    mailboxes::parse(&words::normalise(&line))
 }
 
 /// The identifiers of Message-ID, In-Reply-To and References, without angle brackets; words that old programs wrote

@@ -2,6 +2,8 @@
 
 use html2text::render::{TaggedLine, TextDecorator};
 
+use super::quoted::{MARK, QUOTE_BEGINS};
+
 /// The largest HTML that is rendered: the renderer takes some 300 times the memory of its input in bad cases. Of larger
 /// HTML the tags are merely taken out.
 const MAX_RENDERED: usize = 256 << 10;
@@ -22,8 +24,64 @@ const UNREAD: &[&str] = &["style", "script", "title", "head"];
 const LINES: &[&str] =
     &["br", "p", "div", "tr", "li", "h1", "h2", "h3", "table", "blockquote", "ul", "ol", "hr", "pre"];
 
+/// What the tag holds, in lower case and without spaces, with which mail programs begin the mail that is answered, where
+/// that is no blockquote: Outlook of all kinds, Zimbra, Yahoo, Proton.
+const QUOTING: &[&str] = &[
+    "divrplyfwdmsg",
+    "olk_src_body_section",
+    "appendonsend",
+    "mail-editor-reference-message-container",
+    "ms-outlook-mobile-reference-message",
+    "border-top:solid#e1e1e11.0pt;padding:3.0pt0",
+    "border-top:solid#b5c4df1.0pt;padding:3.0pt0",
+    "border-top-color:rgb(229,229,229);border-top-width:1px",
+    "data-marker=\"__divider__\"",
+    "class=\"yahoo_quoted\"",
+    "class=\"protonmail_quote\"",
+];
+
+/// The longest tag that is looked at for one of those.
+const LONGEST_TAG: usize = 1000;
+
+/// The text of an HTML part, with a line of `QUOTE_BEGINS` where a mail program says that the quoted mail begins.
+pub fn to_marked_text(html: &str) -> String {
+    match marked(html) {
+        Some(marked) => to_text(&marked),
+        None => to_text(html),
+    }
+}
+
+/// Takes the marks out again.
+pub fn without_marks(text: String) -> String {
+    if !text.contains(QUOTE_BEGINS) {
+        return text;
+    }
+    let lines = text.split_inclusive('\n').filter(|line| line.trim().trim_matches(['>', ' ']) != MARK);
+    tidy(&lines.collect::<String>())
+}
+
+/// The HTML with a mark before the first tag that begins the mail that is answered, if there is one.
+fn marked(html: &str) -> Option<String> {
+    let quotes = |at: &usize| {
+        // A tag ends where the next begins, so that no byte is looked at twice.
+        let tag = html[at + 1..].bytes().take(LONGEST_TAG).take_while(|byte| !matches!(byte, b'<' | b'>'));
+        let mut tag: Vec<u8> = tag.filter(|byte| !byte.is_ascii_whitespace()).collect();
+        tag.make_ascii_lowercase();
+        tag.iter_mut().filter(|byte| **byte == b'\'').for_each(|byte| *byte = b'"');
+        tag.contains(&b'=')
+            && tag.first().is_some_and(u8::is_ascii_alphabetic)
+            && QUOTING.iter().any(|words| memchr::memmem::find(&tag, words.as_bytes()).is_some())
+    };
+    let at = html.match_indices('<').map(|(at, _)| at).find(quotes)?;
+    Some(format!("{}<p>{MARK}</p>{}", &html[..at], &html[at..]))
+}
+
 /// The text of an HTML part.
 pub fn to_text(html: &str) -> String {
+    if !has_tags(html) {
+        // Plain text that is called HTML keeps its lines.
+        return tidy(&without_entities(html.to_owned()));
+    }
     if html.len() > MAX_RENDERED || nesting(html) > MAX_NESTING || spans_far(html) {
         return without_tags(html);
     }
@@ -104,9 +162,22 @@ fn without_tags(html: &str) -> String {
         }
         out.push_str(text);
     }
+    tidy(&without_entities(out))
+}
+
+fn without_entities(text: String) -> String {
     let entities = [("&nbsp;", " "), ("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
-    let plain = entities.iter().fold(out, |out, (entity, c)| out.replace(entity, c));
-    tidy(&plain)
+    entities.iter().fold(text, |text, (entity, c)| if text.contains(entity) { text.replace(entity, c) } else { text })
+}
+
+/// Whether some element begins or ends in it. An address in angle brackets is none.
+fn has_tags(html: &str) -> bool {
+    html.split('<').skip(1).any(|tag| {
+        let name = tag.trim_start_matches('/').bytes().take_while(u8::is_ascii_alphanumeric).count();
+        let ends = tag.trim_start_matches('/').as_bytes().get(name);
+        (1..=20).contains(&name) && matches!(ends, Some(b'>' | b' ' | b'/' | b'\n' | b'\r' | b'\t'))
+            || tag.starts_with("!--")
+    })
 }
 
 /// Marks quotes and list items, and nothing else: people read the text, nobody renders it again.
@@ -199,5 +270,26 @@ mod tests {
         assert_eq!(to_text(&long), "a & b\nc");
         let deep = "<div>".repeat(100_000) + "deep";
         assert_eq!(to_text(&deep), "deep");
+    }
+
+    #[test]
+    fn programs_say_where_the_quoted_mail_begins() {
+        let table = [
+            "<p>New</p><div id=\"divRplyFwdMsg\" dir=ltr>Old</div>",
+            "<div>New</div><div style='border:none;border-top:solid #E1E1E1 1.0pt;padding:3.0pt 0cm 0cm 0cm'>Old</div>",
+            "<div>New</div><span id=OLK_SRC_BODY_SECTION>Old</span>",
+            "<div>New</div><hr id=\"zwchr\" data-marker=\"__DIVIDER__\"><div>Old</div>",
+            "<div>New</div><div class='yahoo_quoted'>Old</div>",
+        ];
+        for html in table {
+            let marked = super::to_marked_text(html);
+            assert_eq!(crate::mail::quoted::new_text(&marked, "Re: x"), "New", "{html}");
+            assert_eq!(
+                super::without_marks(marked).replace("\n\n", "\n").trim(),
+                to_text(html).replace("\n\n", "\n"),
+                "{html}"
+            );
+        }
+        super::to_marked_text(&"<a ".repeat(200_000));
     }
 }

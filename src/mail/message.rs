@@ -224,7 +224,11 @@ impl<'a> Parsed<'a> {
 
     /// The decoded bytes of one attachment, counted as in `Content::attachments`.
     pub fn attachment(&self, n: usize) -> Option<Vec<u8>> {
-        attachment::parts(self).nth(n).map(|part| attachment::bytes(part).into_owned())
+        if let Some(part) = attachment::parts(self).nth(n) {
+            return Some(attachment::bytes(part).into_owned());
+        }
+        let before = attachment::parts(self).count();
+        content::files(self).into_iter().nth(n - before).map(|file| file.bytes)
     }
 
     /// The header section of the mail itself.

@@ -4,11 +4,17 @@
 
 pub mod address;
 mod attachment;
+mod attribution;
 pub mod auth;
 pub mod authors;
 mod automated;
 mod bounce;
+mod bounce_fields;
 mod bounce_letter;
+mod bounce_notice;
+mod bounce_people;
+mod bounce_phrases;
+mod bounce_signs;
 pub mod class;
 pub mod compose;
 mod content;
@@ -19,15 +25,19 @@ pub mod fingerprint;
 pub mod headers;
 mod html;
 pub mod id;
+mod mailboxes;
 pub mod message;
 pub mod notify;
 pub mod origin;
+mod quote_heads;
 mod quoted;
 pub mod reason;
+mod signature;
 pub mod status;
 mod structure;
 pub mod survival;
 mod text;
+mod uuencode;
 mod words;
 
 pub use address::Address;

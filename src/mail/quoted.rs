@@ -1,206 +1,181 @@
 //! What is new in a text: the text without quotes, attribution lines and signature.
 //!
-//! A first version that keeps rather than cuts: answers between quoted lines stay, a mail that is nothing but a quote
-//! stays whole, and so does what was forwarded without a word.
+//! It keeps rather than cuts: answers between quoted lines stay, a mail that is nothing but a quote stays whole, and so
+//! does what was handed on.
 
-/// Verbs that end an attribution line, in lower case.
-const WROTE: &[&str] = &[
-    "wrote",
-    "writes",
-    "schrieb",
-    "geschrieben",
-    "a écrit",
-    "a ecrit",
-    "escribió",
-    "escribio",
-    "schreef",
-    "ha scritto",
-    "scrive",
-    "napisał",
-    "napisała",
-    "pisze",
-    "escreveu",
-    "skrev",
-    "kirjoitti",
-    "писал",
-    "написал",
-    "пишет",
-    "napsal",
-    "写道",
-    "寫道",
-    "のメール",
-    "wrote on",
+use super::attribution::{self, plain};
+use super::quote_heads::{self, Divider};
+use super::signature;
+
+/// Where HTML says that a quoted mail begins, a line of this alone stands in its text: a character of private use, which
+/// no text of people has.
+pub const QUOTE_BEGINS: char = '\u{f8d1}';
+
+/// The same as a text.
+pub const MARK: &str = "\u{f8d1}";
+
+/// How subjects begin of mail that is handed on, in lower case.
+const FORWARDS: &[&str] = &[
+    "fw:",
+    "fwd:",
+    "wg:",
+    "tr:",
+    "rv:",
+    "enc:",
+    "vl:",
+    "vb:",
+    "doorst:",
+    "i:",
+    "pd:",
+    "továbbítás:",
+    "пересл:",
+    "转发:",
+    "轉寄:",
+    "转发：",
+    "転送:",
 ];
 
-/// Words that begin an attribution that may run over several lines.
-const BEGINS: &[&str] = &[
-    "on ", "am ", "le ", "el ", "op ", "il ", "em ", "den ", "w dniu ", "dnia ", "på ", "dne ", "в ", "在 ", "在",
-    "a ", "de : ", "quoting ",
-];
+/// How many lines are looked at; what stands beyond is taken as it is.
+const JUDGED_LINES: usize = 20_000;
 
-/// What stands between dashes above a quoted mail, in lower case.
-const ORIGINAL: &[&str] = &[
-    "original message",
-    "original appointment",
-    "ursprüngliche nachricht",
-    "originalnachricht",
-    "message d'origine",
-    "message original",
-    "mensaje original",
-    "oorspronkelijk bericht",
-    "messaggio originale",
-    "wiadomość oryginalna",
-    "oryginalna wiadomość",
-    "mensagem original",
-    "ursprungligt meddelande",
-    "originalmeddelande",
-    "oprindelig meddelelse",
-    "исходное сообщение",
-    "原始邮件",
-    "原始郵件",
-    "元のメッセージ",
-    "original mail",
-];
+/// What a line is to its reader.
+enum Line {
+    Text,
+    /// So many lines that nobody wrote now.
+    Old(usize),
+    /// Nothing new comes from here on.
+    End,
+    /// A mail that is handed on begins, which belongs to what is said.
+    Forwarded,
+}
 
-/// Field names of a header block above a quoted mail, in lower case: who, when, and to whom or about what.
-const FROM: &[&str] = &[
-    "from",
-    "von",
-    "de",
-    "da",
-    "van",
-    "från",
-    "fra",
-    "od",
-    "от",
-    "发件人",
-    "寄件者",
-    "差出人",
-    "lähettäjä",
-    "expéditeur",
-];
-const SENT: &[&str] = &[
-    "sent",
-    "date",
-    "gesendet",
-    "datum",
-    "envoyé",
-    "enviado",
-    "enviada",
-    "enviado el",
-    "enviado em",
-    "fecha",
-    "inviato",
-    "data",
-    "verzonden",
-    "skickat",
-    "sendt",
-    "wysłano",
-    "отправлено",
-    "дата",
-    "发送时间",
-    "发送日期",
-    "日期",
-    "送信日時",
-    "日時",
-    "lähetetty",
-    "dato",
-];
-const TO: &[&str] = &[
-    "to",
-    "an",
-    "à",
-    "para",
-    "a",
-    "aan",
-    "till",
-    "til",
-    "do",
-    "кому",
-    "收件人",
-    "宛先",
-    "subject",
-    "betreff",
-    "objet",
-    "asunto",
-    "oggetto",
-    "onderwerp",
-    "ämne",
-    "emne",
-    "temat",
-    "assunto",
-    "тема",
-    "主题",
-    "主旨",
-    "件名",
-];
+/// What was kept of a text.
+#[derive(Default)]
+struct Kept<'t> {
+    lines: Vec<&'t str>,
+    /// Whether there is more than empty lines and rules.
+    begun: bool,
+}
 
-/// Lines that mail programs of telephones add, in lower case.
-const SENT_FROM: &[&str] = &[
-    "sent from my ",
-    "sent from mail for",
-    "sent from outlook",
-    "get outlook for",
-    "sent via ",
-    "von meinem ",
-    "gesendet von ",
-    "envoyé de mon ",
-    "envoyé depuis ",
-    "enviado desde mi ",
-    "enviado do meu ",
-    "verzonden vanaf mijn ",
-    "inviato da ",
-    "wysłane z ",
-    "skickat från ",
-    "sendt fra min ",
-    "отправлено с ",
-    "发自我的",
-    "iphoneから送信",
-];
-
-/// The longest attribution, in lines.
-const ATTRIBUTION_LINES: usize = 4;
-
-/// The longest signature behind dashes without the space that should follow them, in lines.
-const SIGNATURE_LINES: usize = 12;
-
-/// The text without quotes and signature. The whole text when nothing would be left.
-pub fn new_text(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().collect();
-    let mut kept: Vec<&str> = Vec::new();
-    let mut at = 0;
-    while at < lines.len() {
-        let line = lines[at].trim();
-        let begun = kept.iter().any(|line| !line.trim().is_empty());
-        if is_signature(&lines, at) || (begun && (is_original(line) || is_header_block(&lines[at..]))) {
-            break;
-        }
-        if let Some(length) = attribution(&lines[at..]) {
-            let rest = &lines[at + length..];
-            if !quote_follows(rest) && begun {
-                break;
-            }
-            if quote_follows(rest) {
-                at += length;
-                continue;
-            }
-        }
-        if !line.starts_with('>') && !is_sent_from(line) {
-            kept.push(lines[at]);
-        }
-        at += 1;
+impl<'t> Kept<'t> {
+    fn push(&mut self, line: &'t str) {
+        self.begun = self.begun || !is_rule(line);
+        self.lines.push(line);
     }
-    let new = trimmed(&kept);
-    if new.is_empty() { text.trim().to_owned() } else { new }
+}
+
+/// The text without quotes and signature. The whole text when nothing would be left, or when the subject says that it
+/// is handed on.
+pub fn new_text(text: &str, subject: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let subject = subject.trim_start().to_lowercase();
+    if FORWARDS.iter().any(|start| subject.starts_with(start)) {
+        return trimmed(&lines);
+    }
+    let mut kept = Kept::default();
+    let mut at = 0;
+    while at < lines.len().min(JUDGED_LINES) {
+        match judge(&lines, at, kept.begun) {
+            Line::Text => {
+                kept.push(attribution::text_before(lines[at]).unwrap_or(lines[at]));
+                at += 1;
+            }
+            Line::Old(length) => at += length,
+            Line::End => at = lines.len(),
+            Line::Forwarded => break,
+        }
+    }
+    lines[at.min(lines.len())..].iter().for_each(|line| kept.push(line));
+    let new = trimmed(&kept.lines);
+    if new.is_empty() { trimmed(&lines) } else { new }
+}
+
+fn judge(lines: &[&str], at: usize, begun: bool) -> Line {
+    let line = plain(lines[at]);
+    if line.is_empty() {
+        return Line::Text;
+    }
+    if signature::begins(lines, at) {
+        return Line::End;
+    }
+    let marked = line.starts_with(QUOTE_BEGINS);
+    if marked || quote_heads::divider(line).is_some() || quote_heads::head_begins(&lines[at..]) {
+        let forwarded = !begun || quote_heads::divider(line) == Some(Divider::Forwarded);
+        return if forwarded { Line::Forwarded } else { Line::End };
+    }
+    if attribution::text_before(line).is_some() {
+        return Line::Text;
+    }
+    if let Some(found) = attribution::at(&lines[at..]) {
+        let rest = &lines[at + found.lines..];
+        if quote_follows(rest) {
+            return Line::Old(found.lines + barred(rest));
+        }
+        if found.sure {
+            return if begun { Line::End } else { Line::Old(found.lines) };
+        }
+    }
+    let old = is_quoted(line) || is_rest_of_quote(lines, at) || is_initialled(lines, at);
+    if old || signature::is_added(lines, at) { Line::Old(1) } else { Line::Text }
+}
+
+/// Whether a line is marked as quoted. Arrows around something are decoration.
+fn is_quoted(line: &str) -> bool {
+    line.starts_with(['>', '＞']) && !line.ends_with("<<")
+}
+
+/// A quoted line that was too long goes on in the next, without its mark: a link does, or what stands in brackets.
+fn is_rest_of_quote(lines: &[&str], at: usize) -> bool {
+    let Some(before) = at.checked_sub(1).map(|before| plain(lines[before])) else { return false };
+    let quoted_behind = lines.get(at + 1).is_some_and(|behind| is_quoted(plain(behind)));
+    if !is_quoted(before) || !quoted_behind {
+        return false;
+    }
+    let open =
+        before.matches(['(', '<', '[']).count() > before.trim_start_matches('>').matches([')', '>', ']']).count();
+    let line = plain(lines[at]);
+    let link = line.contains("://") && line.split_whitespace().count() <= 2;
+    link || (open && !line.contains(' '))
+}
+
+/// Lines quoted with the initials of who wrote them, several in a row: "AE> How are you?".
+fn is_initialled(lines: &[&str], at: usize) -> bool {
+    let initials = |line: &str| {
+        let (head, _) = plain(line).split_once('>')?;
+        let fits = (1..=3).contains(&head.len()) && head.bytes().all(|byte| byte.is_ascii_uppercase());
+        fits.then(|| head.to_owned())
+    };
+    let own = initials(lines[at]);
+    let near = [at.checked_sub(1), Some(at + 1)].into_iter().flatten().filter_map(|near| lines.get(near));
+    own.is_some() && near.into_iter().any(|line| initials(line) == own)
+}
+
+/// Whether the next line with something on it is quoted, or there is none.
+fn quote_follows(lines: &[&str]) -> bool {
+    let next = lines.iter().take(1000).map(|line| plain(line)).find(|line| !line.is_empty());
+    next.is_none_or(|line| is_quoted(line) || line.starts_with('|'))
+}
+
+/// How many lines follow that are quoted with bars: those count only right behind an attribution.
+fn barred(lines: &[&str]) -> usize {
+    let empty = lines.iter().take_while(|line| plain(line).is_empty()).count();
+    let bars = lines[empty..].iter().take_while(|line| plain(line).starts_with('|')).count();
+    if bars > 0 { empty + bars } else { 0 }
+}
+
+/// Whether nothing but a rule, or nothing at all, stands on a line.
+fn is_rule(line: &str) -> bool {
+    plain(line)
+        .chars()
+        .all(|c| matches!(c, '-' | '_' | '*' | '=' | '~' | '#' | '+' | '—' | '–' | 'ᐧ' | QUOTE_BEGINS | ' '))
 }
 
 /// Joins what was kept: without rules and empty lines at its end, and with one empty line where quotes were.
 fn trimmed(kept: &[&str]) -> String {
-    let is_rule = |line: &str| line.trim().chars().all(|c| matches!(c, '-' | '_' | '*' | '=' | '~'));
     let end = kept.iter().rposition(|line| !is_rule(line)).map_or(0, |last| last + 1);
     let mut out = String::new();
     let mut empty = true;
-    for line in &kept[..end] {
+    for line in kept[..end].iter().filter(|line| !line.starts_with(QUOTE_BEGINS)) {
         let is_empty = line.trim().is_empty();
         if !(is_empty && empty) {
             out.push_str(line.trim_end());
@@ -209,67 +184,6 @@ fn trimmed(kept: &[&str]) -> String {
         empty = is_empty;
     }
     out.trim().to_owned()
-}
-
-/// "-- " alone on its line begins the signature (RFC 3676 section 4.3); many programs lose the space.
-fn is_signature(lines: &[&str], at: usize) -> bool {
-    let line = lines[at];
-    line.trim_end_matches('\r') == "-- " || (line.trim() == "--" && lines.len() - at <= SIGNATURE_LINES)
-}
-
-fn is_original(line: &str) -> bool {
-    if !line.starts_with("--") && !line.starts_with("__") {
-        return false;
-    }
-    let inner = line.trim_matches(|c: char| matches!(c, '-' | '_' | ' ')).to_lowercase();
-    ORIGINAL.contains(&inner.as_str())
-}
-
-/// Whether a header block of a quoted mail begins here: a "From:" line and, close below, a date and a third field.
-fn is_header_block(lines: &[&str]) -> bool {
-    let named = |line: &str, names: &[&str]| {
-        let line = line.trim().trim_start_matches('*');
-        line.split_once([':', '：']).is_some_and(|(name, _)| {
-            name.len() < 40 && names.contains(&name.trim_matches(['*', ' ', '\u{a0}']).to_lowercase().as_str())
-        })
-    };
-    let block = &lines[..lines.len().min(8)];
-    block.first().is_some_and(|line| named(line, FROM))
-        && block.iter().skip(1).any(|line| named(line, SENT))
-        && block.iter().skip(1).any(|line| named(line, TO))
-}
-
-/// How many lines an attribution takes that begins here: "On Monday, Ann <ann@example.org> wrote:".
-fn attribution(lines: &[&str]) -> Option<usize> {
-    let first = lines.first()?.trim();
-    let lower = first.to_lowercase();
-    let most = if BEGINS.iter().any(|begin| lower.starts_with(begin)) { ATTRIBUTION_LINES } else { 1 };
-    let mut joined = String::new();
-    for (count, line) in lines.iter().take(most).enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('>') {
-            return None;
-        }
-        joined.push_str(&line.to_lowercase());
-        joined.push(' ');
-        if joined.len() > 600 {
-            return None;
-        }
-        let ends = line.ends_with([':', '：']);
-        let says = joined.chars().any(|c| c.is_ascii_digit() || c == '@');
-        if ends && says && WROTE.iter().any(|verb| joined.contains(verb)) {
-            return Some(count + 1);
-        }
-    }
-    None
-}
-
-fn quote_follows(lines: &[&str]) -> bool {
-    lines.iter().map(|line| line.trim()).find(|line| !line.is_empty()).is_none_or(|line| line.starts_with('>'))
-}
-
-fn is_sent_from(line: &str) -> bool {
-    line.len() < 80 && SENT_FROM.iter().any(|start| line.to_lowercase().starts_with(start))
 }
 
 #[cfg(test)]
@@ -295,6 +209,28 @@ mod tests {
             ("Gut.\n\nVon: Hilfe <h@b.example>\nGesendet: Montag\nAn: Ich\nBetreff: Ja\n\nText", "Gut."),
             ("Ok\n________________________________\n*From:* H <h@b.example>\n*Sent:* Monday\n*To:* Me\n\nText", "Ok"),
             ("Hello\n\n-- \nAnn\nShop", "Hello"),
+            ("Hello\n--\u{a0}\nAnn", "Hello"),
+            ("Hello\n\n________________________________________\nUsers mailing list\nUsers@b.example", "Hello"),
+            ("Yes--- On Wed, 4 Nov 2026 at 3:59 PM, a@b.example wrote:\n> Hi", "Yes"),
+            ("Ok\n\n2026-11-02 11:28 GMT+03:00 Help <\nh@b.example>:\n\n> First\n", "Ok"),
+            ("Ok\n\n2026/11/2 Help <h@b.example>\n\n| First\n| second\n", "Ok"),
+            ("Ok\n\n-------On 11/02/2026 17:32 PM, Ann Example wrote-----\n\nSecond", "Ok"),
+            ("Ok\n\nOn Mon, 2 Nov 2026, Ann wrote:\n> see (http://b.example/action\n_n=3dd518)\n>\n", "Ok"),
+            (
+                "Ok\n\nDate: Thu, 26 Nov 2026 13:53:45 +0400\nSubject: x\nFrom: a@b.example\nTo: c@b.example\n\nText",
+                "Ok",
+            ),
+            ("On 8 May 2026 17:34, \"Ann\" <a@b.example> wrote:\n\nThat is it", "That is it"),
+            ("Ok\n\nAE> How are you?\nAE> Fine?\n", "Ok"),
+            (">>> Now: half price <<<\nCome in", ">>> Now: half price <<<\nCome in"),
+            (
+                "See below\n\n---------- Forwarded message ---------\nFrom: A <a@b.example>\nDate: 2 Nov 2026\nSubject: x\n\nText",
+                "See below\n\n---------- Forwarded message ---------\nFrom: A <a@b.example>\nDate: 2 Nov 2026\nSubject: x\n\nText",
+            ),
+            (
+                "---------- Forwarded message ---------\nFrom: A <a@b.example>\nDate: 2 Nov 2026\nSubject: x\n\nText",
+                "---------- Forwarded message ---------\nFrom: A <a@b.example>\nDate: 2 Nov 2026\nSubject: x\n\nText",
+            ),
             ("Hello\n\nSent from my telephone", "Hello"),
             ("On the whole it works: see below", "On the whole it works: see below"),
             ("From: is a word\nthat I use", "From: is a word\nthat I use"),
@@ -306,7 +242,23 @@ mod tests {
             ("", ""),
         ];
         for (text, want) in table {
-            assert_eq!(new_text(text), want, "{text:?}");
+            assert_eq!(new_text(text, "Re: help"), want, "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_a_subject_hands_on_stays() {
+        let text = "See below\n\nFrom: A <a@b.example>\nSent: Monday\nTo: C\n\nText";
+        assert_eq!(new_text(text, "FW: order"), text);
+        assert_eq!(new_text(text, "RE: FW: order"), "See below");
+    }
+
+    #[test]
+    fn hostile_texts_take_linear_time() {
+        let rows = ["\n", "From: x\n", "2 On\n", "> \nx\n", "On 2026 wrote:\n\n", "--\n", "AE>\nx\n", "____\n"];
+        for row in rows {
+            assert!(new_text(&row.repeat(200_000), "").len() <= 200_000 * row.len(), "{row:?}");
+        }
+        new_text(&"x".repeat(10 << 20), "");
     }
 }

@@ -9,6 +9,8 @@ use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use encoding_rs::{Encoding, UTF_8};
 use mail_parser::decoders::charsets::map::charset_decoder;
 
+use super::uuencode;
+
 /// How much of a text without a usable charset is looked at to guess one.
 const GUESSED_BYTES: usize = 32 << 10;
 
@@ -20,6 +22,7 @@ pub enum TransferEncoding {
     Identity,
     Base64,
     QuotedPrintable,
+    Uuencode,
 }
 
 impl TransferEncoding {
@@ -29,6 +32,7 @@ impl TransferEncoding {
         match word.to_ascii_lowercase().as_str() {
             "base64" => Self::Base64,
             "quoted-printable" => Self::QuotedPrintable,
+            "uuencode" | "x-uuencode" | "x-uue" | "uue" => Self::Uuencode,
             _ => Self::Identity,
         }
     }
@@ -39,6 +43,7 @@ impl TransferEncoding {
             Self::Identity => Cow::Borrowed(body),
             Self::Base64 => Cow::Owned(base64(body)),
             Self::QuotedPrintable => Cow::Owned(quoted_printable(body)),
+            Self::Uuencode => Cow::Owned(uuencode::decode(body)),
         }
     }
 }

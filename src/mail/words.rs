@@ -10,6 +10,9 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::text;
 
+/// The longest data of one word that is looked through for its end; section 2 allows 75 characters for a whole word.
+const MAX_WORD: usize = 16 << 10;
+
 /// A run of words of one charset, decoded to bytes.
 struct Run<'a> {
     charset: &'a str,
@@ -88,7 +91,7 @@ fn word(from: &str) -> Option<(Run<'_>, &str)> {
     if charset.is_empty() || charset.len() > 40 || charset.contains(|c: char| c.is_whitespace() || c == '=') {
         return None;
     }
-    let end = inner.find("?=")?;
+    let end = memchr::memmem::find(&inner.as_bytes()[..inner.len().min(MAX_WORD)], b"?=")?;
     let (data, after) = (&inner[..end], &inner[end + 2..]);
     let bytes = match encoding {
         "b" | "B" => text::base64(data.as_bytes()),

@@ -407,15 +407,3 @@ fn a_mail_that_cannot_be_read_any_more_is_not_tried_again_for_ever() {
     let said = store.entry(&row.id).unwrap().unwrap().trace.pop().unwrap();
     assert!(said.step == "retry" && said.said.contains("cannot be read"), "{said:?}");
 }
-
-#[test]
-fn a_check_by_root_of_what_belongs_to_another_user_makes_nothing_there() {
-    let dir = tempfile::tempdir().unwrap();
-    drop(open(dir.path()));
-    if std::os::unix::fs::chown(dir.path().join("format"), Some(12_345), None).is_ok() {
-        let before = names(dir.path());
-        let refused = fsck::offline(dir.path(), &config(), Depth::Normal).unwrap_err();
-        assert!(refused.to_string().contains("12345"), "{refused}");
-        assert_eq!(names(dir.path()), before);
-    }
-}
