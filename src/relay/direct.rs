@@ -22,7 +22,7 @@ use super::server::{Exchange, Parcel, Sent, exchange};
 use super::sts::{Mode, Policies, Policy};
 use crate::metrics::Metrics;
 use crate::net::connect::Connector;
-use crate::net::names::{Mx, Names, NoAnswer};
+use crate::net::names::{Dane, Mx, Names, NoAnswer};
 use crate::net::trust::Trust;
 
 /// No more addresses of one server are tried in one attempt.
@@ -61,6 +61,8 @@ struct Guard {
     word: &'static str,
     security: Security,
     connector: Connector,
+    /// The name by which TLS asks for the server.
+    name: String,
 }
 
 impl Direct {
@@ -161,7 +163,7 @@ impl Direct {
         }
         let mut why = None;
         for address in self.addresses(host).await?.into_iter().take(MOST_ADDRESSES) {
-            let reply = match self.open(host, address, &guard).await {
+            let reply = match self.open(address, &guard).await {
                 Ok(client) => {
                     self.resting.answered(host);
                     match exchange(Held { client, mails: 0 }, parcel, &self.pool, &key, &at).await {
@@ -197,10 +199,10 @@ impl Direct {
         let trust = |trust: Trust| self.connector.trusting(trust).map_err(|error| delayed("4.3.0", error.to_string()));
         if self.dane && route.secure {
             // An answer that does not come may have been held back: nothing is sent without it (RFC 7672 section 2.1).
-            let records = self.names.tlsa(host, self.port).await.map_err(|error| unanswered(&error))?;
-            if !records.is_empty() {
+            let found = self.names.tlsa(host, self.port).await.map_err(|error| unanswered(&error))?;
+            if let Some(Dane { base, records }) = found {
                 let connector = trust(Trust::Dane { records, names: vec![domain.to_owned()] })?;
-                return Ok(Guard { word: "dane", security: Security::Starttls, connector });
+                return Ok(Guard { word: "dane", security: Security::Starttls, connector, name: base });
             }
         }
         match &route.policy {
@@ -208,17 +210,19 @@ impl Direct {
                 Err(delayed("4.7.5", format!("the MTA-STS policy of {domain} does not name its mail server {host}")))
             }
             Some(policy) if policy.mode == Mode::Enforce => {
-                Ok(Guard { word: "mta-sts", security: Security::Starttls, connector: self.connector.clone() })
+                let (connector, name) = (self.connector.clone(), host.to_owned());
+                Ok(Guard { word: "mta-sts", security: Security::Starttls, connector, name })
             }
             _ => {
                 let connector = trust(Trust::Anybody)?;
-                Ok(Guard { word: "opportunistic", security: Security::Opportunistic, connector })
+                let name = host.to_owned();
+                Ok(Guard { word: "opportunistic", security: Security::Opportunistic, connector, name })
             }
         }
     }
 
-    async fn open(&self, host: &str, address: IpAddr, guard: &Guard) -> Result<Client, Reply> {
-        let address = address.to_string();
+    async fn open(&self, address: IpAddr, guard: &Guard) -> Result<Client, Reply> {
+        let (host, address) = (guard.name.as_str(), address.to_string());
         let peer = Peer {
             host,
             address: Some(&address),
