@@ -11,6 +11,7 @@ use crate::net::connect::ConnectConfig;
 use crate::net::dns;
 use crate::relay::body::nature;
 use crate::relay::job::JobRecipient;
+use crate::relay::kept::KeptPolicies;
 use crate::relay::pool::Limits;
 use crate::relay::stub::{Answer, DnsServer};
 use crate::relay::tests::{Both, certificate};
@@ -95,13 +96,19 @@ async fn world(
         concurrency: 2,
         names: Names::new(&config, true).unwrap(),
         connector: Connector::new(&connect).unwrap(),
-        policies: Some(Policies::new(Arc::new(fetch))),
+        policies: Some(Policies::new(Arc::new(fetch), kept_policies())),
         pool: Pool::new(Limits { mails: 3, idle: Duration::from_secs(5), waiting: 2 }),
         resting: Resting::new(Duration::from_secs(60)),
         places: Mutex::default(),
         metrics: Metrics::new(),
     };
     World { direct, _dns: dns }
+}
+
+/// Policies that nothing is known of, in a directory that is gone at the end of a test.
+fn kept_policies() -> Arc<KeptPolicies> {
+    let dir = tempfile::tempdir().unwrap();
+    Arc::new(KeptPolicies::open(dir.path(), crate::clock::Clock::system()))
 }
 
 async fn deliver(world: &World, recipients: &[&str]) -> Vec<String> {
