@@ -50,7 +50,7 @@ pub struct NewRecipient {
 }
 
 /// What became of an attempt, or of a mail that had its time.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Settled {
     pub seq: u64,
     pub at: Timestamp,
@@ -94,7 +94,7 @@ impl Told {
 }
 
 /// What became of one recipient.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct SettledRecipient {
     pub n: u32,
     /// `Queued` is one that was not tried after all: its state stays.

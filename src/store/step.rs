@@ -90,9 +90,12 @@ impl Inner {
             self.shared.outgoing.lock().unwrap_or_else(PoisonError::into_inner).extend(outgoing);
         }
         let seq = overlay.changes.get(keys::SEQ).and_then(Option::as_deref).map(index::number);
+        let changes = |kind| u64::from(overlay.changes_under(kind));
         self.shared.progress.send_modify(|progress| {
             progress.published = seq.unwrap_or(progress.published);
             progress.retries = progress.retries.saturating_add_signed(retries);
+            progress.acknowledgements += changes(keys::ACKNOWLEDGE);
+            progress.reports += changes(keys::REPORTS);
         });
         Ok(())
     }
