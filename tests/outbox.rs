@@ -18,7 +18,7 @@ use ticketgate::net::dns;
 use ticketgate::outbox::{self, Board};
 use ticketgate::relay::{GiveWay, Kind, QuotaConfig, RelayConfig};
 use ticketgate::shutdown;
-use ticketgate::store::rows::{DeliveryState, EntryKind, EntryRow, OutboxState, RecipientRow};
+use ticketgate::store::rows::{DeliveryState, EntryKind, EntryRow, OutboxState, RecipientRow, SourceRow, Wanted};
 use ticketgate::store::{self, Delivery, OutboxOrder, OutgoingMeta, OutgoingRecipient, Store, StoreError};
 use ticketgate::ticket::channel::{Channel, Directory};
 use ticketgate::ticket::loops::Pattern;
@@ -1116,6 +1116,43 @@ async fn mail_that_was_held_or_blocked_has_its_time_before_it() {
     house.pass(5);
     attempts(&mail, 1).await;
     assert_eq!(house.recipients(&mail)[0].state, DeliveryState::Delayed);
+    house.stop().await;
+    house.sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_restart_loses_anything_of_a_stopped_clock() {
+    let peer = Peer::start().await;
+    let mut house = House::new(vec![smtp("a", peer.port)]);
+    house.config.give_up = Duration::from_secs(3600);
+    let wants = |house: &House, wanted| {
+        let row = SourceRow { channel: SUPPORT.into(), wanted, ..SourceRow::default() };
+        house.store().step(|step| step.put_source(&address(SUPPORT), &row)).unwrap();
+    };
+    // It has used 10 of its 60 minutes when its account is disconnected.
+    let mail = house.send(&["ann@example.net"], |_| {}).await;
+    house.pass(600);
+    wants(&house, Wanted::Disconnected);
+    let blocked = house.clock.now();
+    for _ in 0..4 {
+        house.start(true);
+        let clocks = || house.store().clocks().unwrap();
+        until(|| "its clock stands still".into(), || !clocks().is_empty()).await;
+        assert_eq!(clocks()[0].since, blocked);
+        house.pass(50 * 60);
+        house.rest().await;
+        house.stop().await;
+        house.pass(60);
+        house.restart_store();
+    }
+    wants(&house, Wanted::Connected);
+    let free = house.clock.now();
+    house.start(true);
+    let given = || house.store().outbox_row(mail.seq).unwrap().unwrap();
+    until(|| format!("{:?}", given()), || given().since != given().created_at).await;
+    assert_eq!(given().since.duration_since(given().created_at), free.duration_since(blocked));
+    house.until(&mail, &[DeliveryState::Relayed]).await;
+    assert!(house.store().clocks().unwrap().is_empty());
     house.stop().await;
     house.sound();
 }

@@ -1,16 +1,17 @@
 //! What does not get its turn: mail of channels whose account may not send, and mail that is late meanwhile.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 
 use super::accounts;
-use super::lanes::Task;
+use super::blocked::Question;
+use super::clocks::{Asked, Given, Owed};
 use super::schedule::Schedule;
 use super::state::State;
 use super::work::Overdue;
-use super::{Asked, Given};
 use crate::store::StoreError;
+use crate::store::rows::ClockRow;
 
 /// Mails that are late and are told of in one sweep.
 const OVERDUE: usize = 200;
@@ -21,15 +22,33 @@ impl State {
         self.lanes.channel_count() > self.blocked.known()
     }
 
-    /// All channels that have or had mail.
-    pub fn channels(&self) -> Vec<(u32, String)> {
+    /// Takes up the clocks that stood still when the process before this one ended.
+    pub fn restore(&mut self, clocks: Vec<ClockRow>) {
+        for ClockRow { account, since, until, .. } in clocks {
+            let channel = self.lanes.channel(&account);
+            self.blocked.restore(channel, since, until);
+        }
+    }
+
+    /// What is to be asked of all channels that have or had mail.
+    pub fn questions(&self, now: Timestamp) -> Vec<Question> {
         let count = self.lanes.channel_count() as u32;
-        (0..count).map(|number| (number, self.lanes.channel_name(number).to_owned())).collect()
+        let ask = |number| self.blocked.question(number, self.lanes.channel_name(number).to_owned(), now);
+        (0..count).map(ask).collect()
     }
 
     /// Takes up which channels may send. What was loaded for one that may not waits with the rest.
-    pub fn asked(&mut self, asked: Result<Asked, StoreError>, now: Timestamp) -> Result<(), StoreError> {
-        self.blocked.asked(asked??.into_iter().collect(), now);
+    pub fn asked(
+        &mut self,
+        asked: Result<Result<Asked, StoreError>, StoreError>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let Asked { whys, written, at } = asked??;
+        let (written, trouble) = match written {
+            Ok(written) => (written, Ok(())),
+            Err(trouble) => (HashSet::new(), Err(trouble)),
+        };
+        self.blocked.asked(whys, &written, at);
         let barred = |channel: &u32| !self.blocked.may(*channel);
         let channels: HashSet<u32> = (0..self.lanes.channel_count() as u32).filter(barred).collect();
         if !channels.is_empty() {
@@ -37,16 +56,13 @@ impl State {
             let lanes: HashSet<u32> = lanes.map(|(number, _)| number).collect();
             self.unload(|task| channels.contains(&task.channel) || lanes.contains(&task.lane), now);
         }
-        Ok(())
+        trouble
     }
 
-    /// A channel whose mail is to get back the time for which it could not be sent, and that mail.
-    pub fn owed(&self) -> Option<(u32, Vec<u64>, (Timestamp, Timestamp))> {
-        let (channel, time) = self.blocked.owed()?;
-        let owner = |task: &Task| self.lanes.get(task.lane).is_some_and(|lane| lane.owner == Some(channel));
-        let mails = self.lanes.tasks().filter(|task| task.channel == channel || owner(task));
-        let mails: BTreeSet<u64> = mails.map(|task| task.seq).collect();
-        Some((channel, mails.into_iter().collect(), time))
+    /// A channel whose mail is to get back the time for which it could not be sent.
+    pub fn owed(&self) -> Option<Owed> {
+        let (channel, (since, until)) = self.blocked.owed()?;
+        Some(Owed { channel, account: self.lanes.channel_name(channel).to_owned(), since, until })
     }
 
     /// That is written down.

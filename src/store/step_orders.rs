@@ -121,19 +121,6 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Mails that could not be sent between two times, as their account could not send, get that time back.
-    pub fn give_time(&mut self, mails: &[u64], from: Timestamp, until: Timestamp) -> Result<(), StoreError> {
-        for seq in mails {
-            let row = self.outbox_row(*seq)?.filter(|row| row.state == OutboxState::Waiting && row.since < until);
-            let Some(mut row) = row else { continue };
-            let lost = until.duration_since(from.max(row.since));
-            row.since = row.since.checked_add(lost).unwrap_or(until);
-            self.put_outbox(&mut row)?;
-            self.outgoing.push(*seq);
-        }
-        Ok(())
-    }
-
     /// Gives recipients a new state; returns how many have one.
     pub(super) fn change_recipients(
         &mut self,

@@ -214,6 +214,20 @@ pub struct SuppressionRow {
     pub why: String,
 }
 
+/// An account that may not send: the clock of its mail stands still (R8).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockRow {
+    /// The address of the channel whose account it is, in lower case.
+    pub account: String,
+    pub since: Timestamp,
+    /// Until when, once it may send again: its mail is being given that time back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// The `seq` of the last mail that has it back.
+    #[serde(default)]
+    pub after: u64,
+}
+
 /// A ticket that was opened and is owed an acknowledgement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AcknowledgementRow {
