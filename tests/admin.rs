@@ -662,16 +662,21 @@ async fn the_outbox_is_listed_and_steered() {
     assert_eq!(bed.post(&format!("/v1/loops/{brake}/release"), &json!({})).await.0, StatusCode::CONFLICT);
     assert_eq!(bed.get(&format!("/v1/outbox/{braked}")).await.1["state"], "waiting");
 
-    let report = |word| Bounced { addresses: vec!["bob@example.org".into()], word, said: "spam".into(), hard: false };
+    let report = |word| Bounced {
+        addresses: vec!["bob@example.org".into()],
+        word,
+        said: "spam".into(),
+        hard: false,
+        at: ticketgate::clock::Clock::system().now(),
+    };
     let seq = bed.store.entry(&braked).unwrap().unwrap().seq;
     let suppress = Suppress { after: 3, within: jiff::SignedDuration::from_hours(1) };
     let now = ticketgate::clock::Clock::system().now();
     // A complaint counts once the mail has left.
-    let taken =
-        SettledRecipient { n: 0, state: DeliveryState::Relayed, reply: None, hard: false, next: None, told: None };
+    let taken = SettledRecipient { n: 0, state: DeliveryState::Relayed, ..SettledRecipient::default() };
     let (recipients, notes, delayed) = (vec![taken], Vec::new(), Vec::new());
     let relay = Some("sandbox".to_owned());
-    let settled = Settled { seq, at: now, relay, recipients, way: None, notes, late: None, delayed };
+    let settled = Settled { seq, at: now, relay, recipients, notes, delayed, ..Settled::default() };
     bed.store.step(|step| step.settle(&[settled], suppress)).unwrap();
     bed.store.step(|step| step.bounced(seq, &[report("complaint")], suppress, now)).unwrap();
     assert_eq!(bed.get("/v1/suppressions").await.1["suppressions"][0]["address"], "bob@example.org");

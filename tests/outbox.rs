@@ -877,6 +877,41 @@ async fn a_mail_that_a_peer_may_have_is_not_rerouted_to_a_second_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mail_that_a_silent_peer_may_have_is_rerouted_only_by_whoever_insists() {
+    let (silent, other) = (Peer::led(false, |_, _| None).await, Peer::led(true, |_, _| None).await);
+    let hasty = RelayConfig { data_timeout: Duration::from_millis(700), ..smtp("a", silent.port) };
+    let mut house = House::new(vec![hasty, smtp("b", other.port)]);
+    house.start(false);
+    let row = |mail: &EntryRow| house.store().outbox_row(mail.seq).unwrap().unwrap();
+    let order = |mail: &EntryRow, order| {
+        house.store().step(|step| step.order_outbox(&mail.id, &order, "kim", house.clock.now()))
+    };
+    let mail = house.send(&["ann@example.net"], |_| {}).await;
+    house.until(&mail, &[DeliveryState::Delayed]).await;
+    assert_eq!(house.recipients(&mail)[0].unanswered.as_deref(), Some("a"));
+    let refused = order(&mail, OutboxOrder::Reroute("b".into()));
+    assert!(matches!(&refused, Err(StoreError::MayComeTwice(said)) if said.contains("\"a\"")), "{refused:?}");
+    assert_eq!((row(&mail).relay, other.heard("MAIL")), (None, 0));
+    // Whoever reroutes it before that is known gets the same answer later.
+    let second = house.send(&["bob@example.net"], |_| {}).await;
+    hears(&silent, ".", 2).await;
+    order(&second, OutboxOrder::Reroute("b".into())).unwrap();
+    house.until(&second, &[DeliveryState::Delayed]).await;
+    let why = row(&second).why.unwrap();
+    assert!(why.contains("not rerouted to b"), "{why}");
+    until(|| house.said("delivery_changed"), || house.said("delivery_changed") == why).await;
+    house.rest().await;
+    assert_eq!((row(&second).relay.as_deref(), other.heard("MAIL")), (Some("a"), 0));
+    for mail in [&mail, &second] {
+        order(mail, OutboxOrder::RerouteAnyway("b".into())).unwrap();
+        house.until(mail, &[DeliveryState::Relayed]).await;
+    }
+    assert_eq!(other.count("ann@example.net") + other.count("bob@example.net"), 2);
+    house.stop().await;
+    house.sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_loaded_ahead_can_be_taken_back() {
     let reroute = || OutboxOrder::Reroute("other".into());
     for order in [OutboxOrder::Cancel, OutboxOrder::Hold, reroute()] {

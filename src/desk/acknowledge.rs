@@ -156,9 +156,11 @@ impl Replies {
 fn hopeless(error: DeskError) -> Result<Option<Cow<'static, str>>, DeskError> {
     match error {
         DeskError::Full | DeskError::Trouble(_) => Err(error),
-        DeskError::NotFound(_) | DeskError::NotPossible(_) | DeskError::Unusable(_) | DeskError::Gone(_) => {
-            Ok(Some(format!("it cannot be written: {error}").into()))
-        }
+        DeskError::NotFound(_)
+        | DeskError::NotPossible(_)
+        | DeskError::MayComeTwice(_)
+        | DeskError::Unusable(_)
+        | DeskError::Gone(_) => Ok(Some(format!("it cannot be written: {error}").into())),
     }
 }
 

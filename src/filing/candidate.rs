@@ -76,7 +76,7 @@ fn come_home(step: &Step<'_>, read: &Read, decision: &mut Decision) -> Result<Op
         return Ok(None);
     }
     let Decision { filing, trace } = decision;
-    report::homecoming(step, &read.summary, filing, trace)
+    report::homecoming(step, read, filing, trace)
 }
 
 fn acknowledgement(context: &Context<'_>, read: &Read, delivery: &Delivery, decision: &mut Decision) -> Owed {

@@ -61,6 +61,7 @@ impl Worker {
                 state,
                 reply: Some(why.clone()),
                 hard: false,
+                unanswered: false,
                 next: None,
                 // The filter list is no refusal, but the operator's wish.
                 told: (state == DeliveryState::Suppressed).then(|| told::suppressed(&why)),

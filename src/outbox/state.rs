@@ -283,7 +283,8 @@ impl State {
             let limit = lane.map_or(1, |lane| lane.limit.max(1));
             let (fresh, looking) = (&self.fresh, &self.looking);
             let asked = |seq: u64| fresh.contains(&seq) || looking.contains(&seq);
-            while let Some(Ready { under, job, relay }) = self.flight.begin(number, limit, asked) {
+            while let Some(Ready { mut under, job, relay }) = self.flight.begin(number, limit, asked) {
+                under.began = now;
                 let handle = self.running.spawn(async move { relay.deliver(job).await });
                 self.jobs.insert(handle.id(), under);
             }

@@ -80,6 +80,8 @@ pub struct Under {
     /// The account whose quota counted it, when, and its recipients as the quota knows them.
     pub quota: Option<String>,
     pub noted: Timestamp,
+    /// When its attempt began.
+    pub began: Timestamp,
     pub hashes: Vec<u64>,
     pub toll: Toll,
 }
@@ -301,7 +303,7 @@ impl Worker {
             );
         }
         let attempts = &under.attempts;
-        let attempt = Attempt { row, relay, recipients, attempts, now, not_before: pause };
+        let attempt = Attempt { row, relay, recipients, attempts, began: under.began, now, not_before: pause };
         let settled = judge(&attempt, outcome, schedule);
         Settled { way: under.toll.said.clone(), ..settled }
     }
@@ -368,6 +370,7 @@ fn ready(
         bytes: job.bytes.len() as u64,
         quota: counted.quota,
         noted: counted.now,
+        began: counted.now,
         hashes: counted.hashes,
         toll: counted.toll,
         row,

@@ -108,6 +108,7 @@ pub(super) fn settle(store: &Store, seq: u64, states: &[(u32, DeliveryState)], m
         state: *state,
         reply: Some(format!("{} said", state.as_str())),
         hard: *state == DeliveryState::Failed,
+        unanswered: false,
         next: state.waits().then(|| later(minutes + 5)),
         told: told(*state),
     });
@@ -115,6 +116,7 @@ pub(super) fn settle(store: &Store, seq: u64, states: &[(u32, DeliveryState)], m
         seq,
         at: later(minutes),
         relay: Some("smarthost".into()),
+        began: Some(later(minutes - 1)),
         recipients: recipients.collect(),
         notes: states.iter().filter(|(_, s)| *s == DeliveryState::Failed).map(|_| "it failed".into()).collect(),
         late: None,
