@@ -197,7 +197,6 @@ impl Worker {
     fn start(&self, state: &mut State, pieces: &mut Pieces, now: Timestamp) {
         if pieces.writing.is_none() && state.may_write() {
             state.wrote_at = Some(std::time::Instant::now());
-            state.wrote = state.ended.len().min(BATCH);
             pieces.writing = Some(self.write_away(state));
         }
         if pieces.looking.is_none() && !state.fresh.is_empty() {
@@ -250,8 +249,8 @@ impl Worker {
 
     /// Writes a batch of what has ended, away from the threads of the runtime.
     fn write_away(&self, state: &mut State) -> tokio::task::JoinHandle<Writing> {
-        let most = state.ended.len().min(BATCH);
-        let ended: Vec<Ended> = state.ended.drain(..most).collect();
+        state.wrote = state.ended.len().min(BATCH);
+        let ended: Vec<Ended> = state.ended.drain(..state.wrote).collect();
         let (this, quotas) = (self.clone(), Arc::clone(&state.quotas));
         tokio::task::spawn_blocking(move || {
             let written = this.write(&ended, &quotas);
@@ -271,7 +270,7 @@ impl Worker {
             if tidies {
                 this.store.step(|step| step.tidy_outbox(now, before.unwrap_or(Timestamp::MIN)))?;
             }
-            overdue.into_iter().map(|one| Ok((one.seq, this.overdue(&one)?))).collect()
+            this.overdue(&overdue)
         }));
     }
 

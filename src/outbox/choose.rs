@@ -69,9 +69,7 @@ impl Worker {
             reasons.push((to.address, why));
         }
         if !settled.is_empty() {
-            let suppress = **self.suppress.load();
-            let settled = not_sent(row, settled, &reasons, now);
-            self.store.step(|step| step.settle(&[settled], suppress))?;
+            self.settle(&[not_sent(row, settled, &reasons, now)])?;
         }
         Ok(permitted)
     }

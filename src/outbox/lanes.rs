@@ -241,6 +241,10 @@ impl Lanes {
 
     /// Moves what has become due into its lane.
     pub fn wake(&mut self, now: Timestamp) {
+        // Asked at each turn of the worker, which is no time to take a long list apart.
+        if self.later.keys().next().is_none_or(|(due, ..)| *due > now.as_microsecond()) {
+            return;
+        }
         let due = self.later.split_off(&(now.as_microsecond() + 1, 0, 0));
         let ready = std::mem::replace(&mut self.later, due);
         ready.into_values().for_each(|task| self.push(task, now));

@@ -7,14 +7,18 @@ use jiff::Timestamp;
 use super::accounts;
 use super::blocked::Question;
 use super::clocks::{Asked, Given, Owed};
+use super::judge::without_attempt;
 use super::schedule::Schedule;
 use super::state::State;
-use super::work::Overdue;
-use crate::store::StoreError;
-use crate::store::rows::ClockRow;
+use super::work::{Overdue, RECIPIENTS};
+use super::{Looks, Worker};
+use crate::store::rows::{ClockRow, OutboxRow, OutboxState};
+use crate::store::{Settled, StoreError};
 
 /// Mails that are late and are told of in one sweep.
 const OVERDUE: usize = 200;
+/// Their recipients that share a commit, but for those of the last one.
+const TOGETHER: usize = 2_000;
 
 impl State {
     /// Channels whose account nobody has asked about yet.
@@ -100,5 +104,48 @@ impl State {
             }
         }
         found.into_values().filter(|one| !self.flight.has_mail(one.seq)).collect()
+    }
+}
+
+impl Worker {
+    /// Tells of mails that are late, or gives them up, although it was never their turn; many share a commit.
+    pub(super) fn overdue(&self, overdue: &[Overdue]) -> Looks {
+        let (mut looks, mut settled, mut recipients) = (Vec::new(), Vec::new(), 0);
+        for one in overdue {
+            match self.without_turn(one)? {
+                Some(one) => {
+                    recipients += one.recipients.len() + one.delayed.len();
+                    settled.push(one);
+                }
+                None => looks.push((one.seq, self.store.outbox_row(one.seq)?)),
+            }
+            if recipients >= TOGETHER {
+                looks.extend(self.settle(&settled)?.into_iter().map(|row| (row.seq, Some(row))));
+                (settled, recipients) = (Vec::new(), 0);
+            }
+        }
+        if !settled.is_empty() {
+            looks.extend(self.settle(&settled)?.into_iter().map(|row| (row.seq, Some(row))));
+        }
+        let look =
+            |(seq, row): (u64, Option<OutboxRow>)| Ok((seq, row.map(|row| self.look(row)).transpose()?.flatten()));
+        looks.into_iter().map(look).collect()
+    }
+
+    /// What is to be written down of a mail that is late or over by now, if it is.
+    fn without_turn(&self, overdue: &Overdue) -> Result<Option<Settled>, StoreError> {
+        let Overdue { seq, ref why, clock } = *overdue;
+        let row = self.store.outbox_row(seq)?.filter(|row| row.state == OutboxState::Waiting);
+        let Some(row) = row else { return Ok(None) };
+        let (now, schedule) = (self.clock.now(), self.config.load().schedule());
+        let over = schedule.is_over(row.class, row.since, clock);
+        let still = !schedule.is_over(row.class, row.since, now);
+        let late = !row.delayed_told && still && schedule.is_late(row.since, now);
+        if !(over || late) {
+            return Ok(None);
+        }
+        let recipients = self.store.recipients(seq, 0, RECIPIENTS)?.into_iter().filter(|to| to.state.waits());
+        let recipients: Vec<(u32, String)> = recipients.map(|to| (to.n, to.address)).collect();
+        Ok(Some(without_attempt(&row, &recipients, why, &schedule, now)))
     }
 }

@@ -62,7 +62,6 @@ impl Worker {
             not_before: None,
         };
         let settled = judge(&attempt, &outcome, &self.config.load().schedule());
-        let suppress = **self.suppress.load();
-        self.store.step(|step| step.settle(&[settled], suppress)).map(drop)
+        self.settle(&[settled]).map(drop)
     }
 }

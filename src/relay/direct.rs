@@ -18,7 +18,7 @@ use super::job::{Beyond, Job, RecipientOutcome, Reply};
 use super::pool::{Held, Pool};
 use super::rest::Resting;
 use super::route;
-use super::server::{Exchange, Parcel, Sent, exchange};
+use super::server::{At, Exchange, Parcel, Sent, exchange};
 use super::sts::{Mode, Policies, Policy};
 use crate::metrics::Metrics;
 use crate::net::connect::Connector;
@@ -155,9 +155,9 @@ impl Direct {
             ));
         }
         let guard = self.guard(domain, host, route).await?;
-        let (key, at) = (format!("{} {host}", guard.word), format!("{host}:{}", self.port));
+        let (key, at) = (format!("{} {host}", guard.word), At { host, port: self.port });
         if let Some(held) = self.pool.take(&key)
-            && let Exchange::Done(sent) = exchange(held, parcel, &self.pool, &key, &at).await
+            && let Exchange::Done(sent) = exchange(held, parcel, &self.pool, &key, at).await
         {
             return Ok(sent);
         }
@@ -166,7 +166,7 @@ impl Direct {
             let reply = match self.open(address, &guard).await {
                 Ok(client) => {
                     self.resting.answered(host);
-                    match exchange(Held { client, mails: 0 }, parcel, &self.pool, &key, &at).await {
+                    match exchange(Held { client, mails: 0 }, parcel, &self.pool, &key, at).await {
                         Exchange::Done(sent) => return Ok(sent),
                         Exchange::Unheard(sent) => sent.recipients.first().map(|outcome| outcome.reply().clone()),
                     }

@@ -33,7 +33,7 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 pub use config::{Algorithm, DkimConfig, Kind, LostHeaders, Mechanism, Preset, RelayConfig, Security};
-pub use job::{About, Beyond, Job, JobRecipient, Outcome, RecipientOutcome, Reply, Throttled};
+pub use job::{About, Beyond, Job, JobRecipient, Outcome, RecipientOutcome, Reply, Throttled, Via};
 pub use permit::{Permit, Standing};
 pub use quota::{GiveWay, QuotaConfig, QuotaRules};
 
@@ -127,6 +127,11 @@ impl Relays {
     /// Whether the domain of a mail's author lets it leave by a relay; see [`Permits::ask`].
     pub fn permit(&self, relay: &str, head: &[u8], sender: Option<&Address>) -> Permit {
         self.0.permits.ask(relay, head, sender)
+    }
+
+    /// All of them as they are now, in the order of their names.
+    pub fn all(&self) -> Vec<Arc<Relay>> {
+        self.0.relays.load().values().cloned().collect()
     }
 
     /// Their names, in order.
