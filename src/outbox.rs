@@ -15,6 +15,7 @@ mod clocks;
 pub mod config;
 mod fields;
 mod flight;
+mod health;
 pub mod judge;
 pub mod lanes;
 mod late;

@@ -165,7 +165,7 @@ fn is_hard(reply: &Reply) -> bool {
         (About::Sender, _) => false,
         (_, Some(enhanced)) => blames_address(enhanced),
         (About::Recipient, None) => code_blames_address(reply.code),
-        (About::Mail, None) => false,
+        (About::Mail | About::Connection, None) => false,
     }
 }
 

@@ -125,9 +125,11 @@ pub struct Reply {
 /// Whom a reply speaks of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum About {
-    /// The whole mail, or the connection.
+    /// The whole mail.
     #[default]
     Mail,
+    /// The connection, before anything of a mail was said.
+    Connection,
     /// The sender: it answers MAIL.
     Sender,
     /// One recipient: it answers RCPT.
