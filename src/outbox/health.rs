@@ -31,14 +31,14 @@ impl Health {
         }
         (self.troubles, self.rests, lane.rests) = (0, 0, None);
         if outcome.recipients.iter().any(taken) {
-            (self.refusals, lane.slow) = (0, false);
+            (self.refusals, lane.slow) = (0, None);
             return;
         }
         self.refusals = self.refusals.saturating_add(1);
-        if config.slow_after > 0 && self.refusals >= config.slow_after && !lane.slow {
+        if config.slow_after > 0 && self.refusals >= config.slow_after && lane.slow.is_none() {
             let said = outcome.recipients.first().map(|one| one.reply().to_string()).unwrap_or_default();
             tracing::warn!(lane = %lane.name, said, "a peer takes nothing: it gets one mail at a time");
-            lane.slow = true;
+            lane.slow = Some(said);
         }
     }
 

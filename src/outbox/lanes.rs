@@ -81,8 +81,8 @@ pub struct Lane {
     pub rests: Option<(Timestamp, String)>,
     /// It has its share of the memory: nothing is taken out before one of its mails has left it.
     pub full: bool,
-    /// Its peer takes nothing: one job at a time, until it takes something.
-    pub slow: bool,
+    /// Its peer takes nothing, and what it said: one job at a time, until it takes something.
+    pub slow: Option<String>,
     /// The channel whose account its relay logs in with, if it does.
     pub owner: Option<u32>,
     people: Queue,
@@ -97,7 +97,7 @@ impl Lane {
 
     /// How many jobs run at the same time now.
     pub fn places(&self) -> usize {
-        if self.slow { self.limit.min(1) } else { self.limit }
+        if self.slow.is_some() { self.limit.min(1) } else { self.limit }
     }
 
     fn queue(&mut self, class: Class) -> &mut Queue {
@@ -151,7 +151,7 @@ impl Lanes {
         let (name, relay) = (name.to_owned(), relay.to_owned());
         self.by_name.insert(name.clone(), number);
         let (people, machines) = (Queue::default(), Queue::default());
-        let (rests, full, slow, owner) = (None, false, false, None);
+        let (rests, full, slow, owner) = (None, false, None, None);
         self.lanes.insert(number, Lane { name, relay, limit, taken: 0, rests, full, slow, owner, people, machines });
         number
     }
