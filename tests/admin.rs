@@ -616,6 +616,39 @@ async fn send(bed: &Bed, recipients: &[To<'_>]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mail_that_may_come_twice_is_rerouted_by_force_only() {
+    let bed = Bed::new();
+    let id = send(&bed, &[("ann@example.org", DeliveryState::Queued, None)]).await;
+    let now = ticketgate::clock::Clock::system().now();
+    let seq = bed.store.entry(&id).unwrap().unwrap().seq;
+    let unanswered = SettledRecipient {
+        state: DeliveryState::Delayed,
+        unanswered: true,
+        next: Some(now),
+        ..SettledRecipient::default()
+    };
+    let relay = Some("silent".to_owned());
+    let settled = Settled { seq, at: now, relay, recipients: vec![unanswered], ..Settled::default() };
+    let suppress = Suppress { after: 3, within: jiff::SignedDuration::from_hours(1) };
+    bed.store.step(|step| step.settle(&[settled], suppress)).unwrap();
+    let (_, mail) = bed.get(&format!("/v1/outbox/{id}")).await;
+    assert_eq!(mail["delivery"][0]["unanswered"], "silent");
+    let path = |order: &str| format!("/v1/outbox/{id}/{order}");
+    // Order, body; status, and the end of the problem's type.
+    let table = [
+        ("reroute", json!({"relay": "sandbox"}), StatusCode::CONFLICT, "may-come-twice"),
+        ("retry", json!({"force": true}), StatusCode::BAD_REQUEST, "unusable"),
+        ("reroute", json!({"relay": "sandbox", "force": true}), StatusCode::OK, ""),
+    ];
+    for (order, body, status, kind) in table {
+        let (got, answer) = bed.post(&path(order), &body).await;
+        assert_eq!(got, status, "{order}: {answer}");
+        assert!(answer["type"].as_str().unwrap_or_default().ends_with(kind), "{answer}");
+        assert!(status != StatusCode::CONFLICT || answer.to_string().contains("--force"), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_outbox_is_listed_and_steered() {
     let bed = Bed::new();
     let id = send(&bed, &[("ann@example.org", DeliveryState::Queued, None)]).await;
