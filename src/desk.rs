@@ -48,6 +48,9 @@ pub enum DeskError {
     /// It does not fit the state of the ticket or the entry.
     #[error("{0}")]
     NotPossible(String),
+    /// A mail could come twice; it can be ordered all the same.
+    #[error("{0}")]
+    MayComeTwice(String),
     /// What was given cannot be used.
     #[error("{0}")]
     Unusable(String),
@@ -66,6 +69,7 @@ impl From<StoreError> for DeskError {
             StoreError::NoSuchTicket(number) => Self::NotFound(format!("ticket {number}")),
             StoreError::NoSuchEntry(id) => Self::NotFound(format!("entry {id}")),
             StoreError::NotPossible(said) => Self::NotPossible(said),
+            StoreError::MayComeTwice(said) => Self::MayComeTwice(said),
             StoreError::Full => Self::Full,
             other => Self::Trouble(other.to_string()),
         }

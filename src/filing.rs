@@ -27,7 +27,7 @@ use crate::store::rows::EntryRow;
 use crate::store::{Position, SpoolState, Step, Store, StoreError};
 use crate::ticket::Directory;
 use crate::ticket::token::TokenKeys;
-use candidate::{Context, file_mail};
+use candidate::{Context, Filed, file_mail};
 pub use loops::{Loops, LoopsConfig};
 use reader::Read;
 pub use reader::Reader;
@@ -212,8 +212,9 @@ impl Worker {
         let now = self.clock.now();
         let loops = self.loops.load();
         let context = Context { directory: &directory, keys: &self.keys, loops: &loops, now };
-        let rows = self.store.step(|step| file_all(step, &context, read))?;
-        self.report(&rows, read, now);
+        let filed = self.store.step(|step| file_all(step, &context, read))?;
+        self.report(&filed.rows, read, now);
+        self.metrics.brake_held(filed.held);
         Ok(read.len())
     }
 
@@ -231,9 +232,6 @@ impl Worker {
                     let door = spooled.origin.kind.as_str();
                     self.metrics.mail_filed(door, &row.filing, row.reason.as_deref(), waited);
                 }
-                let held =
-                    row.trace.iter().filter(|step| step.step == outgoing::LOOPS && step.said.contains(": held,"));
-                self.metrics.brake_held(held.count() as u64);
                 tracing::info!(
                     mail = %row.id, entry = row.seq, filing = %row.filing, reason = row.reason.as_deref(),
                     ticket = row.ticket, channel = %row.channel, "filed"
@@ -262,13 +260,13 @@ fn pause(runtime: &tokio::runtime::Handle, shutdown: &mut Shutdown, wait: Durati
     });
 }
 
-fn file_all(step: &mut Step<'_>, context: &Context<'_>, read: &[Read]) -> Result<Vec<EntryRow>, StoreError> {
-    let mut rows = Vec::with_capacity(read.len());
+fn file_all(step: &mut Step<'_>, context: &Context<'_>, read: &[Read]) -> Result<Filed, StoreError> {
+    let mut filed = Filed::default();
     for mail in read {
-        file_mail(step, context, mail, &mut rows)?;
+        file_mail(step, context, mail, &mut filed)?;
         step.filed(mail.spooled.position);
     }
-    Ok(rows)
+    Ok(filed)
 }
 
 #[cfg(test)]

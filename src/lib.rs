@@ -89,6 +89,7 @@
 //! | cursor behind the ledger | rows were written, the cursor was not | listed again; what has a row is left alone |
 //! | credential that notes a refresh | its answer may be lost: the provider may have dropped the old token | refreshed; if refused, a problem that says so |
 //! | note of an attempt, mail not filed | parsing it took the process down | after the second time: quarantine |
+//! | clock that stands still | mail of that account could not be sent | its mail gets that time back, each once |
 //! | mail in the outbox that waits | it was not sent, or the peer's answer was not settled | sent, perhaps again |
 //! | quota page newer than what was sent | it was counted before it was sent | counted too much, never too little |
 //! | ticket number set aside, no such ticket | the mail that was to open it was never accepted | stays a gap |

@@ -11,9 +11,11 @@ pub mod accounts;
 mod blocked;
 pub mod board;
 mod choose;
+mod clocks;
 pub mod config;
 mod fields;
 mod flight;
+mod health;
 pub mod judge;
 pub mod lanes;
 mod late;
@@ -46,6 +48,7 @@ use crate::store::{Store, StoreError, Suppress};
 use crate::ticket::Directory;
 use crate::ticket::letter::Letters;
 use crate::ticket::loops::Pattern;
+use clocks::{Asked, Given};
 use state::State;
 use work::{Ended, Loaded, Look, Picked, Written};
 
@@ -84,16 +87,12 @@ pub struct Worker {
 /// Work that runs away from the loop, one piece at a time.
 type Away<T> = Option<tokio::task::JoinHandle<T>>;
 
-/// What looking at mails found, and what asking about channels: why their mail waits, if it does.
+/// What looking at mails found.
 type Looks = Result<Vec<(u64, Option<Look>)>, StoreError>;
-type Asked = Result<Vec<(u32, Option<String>)>, StoreError>;
 
 /// What was picked with what came of loading it, and ends with what stands after writing them down.
 type Loading = (Vec<Picked>, Result<Vec<Loaded>, StoreError>);
 type Writing = (Vec<Ended>, Result<Written, StoreError>);
-
-/// A channel with what came of giving its mail time back.
-type Given = (u32, Result<(), StoreError>);
 
 /// What the loop waits for.
 #[derive(Default)]
@@ -101,7 +100,7 @@ struct Pieces {
     looking: Away<Looks>,
     loading: Away<Loading>,
     writing: Away<Writing>,
-    asking: Away<Asked>,
+    asking: Away<Result<Asked, StoreError>>,
     sweeping: Away<Looks>,
     giving: Away<Given>,
     /// The configuration that the last round went by.
@@ -174,6 +173,9 @@ impl Worker {
     /// Takes up everything that waits on disk.
     async fn begin(&self, state: &mut State) -> Result<(), StoreError> {
         drop(self.store.outbox_news());
+        let this = self.clone();
+        let clocks = joined(tokio::task::spawn_blocking(move || this.store.clocks()).await)??;
+        state.restore(clocks);
         let mut after = 0;
         loop {
             let this = self.clone();
@@ -196,7 +198,6 @@ impl Worker {
     fn start(&self, state: &mut State, pieces: &mut Pieces, now: Timestamp) {
         if pieces.writing.is_none() && state.may_write() {
             state.wrote_at = Some(std::time::Instant::now());
-            state.wrote = state.ended.len().min(BATCH);
             pieces.writing = Some(self.write_away(state));
         }
         if pieces.looking.is_none() && !state.fresh.is_empty() {
@@ -214,24 +215,14 @@ impl Worker {
         let strangers = state.strangers();
         if pieces.asking.is_none() && (strangers || state.asked_at.is_none_or(|at| later_than(now, at, ASK_EVERY))) {
             state.asked_at = Some(now);
-            let (this, channels) = (self.clone(), state.channels());
-            pieces.asking = Some(tokio::task::spawn_blocking(move || {
-                let ask = |(number, address): (u32, String)| {
-                    let channel = crate::mail::Address::parse(&address).ok();
-                    let why = channel.map(|channel| accounts::blocked(&this.accounts, &this.store, &channel));
-                    Ok((number, why.transpose()?.flatten()))
-                };
-                channels.into_iter().map(ask).collect()
-            }));
+            let (this, questions) = (self.clone(), state.questions(now));
+            pieces.asking = Some(tokio::task::spawn_blocking(move || this.ask(&questions, now)));
         }
         if pieces.giving.is_none()
-            && let Some((channel, mails, (from, until))) = state.owed()
+            && let Some(owed) = state.owed()
         {
             let this = self.clone();
-            pieces.giving = Some(tokio::task::spawn_blocking(move || {
-                let give = |some: &[u64]| this.store.step(|step| step.give_time(some, from, until));
-                (channel, mails.chunks(BATCH).try_for_each(give))
-            }));
+            pieces.giving = Some(tokio::task::spawn_blocking(move || (owed.channel, this.give(&owed))));
         }
         // A reload may have brought the relay that mail waits for.
         let config = self.config.load_full();
@@ -259,8 +250,8 @@ impl Worker {
 
     /// Writes a batch of what has ended, away from the threads of the runtime.
     fn write_away(&self, state: &mut State) -> tokio::task::JoinHandle<Writing> {
-        let most = state.ended.len().min(BATCH);
-        let ended: Vec<Ended> = state.ended.drain(..most).collect();
+        state.wrote = state.ended.len().min(BATCH);
+        let ended: Vec<Ended> = state.ended.drain(..state.wrote).collect();
         let (this, quotas) = (self.clone(), Arc::clone(&state.quotas));
         tokio::task::spawn_blocking(move || {
             let written = this.write(&ended, &quotas);
@@ -280,7 +271,7 @@ impl Worker {
             if tidies {
                 this.store.step(|step| step.tidy_outbox(now, before.unwrap_or(Timestamp::MIN)))?;
             }
-            overdue.into_iter().map(|one| Ok((one.seq, this.overdue(&one)?))).collect()
+            this.overdue(&overdue)
         }));
     }
 

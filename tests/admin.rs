@@ -670,6 +670,39 @@ async fn send(bed: &Bed, recipients: &[To<'_>]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mail_that_may_come_twice_is_rerouted_by_force_only() {
+    let bed = Bed::new();
+    let id = send(&bed, &[("ann@example.org", DeliveryState::Queued, None)]).await;
+    let now = ticketgate::clock::Clock::system().now();
+    let seq = bed.store.entry(&id).unwrap().unwrap().seq;
+    let unanswered = SettledRecipient {
+        state: DeliveryState::Delayed,
+        unanswered: true,
+        next: Some(now),
+        ..SettledRecipient::default()
+    };
+    let relay = Some("silent".to_owned());
+    let settled = Settled { seq, at: now, relay, recipients: vec![unanswered], ..Settled::default() };
+    let suppress = Suppress { after: 3, within: jiff::SignedDuration::from_hours(1) };
+    bed.store.step(|step| step.settle(&[settled], suppress)).unwrap();
+    let (_, mail) = bed.get(&format!("/v1/outbox/{id}")).await;
+    assert_eq!(mail["delivery"][0]["unanswered"], "silent");
+    let path = |order: &str| format!("/v1/outbox/{id}/{order}");
+    // Order, body; status, and the end of the problem's type.
+    let table = [
+        ("reroute", json!({"relay": "sandbox"}), StatusCode::CONFLICT, "may-come-twice"),
+        ("retry", json!({"force": true}), StatusCode::BAD_REQUEST, "unusable"),
+        ("reroute", json!({"relay": "sandbox", "force": true}), StatusCode::OK, ""),
+    ];
+    for (order, body, status, kind) in table {
+        let (got, answer) = bed.post(&path(order), &body).await;
+        assert_eq!(got, status, "{order}: {answer}");
+        assert!(answer["type"].as_str().unwrap_or_default().ends_with(kind), "{answer}");
+        assert!(status != StatusCode::CONFLICT || answer.to_string().contains("--force"), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_outbox_is_listed_and_steered() {
     let bed = Bed::new();
     let id = send(&bed, &[("ann@example.org", DeliveryState::Queued, None)]).await;
@@ -716,16 +749,21 @@ async fn the_outbox_is_listed_and_steered() {
     assert_eq!(bed.post(&format!("/v1/loops/{brake}/release"), &json!({})).await.0, StatusCode::CONFLICT);
     assert_eq!(bed.get(&format!("/v1/outbox/{braked}")).await.1["state"], "waiting");
 
-    let report = |word| Bounced { addresses: vec!["bob@example.org".into()], word, said: "spam".into(), hard: false };
+    let report = |word| Bounced {
+        addresses: vec!["bob@example.org".into()],
+        word,
+        said: "spam".into(),
+        hard: false,
+        at: ticketgate::clock::Clock::system().now(),
+    };
     let seq = bed.store.entry(&braked).unwrap().unwrap().seq;
     let suppress = Suppress { after: 3, within: jiff::SignedDuration::from_hours(1) };
     let now = ticketgate::clock::Clock::system().now();
     // A complaint counts once the mail has left.
-    let taken =
-        SettledRecipient { n: 0, state: DeliveryState::Relayed, reply: None, hard: false, next: None, told: None };
+    let taken = SettledRecipient { n: 0, state: DeliveryState::Relayed, ..SettledRecipient::default() };
     let (recipients, notes, delayed) = (vec![taken], Vec::new(), Vec::new());
     let relay = Some("sandbox".to_owned());
-    let settled = Settled { seq, at: now, relay, recipients, way: None, notes, late: None, delayed };
+    let settled = Settled { seq, at: now, relay, recipients, notes, delayed, ..Settled::default() };
     bed.store.step(|step| step.settle(&[settled], suppress)).unwrap();
     bed.store.step(|step| step.bounced(seq, &[report("complaint")], suppress, now)).unwrap();
     assert_eq!(bed.get("/v1/suppressions").await.1["suppressions"][0]["address"], "bob@example.org");

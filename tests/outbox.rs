@@ -18,7 +18,7 @@ use ticketgate::net::dns;
 use ticketgate::outbox::{self, Board};
 use ticketgate::relay::{GiveWay, Kind, QuotaConfig, RelayConfig};
 use ticketgate::shutdown;
-use ticketgate::store::rows::{DeliveryState, EntryKind, EntryRow, OutboxState, RecipientRow};
+use ticketgate::store::rows::{DeliveryState, EntryKind, EntryRow, OutboxState, RecipientRow, SourceRow, Wanted};
 use ticketgate::store::{self, Delivery, OutboxOrder, OutgoingMeta, OutgoingRecipient, Store, StoreError};
 use ticketgate::ticket::channel::{Channel, Directory};
 use ticketgate::ticket::loops::Pattern;
@@ -877,6 +877,41 @@ async fn a_mail_that_a_peer_may_have_is_not_rerouted_to_a_second_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mail_that_a_silent_peer_may_have_is_rerouted_only_by_whoever_insists() {
+    let (silent, other) = (Peer::led(false, |_, _| None).await, Peer::led(true, |_, _| None).await);
+    let hasty = RelayConfig { data_timeout: Duration::from_millis(700), ..smtp("a", silent.port) };
+    let mut house = House::new(vec![hasty, smtp("b", other.port)]);
+    house.start(false);
+    let row = |mail: &EntryRow| house.store().outbox_row(mail.seq).unwrap().unwrap();
+    let order = |mail: &EntryRow, order| {
+        house.store().step(|step| step.order_outbox(&mail.id, &order, "kim", house.clock.now()))
+    };
+    let mail = house.send(&["ann@example.net"], |_| {}).await;
+    house.until(&mail, &[DeliveryState::Delayed]).await;
+    assert_eq!(house.recipients(&mail)[0].unanswered.as_deref(), Some("a"));
+    let refused = order(&mail, OutboxOrder::Reroute("b".into()));
+    assert!(matches!(&refused, Err(StoreError::MayComeTwice(said)) if said.contains("\"a\"")), "{refused:?}");
+    assert_eq!((row(&mail).relay, other.heard("MAIL")), (None, 0));
+    // Whoever reroutes it before that is known gets the same answer later.
+    let second = house.send(&["bob@example.net"], |_| {}).await;
+    hears(&silent, ".", 2).await;
+    order(&second, OutboxOrder::Reroute("b".into())).unwrap();
+    house.until(&second, &[DeliveryState::Delayed]).await;
+    let why = row(&second).why.unwrap();
+    assert!(why.contains("not rerouted to b"), "{why}");
+    until(|| house.said("delivery_changed"), || house.said("delivery_changed") == why).await;
+    house.rest().await;
+    assert_eq!((row(&second).relay.as_deref(), other.heard("MAIL")), (Some("a"), 0));
+    for mail in [&mail, &second] {
+        order(mail, OutboxOrder::RerouteAnyway("b".into())).unwrap();
+        house.until(mail, &[DeliveryState::Relayed]).await;
+    }
+    assert_eq!(other.count("ann@example.net") + other.count("bob@example.net"), 2);
+    house.stop().await;
+    house.sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_loaded_ahead_can_be_taken_back() {
     let reroute = || OutboxOrder::Reroute("other".into());
     for order in [OutboxOrder::Cancel, OutboxOrder::Hold, reroute()] {
@@ -1121,6 +1156,43 @@ async fn mail_that_was_held_or_blocked_has_its_time_before_it() {
     house.pass(5);
     attempts(&mail, 1).await;
     assert_eq!(house.recipients(&mail)[0].state, DeliveryState::Delayed);
+    house.stop().await;
+    house.sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_restart_loses_anything_of_a_stopped_clock() {
+    let peer = Peer::start().await;
+    let mut house = House::new(vec![smtp("a", peer.port)]);
+    house.config.give_up = Duration::from_secs(3600);
+    let wants = |house: &House, wanted| {
+        let row = SourceRow { channel: SUPPORT.into(), wanted, ..SourceRow::default() };
+        house.store().step(|step| step.put_source(&address(SUPPORT), &row)).unwrap();
+    };
+    // It has used 10 of its 60 minutes when its account is disconnected.
+    let mail = house.send(&["ann@example.net"], |_| {}).await;
+    house.pass(600);
+    wants(&house, Wanted::Disconnected);
+    let blocked = house.clock.now();
+    for _ in 0..4 {
+        house.start(true);
+        let clocks = || house.store().clocks().unwrap();
+        until(|| "its clock stands still".into(), || !clocks().is_empty()).await;
+        assert_eq!(clocks()[0].since, blocked);
+        house.pass(50 * 60);
+        house.rest().await;
+        house.stop().await;
+        house.pass(60);
+        house.restart_store();
+    }
+    wants(&house, Wanted::Connected);
+    let free = house.clock.now();
+    house.start(true);
+    let given = || house.store().outbox_row(mail.seq).unwrap().unwrap();
+    until(|| format!("{:?}", given()), || given().since != given().created_at).await;
+    assert_eq!(given().since.duration_since(given().created_at), free.duration_since(blocked));
+    house.until(&mail, &[DeliveryState::Relayed]).await;
+    assert!(house.store().clocks().unwrap().is_empty());
     house.stop().await;
     house.sound();
 }

@@ -269,6 +269,44 @@ async fn a_probe_comes_home_is_compared_and_becomes_no_ticket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_probe_that_comes_home_by_the_mailbox_first_counts_as_one_that_did_not() {
+    // The token comes home in the recipient's field, or in the Message-ID as well.
+    const PLAIN: &[Spoil] = &[("Auto-Submitted", None)];
+    for spoils in [LOSSY, PLAIN] {
+        let (names, spoiler) = (DnsServer::start(&[]).await, Spoiler::start(spoils).await);
+        let bed = Bed::new(vec![spoiler.relay("lossy")], &names);
+        let sent = bed.probe("lossy").await;
+        let taken = spoiler.next().await;
+        // A mailbox knows nothing of the envelope.
+        let envelope = Envelope { mail_from: None, rcpt_to: vec![address(SUPPORT)] };
+        let home = bed.spool(OriginKind::Imap, envelope, Vec::new(), None, &taken.1).await;
+        assert_eq!((home.filing.as_str(), home.reason.as_deref(), home.ticket), ("dropped", Some("probe"), None));
+        assert!(home.trace[0].said.starts_with("the probe of relay \"lossy\" came home by imap after"), "{home:?}");
+        let view = || bed.desk.probe(&bed.config("lossy")).unwrap().unwrap();
+        let came = view().row.home.unwrap();
+        assert_eq!(
+            (view().state, came.entry.as_str(), came.door.as_str()),
+            (ProbeState::Home, sent.id.as_str(), "imap")
+        );
+        let dropped = |field: &&FieldRow| field.fate == "dropped";
+        let dropped: Vec<&str> = came.fields.iter().filter(dropped).map(|field| field.name.as_str()).collect();
+        assert_eq!(dropped, ["Auto-Submitted"]);
+        // What forwarding brings later is the same one, however it was spoilt on that way.
+        let again = bed.receive(OriginKind::Smtp, &(taken.0, spoiled_again(&taken.1))).await;
+        assert_eq!(again.trace[0].said, "it is a probe of relay \"lossy\"; it came home before, by imap");
+        assert_eq!(view().row.home.unwrap(), came);
+        let events = bed.store.events(0, 100).unwrap();
+        assert_eq!(events.iter().filter(|event| event.kind == "relay_probed").count(), 1);
+    }
+}
+
+/// The mail after one more server that leaves something out.
+fn spoiled_again(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    spoiled(&lines, &[("X-Mailer", None)])
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_a_probe_of_our_own_reaches_an_address_of_ours() {
     let (names, spoiler) = (DnsServer::start(&[]).await, Spoiler::start(&[]).await);
     let bed = Bed::new(vec![spoiler.relay("smart")], &names);

@@ -37,6 +37,8 @@ pub struct DeliveryJson {
     pub reported: Option<String>,
     /// The loop brake that holds it.
     pub brake: Option<String>,
+    /// The relay that may have taken it in an attempt: it had the whole mail, and did not answer.
+    pub unanswered: Option<String>,
 }
 
 impl DeliveryJson {
@@ -56,6 +58,7 @@ impl DeliveryJson {
             relay: row.relay,
             reported: row.reported,
             brake: row.brake,
+            unanswered: row.unanswered,
         }
     }
 }
@@ -180,6 +183,8 @@ pub struct OutboxAct {
     pub author: Option<String>,
     /// For `reroute`: the relay that it is to leave by.
     pub relay: Option<String>,
+    /// For `reroute`: also where another relay may have the mail, so that it may come twice.
+    pub force: bool,
 }
 
 /// An order about every mail of the outbox.
@@ -276,12 +281,18 @@ pub(super) async fn order(
     body: Bytes,
 ) -> Result<Json<OutboxJson>, Problem> {
     let act: OutboxAct = parse_or_none(&body)?;
+    if act.force && order != "reroute" {
+        return Err(Problem::unusable("\"force\" is for \"reroute\" only"));
+    }
     let order = match (order.as_str(), act.relay) {
         ("retry", None) => OutboxOrder::Retry,
         ("hold", None) => OutboxOrder::Hold,
         ("release", None) => OutboxOrder::Release,
         ("cancel", None) => OutboxOrder::Cancel,
-        ("reroute", Some(relay)) if admin.relays.get(&relay).is_some() => OutboxOrder::Reroute(relay),
+        ("reroute", Some(relay)) if admin.relays.get(&relay).is_some() => match act.force {
+            true => OutboxOrder::RerouteAnyway(relay),
+            false => OutboxOrder::Reroute(relay),
+        },
         ("reroute", given) => {
             let names = admin.relays.names().join(", ");
             let given =

@@ -38,6 +38,9 @@ pub struct LaneJson {
     /// Until when nothing is tried, and why.
     pub rests_until: Option<String>,
     pub why: Option<String>,
+    /// What its server said when it had taken nothing of many mails in a row: it gets one at a time.
+    #[serde(default)]
+    pub slow: Option<String>,
 }
 
 /// What is left of the quota of an account; `null` where there is no limit.
@@ -67,6 +70,7 @@ pub fn status(board: &Snapshot, brakes: usize) -> OutboxStatus {
         running: lane.running,
         rests_until: lane.rests.as_ref().map(|(until, _)| until.to_string()),
         why: lane.rests.as_ref().map(|(_, why)| why.clone()),
+        slow: lane.slow.clone(),
     });
     let quotas = board.quotas.iter().map(|quota| QuotaJson {
         relay: quota.relay.clone(),
@@ -119,6 +123,10 @@ pub fn problems(board: &Snapshot, brakes: &[BrakeRow], now: Timestamp) -> Vec<Pr
                 said,
                 "look at that server, or at the relay's login where that is refused; mail is tried again by itself",
             );
+        } else if let Some(said) = &lane.slow {
+            let waiting = count(lane.waiting, "mail waits", "mails wait");
+            let said = format!("\"{}\" takes nothing, and gets one mail at a time ({waiting}): {said}", lane.name);
+            add("outbox_lane_slow", said, "look at what that server says; once it takes a mail it gets more again");
         }
     }
     for quota in board.quotas.iter().filter(|quota| quota.near) {
@@ -155,17 +163,22 @@ mod tests {
     #[test]
     fn what_waits_for_people_is_named_with_what_to_do() {
         let now = Timestamp::from_second(1_795_000_000).unwrap();
-        let lane = |name: &str, rests: Option<&str>| LaneState {
+        let lane = |name: &str, rests: Option<&str>, slow: Option<&str>| LaneState {
             name: name.into(),
             relay: "smart".into(),
             waiting: 3,
             running: 0,
             rests: rests.map(|why| (now, why.into())),
+            slow: slow.map(str::to_owned),
         };
         let board = Snapshot {
             mails: 3,
             oldest: Timestamp::from_second(1_794_900_000).ok(),
-            lanes: vec![lane("smart", Some("451 no route")), lane("(no relay) gone", None)],
+            lanes: vec![
+                lane("smart", Some("451 no route"), Some("550 no")),
+                lane("(no relay) gone", None, None),
+                lane("hub", None, Some("550 blocked")),
+            ],
             blocked: [("support@a.example".to_owned(), "it is disconnected".to_owned())].into(),
             ..Snapshot::default()
         };
@@ -180,7 +193,9 @@ mod tests {
             held: 4,
         };
         let codes: Vec<String> = problems(&board, &[brake], now).into_iter().map(|problem| problem.code).collect();
-        assert_eq!(codes, ["outbox_account", "outbox_no_relay", "outbox_lane_rests", "loop_brakes", "outbox_late"]);
+        let lanes = ["outbox_lane_rests", "outbox_lane_slow"];
+        let want = [&["outbox_account", "outbox_no_relay"][..], &lanes, &["loop_brakes", "outbox_late"]].concat();
+        assert_eq!(codes, want);
         assert_eq!(problems(&Snapshot::default(), &[], now), []);
         assert_eq!(status(&board, 1).lanes[0].why.as_deref(), Some("451 no route"));
     }

@@ -84,6 +84,10 @@ impl From<DeskError> for Problem {
                 let action = "look at its present state first";
                 Self::new(StatusCode::CONFLICT, "not-possible", "Not possible now", detail, action)
             }
+            DeskError::MayComeTwice(_) => {
+                let action = "wait for the next attempt, or repeat it with \"force\": true (--force)";
+                Self::new(StatusCode::CONFLICT, "may-come-twice", "It may come twice", detail, action)
+            }
             DeskError::Unusable(_) => Self::unusable(detail),
             DeskError::Gone(_) => {
                 let action = "nothing can bring them back but a backup";

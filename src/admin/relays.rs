@@ -140,7 +140,7 @@ fn home_json(relay: &RelayConfig, home: &ProbeHome, required: &[String]) -> Home
 /// Every relay with what is known of it. Blocks on the disk.
 pub(super) fn all(admin: &Admin) -> Result<Vec<RelayJson>, DeskError> {
     let required = admin.replies.required_fields();
-    let relays = admin.relays.names().into_iter().filter_map(|name| admin.relays.get(&name));
+    let relays = admin.relays.all().into_iter();
     relays.map(|relay| Ok(RelayJson::of(relay.config(), admin.desk.probe(relay.config())?, &required))).collect()
 }
 

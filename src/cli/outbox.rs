@@ -1,6 +1,6 @@
 //! `ticketgate outbox`, `loops` and `suppressions`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::CliError;
 use super::args::{LoopCommand, OutboxCommand, OutboxFilter, SuppressionCommand, Which};
@@ -22,8 +22,10 @@ pub(super) fn outbox(command: OutboxCommand, client: &Client, out: &mut Output) 
         OutboxCommand::Retry(which) => order_which(client, out, &which, "retry"),
         OutboxCommand::Hold(which) => order_which(client, out, &which, "hold"),
         OutboxCommand::Release(which) => order_which(client, out, &which, "release"),
-        OutboxCommand::Cancel { mail } => order(client, out, &mail, "cancel", None),
-        OutboxCommand::Reroute { mail, relay } => order(client, out, &mail, "reroute", Some(&relay)),
+        OutboxCommand::Cancel { mail } => order(client, out, &mail, "cancel", json!({})),
+        OutboxCommand::Reroute { mail, relay, force } => {
+            order(client, out, &mail, "reroute", json!({ "relay": relay, "force": force }))
+        }
     }
 }
 
@@ -86,7 +88,7 @@ fn waits_for(mail: &OutboxJson) -> &str {
 
 fn order_which(client: &Client, out: &mut Output, which: &Which, order_word: &str) -> Result<(), CliError> {
     if let Some(mail) = &which.mail {
-        return order(client, out, mail, order_word, None);
+        return order(client, out, mail, order_word, json!({}));
     }
     let mut done = OutboxDone { changed: 0, after: Some(0) };
     while let Some(after) = done.after {
@@ -105,17 +107,14 @@ fn order_which(client: &Client, out: &mut Output, which: &Which, order_word: &st
     out.line(&format!("{} {what}", count(done.changed, "mail is", "mails are")))
 }
 
-fn order(client: &Client, out: &mut Output, mail: &str, order: &str, relay: Option<&str>) -> Result<(), CliError> {
+fn order(client: &Client, out: &mut Output, mail: &str, order: &str, mut body: Value) -> Result<(), CliError> {
     let path = format!("/v1/outbox/{}/{order}", escape(mail));
-    let mut body = json!({ "author": author() });
-    if let Some(relay) = relay {
-        body["relay"] = relay.into();
-    }
+    body["author"] = author().into();
     let mail: OutboxJson = client.post(&path, &body)?;
     if out.wants_json() {
         return out.json(&mail);
     }
-    match relay {
+    match body["relay"].as_str() {
         Some(relay) => out.line(&format!("mail {} is {} and leaves by {relay}", mail.id, mail.state)),
         None => out.line(&format!("mail {} is {}", mail.id, mail.state)),
     }
@@ -144,7 +143,9 @@ fn tell(out: &mut Output, mail: &OutboxJson) -> Result<(), CliError> {
     for to in &mail.delivery {
         let by = to.relay.as_ref().map_or_else(String::new, |relay| format!(" by {relay}"));
         let reported = to.reported.as_ref().map_or_else(String::new, |word| format!(", reported {word}"));
-        out.line(&harmless(&format!("  {}: {}{by}{reported}, {}", to.address, to.state, short_time(&to.at)), false))?;
+        let there = to.unanswered.as_ref().map_or_else(String::new, |relay| format!(", {relay} may have it"));
+        let line = format!("  {}: {}{by}{reported}{there}, {}", to.address, to.state, short_time(&to.at));
+        out.line(&harmless(&line, false))?;
         if let Some(reply) = &to.reply {
             for line in wrap(&harmless(reply, false), out.width().saturating_sub(4)) {
                 out.line(&format!("    {line}"))?;

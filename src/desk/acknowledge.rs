@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use jiff::SignedDuration;
 
 use super::outgoing::{Outgoing, envelope_recipients};
-use super::owed::{Turn, next_turn};
+use super::owed::{Turn, Turns};
 use super::reply::{Replies, blocking};
 use super::{DeskError, EntryView};
 use crate::mail::compose::{self, Body, Correspondent, Draft, Words, subject, thread};
@@ -38,14 +38,15 @@ enum Due {
 
 impl Replies {
     /// Writes acknowledgements until it is told to stop.
-    pub async fn run_acknowledgements(self, mut shutdown: Shutdown) {
-        let mut progress = self.desk.store.watch();
+    pub async fn run_acknowledgements(self, shutdown: Shutdown) {
+        let mut turns =
+            Turns::new(&self.desk.store, shutdown, "acknowledgements", |progress| progress.acknowledgements);
         // Accepted, but perhaps not filed yet, so that its word still stands.
         let mut accepted = HashSet::new();
         loop {
-            progress.mark_unchanged();
+            turns.begin();
             let last = self.acknowledge(&mut accepted).await;
-            if next_turn(&mut progress, &mut shutdown, last, "acknowledgements").await == Turn::Over {
+            if turns.next(last).await == Turn::Over {
                 return;
             }
         }
@@ -155,9 +156,11 @@ impl Replies {
 fn hopeless(error: DeskError) -> Result<Option<Cow<'static, str>>, DeskError> {
     match error {
         DeskError::Full | DeskError::Trouble(_) => Err(error),
-        DeskError::NotFound(_) | DeskError::NotPossible(_) | DeskError::Unusable(_) | DeskError::Gone(_) => {
-            Ok(Some(format!("it cannot be written: {error}").into()))
-        }
+        DeskError::NotFound(_)
+        | DeskError::NotPossible(_)
+        | DeskError::MayComeTwice(_)
+        | DeskError::Unusable(_)
+        | DeskError::Gone(_) => Ok(Some(format!("it cannot be written: {error}").into())),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::mail::compose::{self, ComposeError, Composed, Draft, Quote, thread};
 use crate::mail::origin::OriginKind;
 use crate::mail::{Address, Envelope, MailId, Origin};
 use crate::store::rows::{EntryKind, EntryRow, TicketRow};
-use crate::store::{Delivery, Incoming, OutgoingMeta, OutgoingRecipient, SpoolError};
+use crate::store::{Appending, Delivery, Incoming, OutgoingMeta, OutgoingRecipient, SpoolError};
 use crate::ticket::Channel;
 use crate::ticket::letter::reply_address;
 use crate::ticket::template::Values;
@@ -48,6 +48,12 @@ impl Written {
 impl Desk {
     /// Puts a mail that was written here into the spool: returns once its record stands synced in the log.
     pub(super) async fn keep(&self, mail: Written) -> Result<(), DeskError> {
+        let appending = self.hand_over(mail).await?;
+        self.kept(appending).await
+    }
+
+    /// Gives a mail that was written here its place in the order of the log, so that several can share a sync.
+    pub(super) async fn hand_over(&self, mail: Written) -> Result<Appending, DeskError> {
         let Written { id, envelope, peer, delivery, meta, bytes } = mail;
         let size = bytes.len() as u64;
         if !self.store.has_room(size) {
@@ -66,11 +72,12 @@ impl Desk {
             outgoing: meta,
             body: body.finish().await.map_err(|error| trouble(&error))?,
         };
-        let kept = self.store.spool(incoming).await;
-        kept.map(drop).map_err(|error| match error {
-            SpoolError::Full => DeskError::Full,
-            SpoolError::Trouble(said) => DeskError::Trouble(said),
-        })
+        Ok(self.store.hand_over(incoming).await?)
+    }
+
+    /// Returns once the record of a mail that was handed over stands synced in the log.
+    pub(super) async fn kept(&self, appending: Appending) -> Result<(), DeskError> {
+        Ok(appending.done().await.map(drop)?)
     }
 }
 
@@ -169,6 +176,15 @@ impl Replies {
             requester_name: if requester.name.is_empty() { &requester.address } else { &requester.name }.clone(),
             requester_address: requester.address.clone(),
             author_name: author.to_owned(),
+        }
+    }
+}
+
+impl From<SpoolError> for DeskError {
+    fn from(error: SpoolError) -> Self {
+        match error {
+            SpoolError::Full => Self::Full,
+            SpoolError::Trouble(said) => Self::Trouble(said),
         }
     }
 }

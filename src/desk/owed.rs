@@ -1,4 +1,4 @@
-//! How workers that write what is owed take turns: after each change of the store, or after trouble.
+//! How workers that write what is owed take turns: when something of it has changed in the store, or after trouble.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::DeskError;
 use crate::shutdown::Shutdown;
-use crate::store::Progress;
+use crate::store::{Progress, Store};
 
 /// The wait after trouble.
 const PAUSE: Duration = Duration::from_secs(15);
@@ -18,23 +18,46 @@ pub(super) enum Turn {
     Over,
 }
 
-/// Waits for the next turn; `what` waits while there is trouble.
-pub(super) async fn next_turn(
-    progress: &mut watch::Receiver<Progress>,
-    shutdown: &mut Shutdown,
-    last: Result<(), DeskError>,
-    what: &str,
-) -> Turn {
-    let wait = match last {
-        Ok(()) => None,
-        Err(trouble) => {
-            tracing::warn!(%trouble, "{what} wait");
-            Some(PAUSE)
+/// The turns of one worker.
+pub(super) struct Turns {
+    progress: watch::Receiver<Progress>,
+    shutdown: Shutdown,
+    /// What waits while there is trouble.
+    what: &'static str,
+    /// What changes with everything that is owed to be written here, and what it was when this turn began.
+    count: fn(&Progress) -> u64,
+    seen: u64,
+}
+
+impl Turns {
+    pub fn new(store: &Store, shutdown: Shutdown, what: &'static str, count: fn(&Progress) -> u64) -> Self {
+        let progress = store.watch();
+        let seen = count(&progress.borrow());
+        Self { progress, shutdown, what, count, seen }
+    }
+
+    /// A turn begins: what changes from now on calls for the next one.
+    pub fn begin(&mut self) {
+        self.seen = (self.count)(&self.progress.borrow());
+    }
+
+    /// Waits for the next turn.
+    pub async fn next(&mut self, last: Result<(), DeskError>) -> Turn {
+        let wait = match last {
+            Ok(()) => None,
+            Err(trouble) => {
+                tracing::warn!(%trouble, "{} wait", self.what);
+                Some(PAUSE)
+            }
+        };
+        let (count, seen) = (self.count, self.seen);
+        let changes = |progress: &Progress| count(progress) != seen || progress.broken;
+        tokio::select! {
+            changed = self.progress.wait_for(changes), if wait.is_none() => {
+                if changed.is_err() { Turn::Over } else { Turn::Next }
+            }
+            () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => Turn::Next,
+            () = self.shutdown.wait() => Turn::Over,
         }
-    };
-    tokio::select! {
-        changed = progress.changed(), if wait.is_none() => if changed.is_err() { Turn::Over } else { Turn::Next },
-        () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => Turn::Next,
-        () = shutdown.wait() => Turn::Over,
     }
 }

@@ -143,8 +143,7 @@ impl Replies {
 
     /// Probes the relays whose next probe is due now.
     pub async fn probe_due(&self, relays: &Relays) {
-        let all = relays.names().into_iter().filter_map(|name| relays.get(&name));
-        for relay in all.filter(|relay| !relay.config().probe_every.is_zero()) {
+        for relay in relays.all().into_iter().filter(|relay| !relay.config().probe_every.is_zero()) {
             let (me, config) = (self.clone(), relay.config().clone());
             let probed = match blocking(move || me.is_due(&config)).await {
                 Ok(false) => continue,

@@ -7,14 +7,14 @@
 //! relays, when a report is sent, what lies on disk.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use serde::Deserialize;
 
 use super::outgoing::Written;
-use super::owed::{Turn, next_turn};
+use super::owed::{Turn, Turns};
 use super::reply::blocking;
 use super::{Desk, DeskError};
 use crate::mail::compose::report::{Back, Original, Recipient, Report, report};
@@ -35,6 +35,9 @@ const AUTHOR: &str = "ticketgate";
 const NAME: &str = "Mail Delivery System";
 /// Recipients that are looked at in one turn; a report has at most 100.
 const BATCH: usize = 500;
+/// Reports that share a sync at most, and their bytes, but for the last one.
+const TOGETHER: usize = 64;
+const TOGETHER_BYTES: usize = 1 << 20;
 
 /// `[reports]`: what the sender of a mail hears of.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -98,6 +101,9 @@ enum Due {
     Waive(&'static str),
 }
 
+/// A report of a mail and an event, or why there is none.
+type Made = ((u64, u64), Due);
+
 /// Reports that were accepted and may not be filed yet, so that their word still stands.
 pub type Accepted = HashMap<(u64, u64), Word>;
 
@@ -112,13 +118,13 @@ pub enum Word {
 
 impl Reporter {
     /// Writes reports until it is told to stop.
-    pub async fn run(self, mut shutdown: Shutdown) {
-        let mut progress = self.desk.store.watch();
+    pub async fn run(self, shutdown: Shutdown) {
+        let mut turns = Turns::new(&self.desk.store, shutdown, "reports to senders", |progress| progress.reports);
         let mut accepted = Accepted::new();
         loop {
-            progress.mark_unchanged();
+            turns.begin();
             let last = self.write(&mut accepted).await;
-            if next_turn(&mut progress, &mut shutdown, last, "reports to senders").await == Turn::Over {
+            if turns.next(last).await == Turn::Over {
                 return;
             }
         }
@@ -129,38 +135,83 @@ impl Reporter {
         let store = self.desk.store.clone();
         let owed = together(blocking(move || Ok(store.reports(BATCH)?)).await?);
         accepted.retain(|known, _| owed.iter().any(|one| (one.seq, one.event) == *known));
+        let (mut ended, mut left) = (Vec::new(), VecDeque::new());
         for one in owed {
-            let (me, seq, event) = (self.clone(), one.seq, one.event);
-            match accepted.get(&(seq, event)) {
-                Some(Word::GoesWithFiling) => continue,
-                Some(Word::IsOurs) => {
-                    self.end(seq, event).await?;
-                    continue;
-                }
-                None => {}
+            match accepted.get(&(one.seq, one.event)) {
+                Some(Word::GoesWithFiling) => {}
+                Some(Word::IsOurs) => ended.push((one.seq, one.event)),
+                None => left.push_back(one),
             }
-            match blocking(move || me.due(one)).await? {
-                Due::Write(mail, actions) => {
-                    let word = if mail.meta.is_some() { Word::GoesWithFiling } else { Word::IsOurs };
-                    self.desk.keep(*mail).await?;
-                    actions.iter().for_each(|action| self.metrics.sender_told(action.as_str()));
-                    accepted.insert((seq, event), word);
-                    if word == Word::IsOurs {
-                        self.end(seq, event).await?;
-                    }
-                }
-                Due::Waive(why) => {
-                    tracing::debug!(seq, why, "a sender is not told");
-                    self.end(seq, event).await?;
-                }
-            }
+        }
+        self.end(ended).await?;
+        while !left.is_empty() {
+            let me = self.clone();
+            let (some, rest) = blocking(move || me.some(left)).await?;
+            left = rest;
+            self.keep(some, accepted).await?;
         }
         Ok(())
     }
 
-    async fn end(&self, seq: u64, event: u64) -> Result<(), DeskError> {
+    /// As many of the first reports as fit into one batch, and the others.
+    fn some(&self, mut left: VecDeque<Owed>) -> Result<(Vec<Made>, VecDeque<Owed>), DeskError> {
+        let (mut made, mut bytes) = (Vec::new(), 0);
+        while made.len() < TOGETHER && bytes < TOGETHER_BYTES {
+            let Some(one) = left.pop_front() else { break };
+            let key = (one.seq, one.event);
+            let due = self.due(one)?;
+            bytes += if let Due::Write(mail, _) = &due { mail.bytes.len() } else { 0 };
+            made.push((key, due));
+        }
+        Ok((made, left))
+    }
+
+    /// Hands a batch over, so that one sync serves all of it, and takes back in one commit what is not owed any more.
+    async fn keep(&self, made: Vec<Made>, accepted: &mut Accepted) -> Result<(), DeskError> {
+        let (mut ended, mut on_their_way, mut outcome) = (Vec::new(), Vec::new(), Ok(()));
+        for (key, due) in made {
+            match due {
+                Due::Write(mail, actions) => {
+                    let word = if mail.meta.is_some() { Word::GoesWithFiling } else { Word::IsOurs };
+                    match self.desk.hand_over(*mail).await {
+                        Ok(appending) => on_their_way.push((key, word, actions, appending)),
+                        Err(trouble) => {
+                            outcome = Err(trouble);
+                            break;
+                        }
+                    }
+                }
+                Due::Waive(why) => {
+                    tracing::debug!(seq = key.0, why, "a sender is not told");
+                    ended.push(key);
+                }
+            }
+        }
+        for (key, word, actions, appending) in on_their_way {
+            match self.desk.kept(appending).await {
+                Ok(()) => {
+                    actions.iter().for_each(|action| self.metrics.sender_told(action.as_str()));
+                    accepted.insert(key, word);
+                    ended.extend((word == Word::IsOurs).then_some(key));
+                }
+                Err(trouble) => outcome = Err(trouble),
+            }
+        }
+        self.end(ended).await?;
+        outcome
+    }
+
+    /// Takes back the word of reports that are not owed any more.
+    async fn end(&self, ended: Vec<(u64, u64)>) -> Result<(), DeskError> {
+        if ended.is_empty() {
+            return Ok(());
+        }
         let store = self.desk.store.clone();
-        blocking(move || store.step(|step| step.end_report(seq, event).map_err(DeskError::from))).await
+        let end = move || {
+            store.step(|step| ended.iter().try_for_each(|(seq, event)| step.end_report(*seq, *event)))?;
+            Ok(())
+        };
+        blocking(end).await
     }
 
     /// One report, or why there is none.

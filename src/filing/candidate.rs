@@ -29,16 +29,18 @@ pub struct Context<'a> {
     pub now: Timestamp,
 }
 
+/// What was filed.
+#[derive(Debug, Default)]
+pub struct Filed {
+    pub rows: Vec<EntryRow>,
+    /// How many recipients of mail that leaves a loop brake holds.
+    pub held: u64,
+}
+
 /// Files one mail: an entry for each channel that it was accepted for.
-pub fn file_mail(
-    step: &mut Step<'_>,
-    context: &Context<'_>,
-    read: &Read,
-    rows: &mut Vec<EntryRow>,
-) -> Result<(), StoreError> {
+pub fn file_mail(step: &mut Step<'_>, context: &Context<'_>, read: &Read, filed: &mut Filed) -> Result<(), StoreError> {
     if let Some(meta) = &read.spooled.outgoing {
-        rows.extend(outgoing::file_outgoing(step, context, read, meta)?);
-        return Ok(());
+        return outgoing::file_outgoing(step, context, read, meta, filed);
     }
     for delivery in &read.spooled.deliveries {
         let (mut decision, probe) = match probe::recognise(step, context, read, delivery)? {
@@ -57,7 +59,7 @@ pub fn file_mail(
         if owed == Owed::Acknowledgement {
             step.owe_acknowledgement(&row, context.now)?;
         }
-        rows.push(row);
+        filed.rows.push(row);
     }
     Ok(())
 }
@@ -76,7 +78,7 @@ fn come_home(step: &Step<'_>, read: &Read, decision: &mut Decision) -> Result<Op
         return Ok(None);
     }
     let Decision { filing, trace } = decision;
-    report::homecoming(step, &read.summary, filing, trace)
+    report::homecoming(step, read, filing, trace)
 }
 
 fn acknowledgement(context: &Context<'_>, read: &Read, delivery: &Delivery, decision: &mut Decision) -> Owed {

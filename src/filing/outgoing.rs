@@ -5,17 +5,17 @@
 use crate::mail::message::Summary;
 use crate::mail::origin::OriginKind;
 use crate::mail::{Address, Class};
-use crate::store::rows::{DeliveryState, EntryRow, PersonRow};
+use crate::store::rows::{DeliveryState, PersonRow};
 use crate::store::{NewOutgoing, NewRecipient, OutgoingMeta, OutgoingRecipient, Question, Spooled, Step, StoreError};
 use crate::ticket::TraceStep;
 use crate::ticket::loops;
 
-use super::candidate::{Context, person, references};
+use super::candidate::{Context, Filed, person, references};
 use super::probe;
 use super::reader::Read;
 
 /// The step of the trace that says why nothing is sent to a recipient.
-pub(super) const LOOPS: &str = "loops";
+const LOOPS: &str = "loops";
 
 /// Files one mail that leaves.
 pub fn file_outgoing(
@@ -23,21 +23,23 @@ pub fn file_outgoing(
     context: &Context<'_>,
     read: &Read,
     meta: &OutgoingMeta,
-) -> Result<Option<EntryRow>, StoreError> {
+    filed: &mut Filed,
+) -> Result<(), StoreError> {
     let (spooled, summary) = (&read.spooled, &read.summary);
-    let Some(delivery) = spooled.deliveries.first() else { return Ok(None) };
+    let Some(delivery) = spooled.deliveries.first() else { return Ok(()) };
     let channel = &delivery.channel;
     let mut trace = Vec::new();
     let found = find_ticket(step, context, read, meta, channel, &mut trace)?;
     let orders = orders(spooled, summary, meta);
     let repeats = repeated(step, &orders, &mut trace)?;
     let ticket = found.map(|(ticket, _)| ticket);
-    let recipients = if repeats.is_some() {
+    let recipients: Vec<NewRecipient> = if repeats.is_some() {
         Vec::new()
     } else {
         let judge = Judge { step, context, read, meta, ticket };
         meta.recipients.iter().map(|to| judge.recipient(to, &mut trace)).collect::<Result<_, _>>()?
     };
+    filed.held += recipients.iter().filter(|to| to.brake.is_some()).count() as u64;
     let row = step.file_outgoing(&NewOutgoing {
         mail: spooled,
         meta,
@@ -57,7 +59,8 @@ pub fn file_outgoing(
         now: context.now,
     })?;
     probe::leaves(step, context, read, &row)?;
-    Ok(Some(row))
+    filed.rows.push(row);
+    Ok(())
 }
 
 /// Whose ticket a mail opens: that of whoever it is to, first of all.

@@ -3,7 +3,9 @@
 //! Anybody can write a report. One is believed when it shows what only those know who had the mail: its Message-ID, or
 //! the signed token of its ticket. Whatever else it refers to, such as the customer's own mail, proves nothing.
 
-use crate::mail::message::{Bounce, BounceKind, BounceRecipient, SUCCESS, Summary};
+use jiff::Timestamp;
+
+use crate::mail::message::{Bounce, BounceKind, BounceRecipient, SUCCESS};
 use crate::mail::status::{blames_address, code_blames_address};
 use crate::store::rows::EntryRow;
 use crate::store::{Bounced, Step, StoreError};
@@ -33,17 +35,17 @@ impl Homecoming {
 /// alone, and the trace says so.
 pub fn homecoming(
     step: &Step<'_>,
-    summary: &Summary,
+    read: &Read,
     filing: &Filing,
     trace: &mut Vec<TraceStep>,
 ) -> Result<Option<Homecoming>, StoreError> {
-    let Some(bounce) = &summary.bounce else { return Ok(None) };
+    let Some(bounce) = &read.summary.bounce else { return Ok(None) };
     let ticket = match filing {
         Filing::Report { ticket, matched_by: MatchedBy::Token } => Some(*ticket),
         Filing::Report { .. } | Filing::Open { .. } | Filing::Drop { reason: Reason::Probe } => None,
         _ => return Ok(None),
     };
-    let reports = reports(bounce);
+    let reports = reports(bounce, read.spooled.received_at);
     let addresses: Vec<String> = reports.iter().flat_map(|report| report.addresses.clone()).collect();
     let of = step.outbound_of(bounce.original_message_id.as_deref(), ticket, &addresses)?;
     let home = of.map(|of| Homecoming { of, reports });
@@ -56,16 +58,16 @@ fn unproven() -> TraceStep {
     TraceStep { step: "report", said: said.into() }
 }
 
-fn reports(bounce: &Bounce) -> Vec<Bounced> {
+fn reports(bounce: &Bounce, came: Timestamp) -> Vec<Bounced> {
     // Providers black out who complained; where the mail had one recipient it was that one.
     let unnamed = [BounceRecipient::default()];
     let complaint = bounce.kind == BounceKind::Complaint && bounce.recipients.is_empty();
     let recipients = if complaint { &unnamed[..] } else { &bounce.recipients };
-    recipients.iter().map(|recipient| reported(bounce.kind, recipient)).collect()
+    recipients.iter().map(|recipient| reported(bounce.kind, recipient, came)).collect()
 }
 
 /// What a report says about one recipient.
-fn reported(kind: BounceKind, recipient: &BounceRecipient) -> Bounced {
+fn reported(kind: BounceKind, recipient: &BounceRecipient, came: Timestamp) -> Bounced {
     let success = SUCCESS.iter().find(|word| recipient.action.as_deref() == Some(**word)).copied();
     let word = match (kind, recipient.action.as_deref()) {
         (BounceKind::Complaint, _) => "complaint",
@@ -81,7 +83,7 @@ fn reported(kind: BounceKind, recipient: &BounceRecipient) -> Bounced {
     let said = if said.is_empty() { "without a reason".into() } else { said };
     let addresses = [&recipient.address].into_iter().chain(&recipient.original);
     let addresses = addresses.filter(|address| !address.is_empty()).cloned().collect();
-    Bounced { addresses, word, said, hard }
+    Bounced { addresses, word, said, hard, at: came }
 }
 
 /// Whether the address itself is at fault (RFC 3463 sections 3.2 and 3.3): it is bad, or its mailbox is disabled. A
@@ -150,12 +152,16 @@ mod tests {
             (Complaint, None, "", "", "complaint", false),
         ];
         for (kind, action, status, diagnostic, word, hard) in table {
-            let said = reported(kind, &recipient(action, status, diagnostic));
+            let said = reported(kind, &recipient(action, status, diagnostic), Timestamp::UNIX_EPOCH);
             assert_eq!((said.word, said.hard), (word, hard), "{kind:?} {action:?} {status} {diagnostic}");
             assert_eq!(said.addresses, ["ann@example.net", "info@example.net"]);
         }
         let nobody = Bounce { kind: Complaint, recipients: Vec::new(), original_message_id: None };
-        assert_eq!(reports(&nobody).len(), 1, "a complaint whose recipient is blacked out is one all the same");
-        assert_eq!(reports(&Bounce { kind: Failed, ..nobody }).len(), 0);
+        assert_eq!(
+            reports(&nobody, Timestamp::UNIX_EPOCH).len(),
+            1,
+            "a complaint whose recipient is blacked out is one all the same"
+        );
+        assert_eq!(reports(&Bounce { kind: Failed, ..nobody }, Timestamp::UNIX_EPOCH).len(), 0);
     }
 }

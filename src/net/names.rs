@@ -19,6 +19,8 @@ use super::dns;
 
 /// The largest answer over UDP; a longer one is asked for over TCP.
 const DATAGRAM: usize = 4096;
+/// Aliases of one answer that are followed.
+const ALIASES: usize = 16;
 
 /// Asks about mail; cheap to clone.
 #[derive(Clone)]
@@ -61,6 +63,14 @@ pub struct Tlsa {
     pub selector: u8,
     pub matching: u8,
     pub data: Vec<u8>,
+}
+
+/// The TLSA records of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dane {
+    /// The name that they stand under, which the server has to be asked for and to show a certificate of.
+    pub base: String,
+    pub records: Vec<Tlsa>,
 }
 
 /// What came back for a question.
@@ -124,13 +134,10 @@ impl Names {
         Ok((0..longest).flat_map(|at| [six.get(at), four.get(at)]).flatten().copied().collect())
     }
 
-    /// The TLSA records of an SMTP server that DNSSEC vouches for; empty when there are none.
-    pub async fn tlsa(&self, host: &str, port: u16) -> Result<Vec<Tlsa>, NoAnswer> {
-        let Some(server) = self.validating else { return Ok(Vec::new()) };
-        if !self.vouched(server, host).await? {
-            return Ok(Vec::new());
-        }
-        let answer = self.ask(&format!("_{port}._tcp.{host}"), RecordType::TLSA).await?;
+    /// The TLSA records of an SMTP server that DNSSEC vouches for, if there are any. A host that is an alias is asked
+    /// about by the name at the end of its chain, and then by its own (RFC 7672 section 2.2.2).
+    pub async fn tlsa(&self, host: &str, port: u16) -> Result<Option<Dane>, NoAnswer> {
+        let Some(server) = self.validating else { return Ok(None) };
         let record = |record: &Record| match &record.data {
             RData::TLSA(tlsa) => Some(Tlsa {
                 usage: tlsa.cert_usage.into(),
@@ -140,22 +147,34 @@ impl Names {
             }),
             _ => None,
         };
-        Ok(answer.records.iter().filter(|_| answer.secure).filter_map(record).collect())
+        for base in self.bases(server, host).await? {
+            let answer = self.ask(&format!("_{port}._tcp.{base}"), RecordType::TLSA).await?;
+            let records: Vec<Tlsa> = answer.records.iter().filter(|_| answer.secure).filter_map(record).collect();
+            if !records.is_empty() {
+                return Ok(Some(Dane { base, records }));
+            }
+        }
+        Ok(None)
     }
 
-    /// Whether DNSSEC vouches for the addresses of a host, or for the alias that it is. Where it does not, nothing is
-    /// asked about TLSA: there is none that could count, and name servers of zones that are not signed are known not to
-    /// answer such questions (RFC 7672 sections 2.1.2 and 2.2.2).
-    async fn vouched(&self, server: SocketAddr, host: &str) -> Result<bool, NoAnswer> {
+    /// The names under which a host may have TLSA records, the first choice first: where DNSSEC vouches for its
+    /// addresses the one at the end of its aliases, and its own; where it vouches for the alias only, its own. Where it
+    /// vouches for neither nothing is asked about TLSA: there is none that could count, and name servers of zones that
+    /// are not signed are known not to answer such questions (RFC 7672 sections 2.1.2 and 2.2.2).
+    async fn bases(&self, server: SocketAddr, host: &str) -> Result<Vec<String>, NoAnswer> {
         let none = |said: String| NoAnswer { name: host.to_owned(), said };
         let name = full(host).map_err(none)?;
         let addresses = ask_validated(server, name.clone(), RecordType::A, self.query_timeout).await.map_err(none)?;
-        let is_alias = addresses.records.iter().any(|record| record.record_type() == RecordType::CNAME);
-        if addresses.secure || !is_alias {
-            return Ok(addresses.secure);
-        }
-        let alias = ask_validated(server, name, RecordType::CNAME, self.query_timeout).await.map_err(none)?;
-        Ok(alias.secure)
+        let own = host.to_owned();
+        Ok(match (addresses.secure, end_of_aliases(&name, &addresses.records)) {
+            (true, Some(end)) => vec![plain(&end), own],
+            (true, None) => vec![own],
+            (false, Some(_)) => {
+                let alias = ask_validated(server, name, RecordType::CNAME, self.query_timeout).await.map_err(none)?;
+                if alias.secure { vec![own] } else { Vec::new() }
+            }
+            (false, None) => Vec::new(),
+        })
     }
 
     /// The texts of a name.
@@ -184,6 +203,23 @@ impl Names {
             Err(error) => Err(none(error.to_string())),
         }
     }
+}
+
+/// Where the aliases of an answer lead to from a name, if it is one.
+fn end_of_aliases(name: &Name, records: &[Record]) -> Option<Name> {
+    let mut end = None;
+    for _ in 0..ALIASES {
+        let at = end.as_ref().unwrap_or(name);
+        let next = records.iter().filter(|record| record.name == *at).find_map(|record| match &record.data {
+            RData::CNAME(target) => Some(target.0.clone()),
+            _ => None,
+        });
+        match next {
+            Some(next) => end = Some(next),
+            None => break,
+        }
+    }
+    end
 }
 
 /// A name with a dot at its end, so that nothing is searched for below domains of our own.

@@ -19,6 +19,8 @@ pub struct LaneState {
     pub running: u64,
     /// Until when it rests, and why.
     pub rests: Option<(Timestamp, String)>,
+    /// Its server took nothing of many mails in a row, and what it said: it gets one at a time.
+    pub slow: Option<String>,
 }
 
 /// The windows of one account.
@@ -144,6 +146,7 @@ mod tests {
             waiting: 1,
             running: 0,
             rests: Some((at(until), "no".into())),
+            slow: None,
         };
         let own = BTreeMap::from([("beta".to_owned(), None)]);
         let snapshot = Snapshot {
@@ -175,7 +178,8 @@ mod tests {
             (vec![("gmail", desk), ("smart", None)], Some("smart"), true, None),
             (vec![("gmail", desk)], None, false, None),
         ];
-        let running = LaneState { name: "x".into(), relay: "smart".into(), waiting: 1, running: 0, rests: None };
+        let running =
+            LaneState { name: "x".into(), relay: "smart".into(), waiting: 1, running: 0, rests: None, slow: None };
         for (list, relay, is_blocked, want) in table {
             let snapshot = Snapshot {
                 relays: relays(&list),

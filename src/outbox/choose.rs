@@ -61,6 +61,7 @@ impl Worker {
                 state,
                 reply: Some(why.clone()),
                 hard: false,
+                unanswered: false,
                 next: None,
                 // The filter list is no refusal, but the operator's wish.
                 told: (state == DeliveryState::Suppressed).then(|| told::suppressed(&why)),
@@ -68,9 +69,7 @@ impl Worker {
             reasons.push((to.address, why));
         }
         if !settled.is_empty() {
-            let suppress = **self.suppress.load();
-            let settled = not_sent(row, settled, &reasons, now);
-            self.store.step(|step| step.settle(&[settled], suppress))?;
+            self.settle(&[not_sent(row, settled, &reasons, now)])?;
         }
         Ok(permitted)
     }

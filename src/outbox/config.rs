@@ -32,6 +32,8 @@ pub struct Config {
     pub memory_bytes: u64,
     /// After so many attempts in a row that met a server in trouble its lane rests, at most for `rest_most`.
     pub rest_after: u32,
+    /// A server that took nothing of so many attempts in a row gets one mail at a time until it takes something.
+    pub slow_after: u32,
     #[serde(with = "crate::units::duration")]
     pub rest_first: Duration,
     #[serde(with = "crate::units::duration")]
@@ -57,6 +59,7 @@ impl Default for Config {
             concurrency: 200,
             memory_bytes: 32 << 20,
             rest_after: 5,
+            slow_after: 20,
             rest_first: Duration::from_secs(15),
             rest_most: Duration::from_secs(300),
             keep_keys: Duration::from_secs(7 * 24 * 3600),

@@ -85,9 +85,9 @@ impl Worker {
 
     /// The first relay; a sandbox only where there is nothing else.
     fn first_relay(&self) -> Option<String> {
-        let names = self.relays.names();
-        let real = |name: &&String| self.relays.get(name).is_some_and(|relay| relay.kind() != Kind::Maildir);
-        names.iter().find(real).or(names.first()).cloned()
+        let relays = self.relays.all();
+        let real = relays.iter().find(|relay| relay.kind() != Kind::Maildir);
+        real.or(relays.first()).map(|relay| relay.name().to_owned())
     }
 
     /// What it costs a mail to leave by a relay: a probe pays nothing, since it goes to find out.

@@ -18,6 +18,7 @@ pub struct Attempt<'a> {
     pub recipients: &'a [(u32, String)],
     /// How often each of them was tried before.
     pub attempts: &'a [u32],
+    pub began: Timestamp,
     pub now: Timestamp,
     /// Until when the peer wants no more mail, where it said so.
     pub not_before: Option<Timestamp>,
@@ -31,6 +32,7 @@ pub fn judge(attempt: &Attempt<'_>, job: &Outcome, schedule: &Schedule) -> Settl
         seq: row.seq,
         at: now,
         relay: Some(attempt.relay.to_owned()),
+        began: Some(attempt.began),
         recipients: Vec::with_capacity(attempt.recipients.len()),
         notes: Vec::new(),
         late: None,
@@ -47,6 +49,7 @@ pub fn judge(attempt: &Attempt<'_>, job: &Outcome, schedule: &Schedule) -> Settl
             _ => one(outcome, next, row, now),
         };
         let hard = matches!(outcome, RecipientOutcome::Failed(reply) if is_hard(reply));
+        let unanswered = matches!(outcome, RecipientOutcome::Ambiguous(_));
         let mut news = told(outcome, state, job, until);
         match state {
             DeliveryState::Failed => failed.push((address.as_str(), said.clone())),
@@ -61,7 +64,8 @@ pub fn judge(attempt: &Attempt<'_>, job: &Outcome, schedule: &Schedule) -> Settl
             (DeliveryState::Queued, _) => Some(now),
             _ => None,
         };
-        settled.recipients.push(SettledRecipient { n: *n, state, reply: Some(said), hard, next, told: news });
+        let (n, reply) = (*n, Some(said));
+        settled.recipients.push(SettledRecipient { n, state, reply, hard, unanswered, next, told: news });
     }
     if !delayed.is_empty() && !row.delayed_told && schedule.is_late(row.since, now) {
         settled.late = Some(delay_note(row, &delayed, now));
@@ -88,6 +92,7 @@ pub fn without_attempt(
         state: DeliveryState::Failed,
         reply: Some(said.clone()),
         hard: false,
+        unanswered: false,
         next: None,
         told: Some(given_up()),
     };
@@ -97,6 +102,7 @@ pub fn without_attempt(
         seq: row.seq,
         at: now,
         relay: None,
+        began: None,
         recipients: if over { recipients.iter().map(failed).collect() } else { Vec::new() },
         notes: if over { vec![failure_note(row, &told)] } else { Vec::new() },
         late: (!over).then(|| delay_note(row, &told, now)),
@@ -118,6 +124,7 @@ pub fn not_sent(
         seq: row.seq,
         at: now,
         relay: None,
+        began: None,
         recipients,
         notes: vec![note],
         late: None,
@@ -158,7 +165,7 @@ fn is_hard(reply: &Reply) -> bool {
         (About::Sender, _) => false,
         (_, Some(enhanced)) => blames_address(enhanced),
         (About::Recipient, None) => code_blames_address(reply.code),
-        (About::Mail, None) => false,
+        (About::Mail | About::Connection, None) => false,
     }
 }
 
@@ -234,6 +241,7 @@ pub(crate) mod tests {
             open: 1,
             braked: 0,
             since: at(0),
+            anyway: false,
         }
     }
 
@@ -277,12 +285,19 @@ pub(crate) mod tests {
         for (outcome, attempts, minutes, state, next, said) in table {
             let row = row();
             let recipients = [(0, "ann@example.net".to_owned())];
-            let (now, not_before) = (at(minutes), None);
+            let (began, now, not_before) = (at(minutes), at(minutes), None);
             // The mail's other recipients were tried more often.
             let row = OutboxRow { attempts: 30, ..row };
             let attempts = [attempts];
-            let attempt =
-                Attempt { row: &row, relay: "smart", recipients: &recipients, attempts: &attempts, now, not_before };
+            let attempt = Attempt {
+                row: &row,
+                relay: "smart",
+                recipients: &recipients,
+                attempts: &attempts,
+                began,
+                now,
+                not_before,
+            };
             let settled = judge(&attempt, &Outcome::all(1, outcome.clone()), &Schedule::default());
             let got = &settled.recipients[0];
             assert_eq!((got.state, got.next), (state, next.map(at)), "{outcome:?}");
@@ -291,6 +306,7 @@ pub(crate) mod tests {
             assert_eq!(settled.late.is_some(), late, "{outcome:?}");
             assert_eq!(settled.notes.len(), usize::from(state == DeliveryState::Failed), "{outcome:?}");
             assert_eq!(got.hard, matches!(outcome, RecipientOutcome::Failed(_)));
+            assert_eq!(got.unanswered, matches!(outcome, RecipientOutcome::Ambiguous(_)));
             let later = Attempt { not_before: Some(at(9999)), ..attempt };
             let settled = judge(&later, &Outcome::all(1, outcome), &Schedule::default());
             let next = settled.recipients[0].next;
@@ -314,9 +330,9 @@ pub(crate) mod tests {
             let first = if taken { reply(250, None) } else { said.clone() };
             let recipients_outcome = vec![first.outcome(), said.clone().outcome()];
             let outcome = Outcome { recipients: recipients_outcome, ..Outcome::all(0, said.clone().outcome()) };
-            let (row, now, not_before) = (row(), at(9), None);
+            let (row, began, now, not_before) = (row(), at(9), at(9), None);
             let attempt =
-                Attempt { row: &row, relay: "s", recipients: &recipients, attempts: &[0, 0], now, not_before };
+                Attempt { row: &row, relay: "s", recipients: &recipients, attempts: &[0, 0], began, now, not_before };
             let settled = judge(&attempt, &outcome, &Schedule::default());
             assert_eq!((settled.recipients[1].state, settled.recipients[1].next), (state, next), "{said} {taken}");
             assert!(settled.notes.is_empty());

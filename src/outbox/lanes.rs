@@ -81,6 +81,8 @@ pub struct Lane {
     pub rests: Option<(Timestamp, String)>,
     /// It has its share of the memory: nothing is taken out before one of its mails has left it.
     pub full: bool,
+    /// Its peer takes nothing, and what it said: one job at a time, until it takes something.
+    pub slow: Option<String>,
     /// The channel whose account its relay logs in with, if it does.
     pub owner: Option<u32>,
     people: Queue,
@@ -91,6 +93,11 @@ impl Lane {
     /// Tasks that stand in it, those of older looks at a mail among them.
     pub fn waiting(&self) -> usize {
         self.people.len() + self.machines.len()
+    }
+
+    /// How many jobs run at the same time now.
+    pub fn places(&self) -> usize {
+        if self.slow.is_some() { self.limit.min(1) } else { self.limit }
     }
 
     fn queue(&mut self, class: Class) -> &mut Queue {
@@ -144,8 +151,8 @@ impl Lanes {
         let (name, relay) = (name.to_owned(), relay.to_owned());
         self.by_name.insert(name.clone(), number);
         let (people, machines) = (Queue::default(), Queue::default());
-        let (rests, full, owner) = (None, false, None);
-        self.lanes.insert(number, Lane { name, relay, limit, taken: 0, rests, full, owner, people, machines });
+        let (rests, full, slow, owner) = (None, false, None, None);
+        self.lanes.insert(number, Lane { name, relay, limit, taken: 0, rests, full, slow, owner, people, machines });
         number
     }
 
@@ -241,6 +248,10 @@ impl Lanes {
 
     /// Moves what has become due into its lane.
     pub fn wake(&mut self, now: Timestamp) {
+        // Asked at each turn of the worker, which is no time to take a long list apart.
+        if self.later.keys().next().is_none_or(|(due, ..)| *due > now.as_microsecond()) {
+            return;
+        }
         let due = self.later.split_off(&(now.as_microsecond() + 1, 0, 0));
         let ready = std::mem::replace(&mut self.later, due);
         ready.into_values().for_each(|task| self.push(task, now));
@@ -271,7 +282,8 @@ impl Lanes {
             let Some(lane) = self.lanes.get_mut(&number) else { continue };
             let rests = lane.rests.as_ref().is_some_and(|(until, _)| *until > now);
             // A lane that has rested tries one mail before it trusts its peer again.
-            let limit = if lane.rests.is_some() { lane.limit.min(1) } else { lane.limit.saturating_mul(wanted.ahead) };
+            let limit =
+                if lane.rests.is_some() { lane.limit.min(1) } else { lane.places().saturating_mul(wanted.ahead) };
             let limit = if wanted.idle { limit.min(1) } else { limit };
             if rests || lane.full || lane.taken >= limit || lane.owner.is_some_and(|owner| !may(owner)) {
                 continue;

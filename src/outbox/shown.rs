@@ -19,6 +19,7 @@ impl State {
             waiting,
             running: lane.taken as u64,
             rests: lane.rests.clone().filter(|(until, _)| *until > now),
+            slow: lane.slow.clone(),
         };
         let lanes: Vec<(&Lane, u64)> = self.lanes.all().map(|(_, lane)| (lane, self.lanes.due_in(lane))).collect();
         let blocked = self.blocked.all();

@@ -11,10 +11,10 @@ use super::accounts::Quotas;
 use super::blocked::Blocked;
 use super::config::Config;
 use super::flight::Flight;
+use super::health::Health;
 use super::lanes::{Lanes, Task, Wanted};
 use super::quota::Load;
 use super::room::Room;
-use super::schedule::later;
 use super::work::{Ended, Loaded, Look, Picked, Ready, Under};
 use super::{AHEAD, BATCH, FIRST_WAIT, Loading, Looks, Writing};
 use crate::relay::{Outcome, RecipientOutcome, Reply};
@@ -28,14 +28,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// With so many ends in one commit the line is in a rush, and commits then keep this distance.
 const RUSH: usize = 8;
 const RUSH_INTERVAL: Duration = Duration::from_millis(5);
-
-/// How a lane does.
-#[derive(Debug, Default)]
-struct Health {
-    /// Jobs in a row that no peer answered.
-    troubles: u32,
-    rests: u32,
-}
 
 /// All of it.
 pub struct State {
@@ -280,10 +272,11 @@ impl State {
                 self.unload(|task| task.lane == number, now);
                 continue;
             }
-            let limit = lane.map_or(1, |lane| lane.limit.max(1));
+            let limit = lane.map_or(1, |lane| lane.places().max(1));
             let (fresh, looking) = (&self.fresh, &self.looking);
             let asked = |seq: u64| fresh.contains(&seq) || looking.contains(&seq);
-            while let Some(Ready { under, job, relay }) = self.flight.begin(number, limit, asked) {
+            while let Some(Ready { mut under, job, relay }) = self.flight.begin(number, limit, asked) {
+                under.began = now;
                 let handle = self.running.spawn(async move { relay.deliver(job).await });
                 self.jobs.insert(handle.id(), under);
             }
@@ -307,31 +300,10 @@ impl State {
         };
         let outcome = outcome.unwrap_or_else(broken);
         self.release(&under);
-        self.feel(under.task.lane, &outcome, config, now);
+        if let Some(lane) = self.lanes.get_mut(under.task.lane) {
+            self.health.entry(under.task.lane).or_default().learn(lane, &outcome, config, now);
+        }
         self.ended.push_back(Ended { under, outcome });
-    }
-
-    /// Learns from an outcome whether the lane's peer is there at all; without one the lane rests.
-    fn feel(&mut self, lane: u32, outcome: &Outcome, config: &Config, now: Timestamp) {
-        let health = self.health.entry(lane).or_default();
-        let Some(lane) = self.lanes.get_mut(lane) else { return };
-        let delayed = |one: &RecipientOutcome| matches!(one, RecipientOutcome::Delayed(_));
-        if outcome.transport.is_some() || !outcome.recipients.iter().all(delayed) {
-            *health = Health::default();
-            lane.rests = None;
-            return;
-        }
-        health.troubles += 1;
-        if config.rest_after > 0 && (health.troubles >= config.rest_after || lane.rests.is_some()) {
-            let wait = config.rest_first.saturating_mul(1 << health.rests.min(16)).min(config.rest_most);
-            // Those that ended together are one trouble.
-            if lane.rests.as_ref().is_none_or(|(until, _)| *until <= now) {
-                health.rests += 1;
-                let said = outcome.recipients.first().map(|one| one.reply().to_string()).unwrap_or_default();
-                tracing::warn!(lane = %lane.name, wait_s = wait.as_secs(), said, "a lane of the outbox rests");
-                lane.rests = Some((later(now, wait), said));
-            }
-        }
     }
 
     /// Ends are on disk: the mails are looked at again, or are done.

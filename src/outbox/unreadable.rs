@@ -56,10 +56,16 @@ impl Worker {
         let reply = Reply::refusal("5.3.0", &format!("its bytes cannot be read: {said}"));
         let outcome = Outcome::all(named.len(), RecipientOutcome::Failed(reply));
         let attempts: Vec<u32> = recipients.iter().map(|to| to.attempts).collect();
-        let attempt =
-            Attempt { row, relay: "ticketgate", recipients: &named, attempts: &attempts, now, not_before: None };
+        let attempt = Attempt {
+            row,
+            relay: "ticketgate",
+            recipients: &named,
+            attempts: &attempts,
+            began: now,
+            now,
+            not_before: None,
+        };
         let settled = judge(&attempt, &outcome, &self.config.load().schedule());
-        let suppress = **self.suppress.load();
-        self.store.step(|step| step.settle(&[settled], suppress)).map(drop)
+        self.settle(&[settled]).map(drop)
     }
 }

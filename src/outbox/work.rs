@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::Worker;
 use super::accounts::{self, GivesWay, News, Quotas, Verdict};
 use super::fields::Toll;
-use super::judge::{Attempt, judge, without_attempt};
+use super::judge::{Attempt, judge};
 use super::lanes::Task;
 use super::quota::Load;
 use super::room::{Place, Room};
@@ -20,7 +20,7 @@ use crate::store::rows::{OutboxRow, OutboxState, RecipientRow};
 use crate::store::{Settled, StoreError};
 
 /// The most recipients of one mail that are looked at.
-const RECIPIENTS: usize = 10_000;
+pub(super) const RECIPIENTS: usize = 10_000;
 /// How long an account waits that a peer has throttled, where neither the peer nor a quota says for how long.
 const THROTTLED: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -80,6 +80,8 @@ pub struct Under {
     /// The account whose quota counted it, when, and its recipients as the quota knows them.
     pub quota: Option<String>,
     pub noted: Timestamp,
+    /// When its attempt began.
+    pub began: Timestamp,
     pub hashes: Vec<u64>,
     pub toll: Toll,
 }
@@ -297,34 +299,19 @@ impl Worker {
             let reply = one.reply();
             tracing::info!(
                 mail = %row.id, relay, to = %address, outcome = one.as_str(), code = reply.code,
-                enhanced = reply.enhanced.as_deref(), said = %reply.text, transport = outcome.transport.as_deref(), "delivery"
+                enhanced = reply.enhanced.as_deref(), said = %reply.text, transport = outcome.transport.as_ref().map(|via| via.said.as_str()), "delivery"
             );
         }
         let attempts = &under.attempts;
-        let attempt = Attempt { row, relay, recipients, attempts, now, not_before: pause };
+        let attempt = Attempt { row, relay, recipients, attempts, began: under.began, now, not_before: pause };
         let settled = judge(&attempt, outcome, schedule);
         Settled { way: under.toll.said.clone(), ..settled }
     }
 
-    /// Tells of a mail that is late, or gives it up, although it was never its turn.
-    pub(super) fn overdue(&self, overdue: &Overdue) -> Result<Option<Look>, StoreError> {
-        let Overdue { seq, ref why, clock } = *overdue;
-        let Some(row) = self.store.outbox_row(seq)?.filter(|row| row.state == OutboxState::Waiting) else {
-            return Ok(None);
-        };
-        let (now, schedule) = (self.clock.now(), self.config.load().schedule());
-        let over = schedule.is_over(row.class, row.since, clock);
-        let still = !schedule.is_over(row.class, row.since, now);
-        let late = !row.delayed_told && still && schedule.is_late(row.since, now);
-        if !(over || late) {
-            return self.look(row);
-        }
-        let recipients = self.store.recipients(seq, 0, RECIPIENTS)?.into_iter().filter(|to| to.state.waits());
-        let recipients: Vec<(u32, String)> = recipients.map(|to| (to.n, to.address)).collect();
-        let settled = without_attempt(&row, &recipients, why, &schedule, now);
+    /// Writes down what became of mails without an attempt of this moment; returns their rows as they are now.
+    pub(super) fn settle(&self, settled: &[Settled]) -> Result<Vec<OutboxRow>, StoreError> {
         let suppress = **self.suppress.load();
-        let row = self.store.step(|step| step.settle(&[settled], suppress))?.pop();
-        row.map(|row| self.look(row)).transpose().map(Option::flatten)
+        self.store.step(|step| step.settle(settled, suppress))
     }
 }
 
@@ -368,6 +355,7 @@ fn ready(
         bytes: job.bytes.len() as u64,
         quota: counted.quota,
         noted: counted.now,
+        began: counted.now,
         hashes: counted.hashes,
         toll: counted.toll,
         row,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::config::RelayConfig;
 use super::direct::Direct;
 use super::job::Reply;
+use super::kept::KeptPolicies;
 use super::pool::{Limits, Pool};
 use super::rest::Resting;
 use super::server::{Ask, Server, Slots};
@@ -48,7 +49,7 @@ pub(super) fn server(config: &RelayConfig, shared: &Shared) -> Result<Server, Re
 }
 
 /// The delivery of a relay of kind `direct`.
-pub(super) fn direct(config: &RelayConfig, shared: &Shared) -> Result<Direct, RelayError> {
+pub(super) fn direct(config: &RelayConfig, kept: &Arc<KeptPolicies>, shared: &Shared) -> Result<Direct, RelayError> {
     let wrong = |said: String| RelayError::Relay { relay: config.name.clone(), said };
     let names = Names::new(&shared.dns, config.dane).map_err(|error| RelayError::Dns(error.to_string()))?;
     let connector = shared.connectors.get(&config.connect()).map_err(|error| wrong(error.to_string()))?;
@@ -65,7 +66,7 @@ pub(super) fn direct(config: &RelayConfig, shared: &Shared) -> Result<Direct, Re
         concurrency: config.concurrency(),
         names,
         connector,
-        policies: config.mta_sts.then(|| Policies::new(policy_fetcher(http))),
+        policies: config.mta_sts.then(|| Policies::new(policy_fetcher(http), Arc::clone(kept))),
         // One waits for each of many destinations.
         pool: Pool::new(Limits { waiting: MOST_WAITING, ..limits(config) }),
         resting: Resting::new(config.rest_most),

@@ -17,11 +17,11 @@ use super::job::{Beyond, Job, RecipientOutcome, Reply};
 use super::pool::{Held, Pool};
 use super::rest::Resting;
 use super::route;
-use super::server::{Exchange, Parcel, Sent, exchange};
+use super::server::{At, Exchange, Parcel, Sent, exchange};
 use super::sts::{Mode, Policies, Policy};
 use crate::metrics::Metrics;
 use crate::net::connect::Connector;
-use crate::net::names::{Mx, Names, NoAnswer};
+use crate::net::names::{Dane, Mx, Names, NoAnswer};
 use crate::net::trust::Trust;
 
 /// No more addresses of one server are tried in one attempt.
@@ -60,6 +60,8 @@ struct Guard {
     word: &'static str,
     security: Security,
     connector: Connector,
+    /// The name by which TLS asks for the server.
+    name: String,
 }
 
 impl Direct {
@@ -152,18 +154,18 @@ impl Direct {
             ));
         }
         let guard = self.guard(domain, host, route).await?;
-        let (key, at) = (format!("{} {host}", guard.word), format!("{host}:{}", self.port));
+        let (key, at) = (format!("{} {host}", guard.word), At { host, port: self.port });
         if let Some(held) = self.pool.take(&key)
-            && let Exchange::Done(sent) = exchange(held, parcel, &self.pool, &key, &at).await
+            && let Exchange::Done(sent) = exchange(held, parcel, &self.pool, &key, at).await
         {
             return Ok(sent);
         }
         let mut why = None;
         for address in self.addresses(host).await?.into_iter().take(MOST_ADDRESSES) {
-            let reply = match self.open(host, address, &guard).await {
+            let reply = match self.open(address, &guard).await {
                 Ok(client) => {
                     self.resting.answered(host);
-                    match exchange(Held { client, mails: 0 }, parcel, &self.pool, &key, &at).await {
+                    match exchange(Held { client, mails: 0 }, parcel, &self.pool, &key, at).await {
                         Exchange::Done(sent) => return Ok(sent),
                         Exchange::Unheard(sent) => sent.recipients.first().map(|outcome| outcome.reply().clone()),
                     }
@@ -196,10 +198,10 @@ impl Direct {
         let trust = |trust: Trust| self.connector.trusting(trust).map_err(|error| delayed("4.3.0", error.to_string()));
         if self.dane && route.secure {
             // An answer that does not come may have been held back: nothing is sent without it (RFC 7672 section 2.1).
-            let records = self.names.tlsa(host, self.port).await.map_err(|error| unanswered(&error))?;
-            if !records.is_empty() {
+            let found = self.names.tlsa(host, self.port).await.map_err(|error| unanswered(&error))?;
+            if let Some(Dane { base, records }) = found {
                 let connector = trust(Trust::Dane { records, names: vec![domain.to_owned()] })?;
-                return Ok(Guard { word: "dane", security: Security::Starttls, connector });
+                return Ok(Guard { word: "dane", security: Security::Starttls, connector, name: base });
             }
         }
         match &route.policy {
@@ -207,17 +209,19 @@ impl Direct {
                 Err(delayed("4.7.5", format!("the MTA-STS policy of {domain} does not name its mail server {host}")))
             }
             Some(policy) if policy.mode == Mode::Enforce => {
-                Ok(Guard { word: "mta-sts", security: Security::Starttls, connector: self.connector.clone() })
+                let (connector, name) = (self.connector.clone(), host.to_owned());
+                Ok(Guard { word: "mta-sts", security: Security::Starttls, connector, name })
             }
             _ => {
                 let connector = trust(Trust::Anybody)?;
-                Ok(Guard { word: "opportunistic", security: Security::Opportunistic, connector })
+                let name = host.to_owned();
+                Ok(Guard { word: "opportunistic", security: Security::Opportunistic, connector, name })
             }
         }
     }
 
-    async fn open(&self, host: &str, address: IpAddr, guard: &Guard) -> Result<Client, Reply> {
-        let address = address.to_string();
+    async fn open(&self, address: IpAddr, guard: &Guard) -> Result<Client, Reply> {
+        let (host, address) = (guard.name.as_str(), address.to_string());
         let peer = Peer {
             host,
             address: Some(&address),

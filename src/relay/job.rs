@@ -41,10 +41,19 @@ pub struct Outcome {
     pub recipients: Vec<RecipientOutcome>,
     /// The peer said that too much was sent; its count differs from ours.
     pub throttled: Option<Throttled>,
-    /// Who answered and how the connection was protected, such as `mx.example.com:25 TLSv1.3 …`.
-    pub transport: Option<String>,
+    /// Who answered.
+    pub transport: Option<Via>,
     /// Who tells the sender from here on.
     pub beyond: Beyond,
+}
+
+/// Who answered, and by what connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Via {
+    /// The server's name or address, or the path of a Maildir.
+    pub host: String,
+    /// With port and protection, such as `mx.example.com:25 TLSv1.3 …`.
+    pub said: String,
 }
 
 /// What lies behind a relay that has taken a mail: who tells its sender what becomes of it (RFC 3461 section 5.2).
@@ -116,9 +125,11 @@ pub struct Reply {
 /// Whom a reply speaks of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum About {
-    /// The whole mail, or the connection.
+    /// The whole mail.
     #[default]
     Mail,
+    /// The connection, before anything of a mail was said.
+    Connection,
     /// The sender: it answers MAIL.
     Sender,
     /// One recipient: it answers RCPT.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::job::{Beyond, RecipientOutcome, Reply};
+use super::job::{Beyond, RecipientOutcome, Reply, Via};
 use super::server::{Parcel, Sent};
 use crate::clock::Clock;
 
@@ -37,7 +37,8 @@ impl Maildir {
             Ok(name) => {
                 let said = format!("kept as {name}");
                 let reply = Reply::new(250, Some("2.0.0"), &said);
-                let transport = Some(self.path.display().to_string());
+                let path = self.path.display().to_string();
+                let transport = Some(Via { host: path.clone(), said: path });
                 Sent { transport, beyond: Beyond::Nothing, ..Sent::all(parcel, RecipientOutcome::Relayed(reply)) }
             }
             Err(error) => {

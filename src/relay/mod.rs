@@ -13,6 +13,7 @@ pub mod config;
 mod direct;
 pub mod dkim;
 pub mod job;
+mod kept;
 mod lines;
 mod login;
 mod maildir;
@@ -32,7 +33,7 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 pub use config::{Algorithm, DkimConfig, Kind, LostHeaders, Mechanism, Preset, RelayConfig, Security};
-pub use job::{About, Beyond, Job, JobRecipient, Outcome, RecipientOutcome, Reply, Throttled};
+pub use job::{About, Beyond, Job, JobRecipient, Outcome, RecipientOutcome, Reply, Throttled, Via};
 pub use permit::{Permit, Standing};
 pub use quota::{GiveWay, QuotaConfig, QuotaRules};
 
@@ -45,6 +46,7 @@ use crate::net::dns;
 
 use direct::Direct;
 use dkim::Signers;
+use kept::KeptPolicies;
 use maildir::Maildir;
 use permit::{OwnKey, Permits, Settings};
 use server::{Parcel, Sent, Server};
@@ -81,6 +83,8 @@ struct Inner {
     shared: Shared,
     relays: ArcSwap<BTreeMap<String, Arc<Relay>>>,
     permits: Permits,
+    /// MTA-STS policies, which outlive a reload.
+    kept: Arc<KeptPolicies>,
 }
 
 impl std::fmt::Debug for Relays {
@@ -93,7 +97,8 @@ impl Relays {
     /// Builds them: reads keys, authorities and addresses of name servers. Opens no connection.
     pub fn new(configs: &[RelayConfig], dkim: &[DkimConfig], shared: Shared) -> Result<Self, RelayError> {
         let permits = Permits::new(shared.clock.clone());
-        let relays = Self(Arc::new(Inner { shared, relays: ArcSwap::default(), permits }));
+        let kept = Arc::new(KeptPolicies::open(&shared.data_dir, shared.clock.clone()));
+        let relays = Self(Arc::new(Inner { shared, relays: ArcSwap::default(), permits, kept }));
         relays.configure(configs, dkim)?;
         Ok(relays)
     }
@@ -106,7 +111,7 @@ impl Relays {
         self.0.shared.connectors.forget();
         let mut relays = BTreeMap::new();
         for config in configs {
-            let relay = Relay::new(config, &signers, &self.0.shared)?;
+            let relay = Relay::new(config, &signers, &self.0.kept, &self.0.shared)?;
             relays.insert(config.name.clone(), Arc::new(relay));
         }
         self.0.relays.store(Arc::new(relays));
@@ -122,6 +127,11 @@ impl Relays {
     /// Whether the domain of a mail's author lets it leave by a relay; see [`Permits::ask`].
     pub fn permit(&self, relay: &str, head: &[u8], sender: Option<&Address>) -> Permit {
         self.0.permits.ask(relay, head, sender)
+    }
+
+    /// All of them as they are now, in the order of their names.
+    pub fn all(&self) -> Vec<Arc<Relay>> {
+        self.0.relays.load().values().cloned().collect()
     }
 
     /// Their names, in order.
@@ -162,11 +172,16 @@ enum Transport {
 }
 
 impl Relay {
-    fn new(config: &RelayConfig, signers: &Signers, shared: &Shared) -> Result<Self, RelayError> {
+    fn new(
+        config: &RelayConfig,
+        signers: &Signers,
+        kept: &Arc<KeptPolicies>,
+        shared: &Shared,
+    ) -> Result<Self, RelayError> {
         shared.metrics.relay(&config.name);
         let transport = match config.kind {
             Kind::Smtp => Transport::Smtp(build::server(config, shared)?),
-            Kind::Direct => Transport::Direct(Box::new(build::direct(config, shared)?)),
+            Kind::Direct => Transport::Direct(Box::new(build::direct(config, kept, shared)?)),
             Kind::Maildir => {
                 let path = config.path.clone().unwrap_or_else(|| config.name.clone().into());
                 Transport::Maildir(Maildir::new(shared.data_dir.join(path), shared.clock.clone()))

@@ -73,6 +73,19 @@ pub struct Key {
     pub published: Published,
 }
 
+impl Key {
+    /// Whether receivers can be expected to check what it signs. Many cannot check ed25519, which came later (RFC 8463),
+    /// and for them such a signature is none.
+    pub fn is_common(&self) -> bool {
+        tag(&self.record, "k").is_none_or(|kind| kind.eq_ignore_ascii_case("rsa"))
+    }
+
+    /// Whether it is published, and receivers can be expected to check what it signs.
+    fn counts(&self) -> bool {
+        self.published == Published::Same && self.is_common()
+    }
+}
+
 /// Who signs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Signing {
@@ -179,20 +192,17 @@ impl Policy {
 }
 
 impl Looked {
-    /// Whether one of our published keys is aligned with the domain.
+    /// Whether one of our published keys that receivers check is aligned with the domain.
     pub fn signs_aligned(&self, policy: &Policy) -> bool {
-        let aligned =
-            |key: &Key| key.published == Published::Same && policy.aligned("adkim", &self.domain, &key.domain);
+        let aligned = |key: &Key| key.counts() && policy.aligned("adkim", &self.domain, &key.domain);
         matches!(&self.signing, Signing::Ours(keys) if keys.iter().any(aligned))
     }
 
-    /// Whether one of our keys is published where the domain has no policy that could say more.
+    /// Whether one of our keys is published, and checked, where the domain has no policy that could say more.
     pub fn signs(&self) -> bool {
         match &self.dmarc {
             Ok(Some(policy)) => self.signs_aligned(policy),
-            _ => {
-                matches!(&self.signing, Signing::Ours(keys) if keys.iter().any(|key| key.published == Published::Same))
-            }
+            _ => matches!(&self.signing, Signing::Ours(keys) if keys.iter().any(Key::counts)),
         }
     }
 
@@ -260,6 +270,9 @@ impl Looked {
 
     fn dkim_words(&self) -> String {
         let one = |key: &Key| match &key.published {
+            Published::Same if !key.is_common() => {
+                format!("the DKIM key {} is an ed25519 one, which many receivers cannot check (RFC 8463)", key.name)
+            }
             Published::Same => format!("the DKIM key {} is not aligned", key.name),
             Published::Missing => format!("the DKIM key {} does not exist", key.name),
             Published::Other => format!("{} publishes another DKIM key than ours", key.name),

@@ -12,7 +12,7 @@ use super::body::Nature;
 use super::client::{Client, Peer};
 use super::command;
 use super::config::{Mechanism, Security};
-use super::job::{Beyond, Job, RecipientOutcome, Reply};
+use super::job::{About, Beyond, Job, RecipientOutcome, Reply, Via};
 use super::login::log_in;
 use super::pool::{Held, Pool};
 use crate::accounts::Login;
@@ -44,7 +44,7 @@ impl Parcel<'_> {
 #[derive(Debug)]
 pub(super) struct Sent {
     pub recipients: Vec<RecipientOutcome>,
-    pub transport: Option<String>,
+    pub transport: Option<Via>,
     pub beyond: Beyond,
 }
 
@@ -84,7 +84,7 @@ impl Slots {
 /// would fail as well, and a server that is asked with a wrong password too often locks the account.
 struct Unopened {
     reply: Reply,
-    transport: Option<String>,
+    transport: Option<Via>,
 }
 
 impl Unopened {
@@ -120,7 +120,7 @@ impl Server {
             return Sent::delayed(parcel, Reply::trouble("4.3.2", "the relay is being closed"));
         };
         if let Some(held) = self.pool.take(&key)
-            && let Exchange::Done(sent) = exchange(held, parcel, &self.pool, &key, &self.at()).await
+            && let Exchange::Done(sent) = exchange(held, parcel, &self.pool, &key, self.at()).await
         {
             return sent;
         }
@@ -129,7 +129,7 @@ impl Server {
             Ok(client) => {
                 let fresh = Held { client, mails: 0 };
                 let (Exchange::Done(sent) | Exchange::Unheard(sent)) =
-                    exchange(fresh, parcel, &self.pool, &key, &self.at()).await;
+                    exchange(fresh, parcel, &self.pool, &key, self.at()).await;
                 sent
             }
             // A refusal to talk to us at all is about us, and not about the recipients.
@@ -137,8 +137,8 @@ impl Server {
         }
     }
 
-    fn at(&self) -> String {
-        format!("{}:{}", self.host, self.port)
+    fn at(&self) -> At<'_> {
+        At { host: &self.host, port: self.port }
     }
 
     async fn open(&self, job: &Job) -> Result<Client, Unopened> {
@@ -170,7 +170,7 @@ impl Server {
     fn unreached(&self, reply: Reply) -> Unopened {
         // Nobody has answered where there is no connection, or where nothing came on it in time.
         let silent = matches!(reply.enhanced.as_deref(), Some("4.4.1" | "4.4.2"));
-        Unopened { transport: (!silent).then(|| self.at()), reply }
+        Unopened { transport: (!silent).then(|| self.at().via(None)), reply: reply.about(About::Connection) }
     }
 
     fn peer(&self) -> Peer<'_> {
@@ -198,6 +198,21 @@ impl Server {
     }
 }
 
+/// Where a server listens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At<'a> {
+    pub host: &'a str,
+    pub port: u16,
+}
+
+impl At<'_> {
+    fn via(self, protection: Option<&str>) -> Via {
+        let Self { host, port } = self;
+        let protection = protection.map(|protection| format!(" {protection}")).unwrap_or_default();
+        Via { host: host.to_owned(), said: format!("{host}:{port}{protection}") }
+    }
+}
+
 /// How a mail went on one connection.
 pub(super) enum Exchange {
     Done(Sent),
@@ -206,9 +221,9 @@ pub(super) enum Exchange {
 }
 
 /// Sends a mail on a connection and gives it back to the pool.
-pub(super) async fn exchange(mut held: Held, parcel: Parcel<'_>, pool: &Arc<Pool>, key: &str, at: &str) -> Exchange {
+pub(super) async fn exchange(mut held: Held, parcel: Parcel<'_>, pool: &Arc<Pool>, key: &str, at: At<'_>) -> Exchange {
     let protection = held.client.tls_info().unwrap_or_else(|| "in clear".into());
-    let transport = Some(format!("{at} {protection}"));
+    let transport = Some(at.via(Some(&protection)));
     let beyond = if held.client.extensions.dsn { Beyond::Reports } else { Beyond::Silence };
     let plan = match command::plan(parcel.job, parcel.nature, parcel.size(), &held.client.extensions) {
         Ok(plan) => plan,

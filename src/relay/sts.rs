@@ -1,34 +1,24 @@
 //! MTA-STS (RFC 8461): what a domain says of the servers that may take its mail, and that TLS must hold.
 //!
-//! Policies are kept for as long as they say, in memory: after a restart they are fetched again.
+//! Policies are kept for as long as they say: see [`KeptPolicies`].
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::kept::{KeptPolicies, Known};
 use crate::net::names::Names;
-
-/// Domains whose policies are kept; the one that ends first gives way.
-const KEPT: usize = 2_000;
-
-/// A policy that could not be fetched is not asked for again so soon (RFC 8461 section 3.3).
-const FETCH_AGAIN: Duration = Duration::from_secs(300);
-
-/// A policy is fetched anew when it has less time left than this, or than a quarter of its age.
-const REFRESH: Duration = Duration::from_secs(24 * 3600);
-
-/// The record is not asked for again so soon.
-const ASK_AGAIN: Duration = Duration::from_secs(60);
 
 /// About a year, the longest that a policy may ask for (RFC 8461 section 3.2).
 const LONGEST: u64 = 31_557_600;
 
 /// What a policy asks of senders.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Mode {
     Enforce,
     /// Deliver, whatever is wrong.
@@ -37,12 +27,13 @@ pub(super) enum Mode {
 }
 
 /// One policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Policy {
     pub mode: Mode,
     /// Host names, and `*.` before one stands for one label.
     hosts: Vec<String>,
-    max_age: Duration,
+    /// In seconds.
+    max_age: u64,
 }
 
 impl Policy {
@@ -67,9 +58,13 @@ impl Policy {
             "none" => Mode::None,
             _ => return None,
         };
-        let max_age = Duration::from_secs(max_age?.parse::<u64>().ok()?.min(LONGEST));
+        let max_age = max_age?.parse::<u64>().ok()?.min(LONGEST);
         let whole = version == Some("STSv1") && (mode == Mode::None || !hosts.is_empty());
         whole.then_some(Self { mode, hosts, max_age })
+    }
+
+    pub fn max_age(&self) -> Duration {
+        Duration::from_secs(self.max_age)
     }
 
     /// Whether a server may take mail (RFC 8461 section 4.1).
@@ -95,42 +90,21 @@ pub(super) fn record_id(texts: &[String]) -> Option<String> {
 pub(super) type Fetch =
     Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send>> + Send + Sync>;
 
-/// What is kept of a domain at one moment.
-struct Known {
-    id: String,
-    policy: Option<Policy>,
-    /// Nothing is asked about it yet.
-    quiet: bool,
-    /// It is not fetched again yet.
-    rests: bool,
-    ends_soon: bool,
-}
-
-struct Kept {
-    /// What the record said when the policy was fetched, and when it was last read.
-    id: String,
-    asked: Instant,
-    policy: Option<Policy>,
-    until: Instant,
-    /// Not fetched again before this.
-    rest: Instant,
-}
-
-/// The policies that are known.
+/// The policies of domains.
 pub(super) struct Policies {
     fetch: Fetch,
-    kept: Mutex<HashMap<String, Kept>>,
+    kept: Arc<KeptPolicies>,
 }
 
 impl Policies {
-    pub fn new(fetch: Fetch) -> Self {
-        Self { fetch, kept: Mutex::default() }
+    pub fn new(fetch: Fetch, kept: Arc<KeptPolicies>) -> Self {
+        Self { fetch, kept }
     }
 
     /// The policy that holds for a domain now.
     pub async fn of(&self, domain: &str, names: &Names) -> Option<Policy> {
         let now = Instant::now();
-        let known = self.known(domain, now);
+        let known = self.kept.known(domain, now);
         if let Some(Known { policy, quiet: true, .. }) = &known {
             return policy.clone();
         }
@@ -141,75 +115,32 @@ impl Policies {
         if let Some(known) = &known
             && (known.rests || (known.id == id && !known.ends_soon))
         {
-            self.asked(domain, now);
+            self.kept.asked(domain, now);
             return held;
         }
         let fetched = (self.fetch)(domain.to_owned()).await;
         let read = fetched.and_then(|text| Policy::parse(&text).ok_or_else(|| "it is no policy".to_owned()));
         match read {
             Ok(policy) => {
-                self.keep(domain, id, Some(policy.clone()), now);
+                self.kept.keep(domain, id, policy.clone(), now).await;
                 Some(policy)
             }
             Err(said) => {
                 tracing::info!(domain, said, "the MTA-STS policy could not be fetched");
-                self.failed(domain, id, now);
+                self.kept.failed(domain, id, now);
                 held
             }
-        }
-    }
-
-    /// What is kept of a domain, as it is now.
-    fn known(&self, domain: &str, now: Instant) -> Option<Known> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = kept.get(domain)?;
-        let (id, rests) = (found.id.clone(), found.rest > now);
-        if found.until <= now {
-            return rests.then_some(Known { id, policy: None, quiet: true, rests, ends_soon: true });
-        }
-        // Fetched anew in time, so that nobody gets rid of a policy by blocking one fetch (RFC 8461 section 10.2).
-        let age = found.policy.as_ref().map_or(Duration::ZERO, |policy| policy.max_age);
-        let ends_soon = found.until.duration_since(now) < (age / 4).min(REFRESH);
-        let quiet = found.asked + ASK_AGAIN > now;
-        Some(Known { id, policy: found.policy.clone(), quiet, rests, ends_soon })
-    }
-
-    /// A fetch has failed: what is held stays what it was, for as long as it was to last.
-    fn failed(&self, domain: &str, id: String, now: Instant) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        match kept.get_mut(domain).filter(|found| found.until > now) {
-            Some(found) => (found.asked, found.rest) = (now, now + FETCH_AGAIN),
-            None => {
-                drop(kept);
-                self.keep(domain, id, None, now);
-            }
-        }
-    }
-
-    fn asked(&self, domain: &str, now: Instant) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = kept.get_mut(domain) {
-            found.asked = now;
-        }
-    }
-
-    fn keep(&self, domain: &str, id: String, policy: Option<Policy>, now: Instant) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let until = now + policy.as_ref().map_or(Duration::ZERO, |policy| policy.max_age);
-        kept.insert(domain.to_owned(), Kept { id, asked: now, policy, until, rest: now + FETCH_AGAIN });
-        if kept.len() > KEPT {
-            kept.retain(|_, kept| kept.until > now || kept.rest > now);
-            let first = kept.iter().min_by_key(|(_, kept)| kept.until).map(|(domain, _)| domain.clone());
-            first.filter(|_| kept.len() > KEPT).map(|first| kept.remove(&first));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::clock::Clock;
     use crate::net::dns;
     use crate::relay::stub::{Answer, DnsServer};
 
@@ -219,7 +150,7 @@ mod tests {
     #[test]
     fn policies_and_hosts() {
         let policy = Policy::parse(POLICY).unwrap();
-        assert_eq!((policy.mode, policy.max_age), (Mode::Enforce, Duration::from_secs(604_800)));
+        assert_eq!((policy.mode, policy.max_age()), (Mode::Enforce, Duration::from_secs(604_800)));
         let table = [
             ("mail.example.com", true),
             ("a.mail.example.com", false),
@@ -259,10 +190,13 @@ mod tests {
         let names = Names::new(&config, false).unwrap();
         let fetched = Arc::new(AtomicUsize::new(0));
         let count = fetched.clone();
-        let policies = Policies::new(Arc::new(move |_| {
+        let fetch: Fetch = Arc::new(move |_| {
             count.fetch_add(1, Ordering::Relaxed);
             Box::pin(async { Ok(POLICY.to_owned()) })
-        }));
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Arc::new(KeptPolicies::open(dir.path(), Clock::system()));
+        let policies = Policies::new(fetch, kept.clone());
         assert_eq!(policies.of("b.example", &names).await, None);
         for _ in 0..3 {
             assert_eq!(policies.of("a.example", &names).await.map(|policy| policy.mode), Some(Mode::Enforce));
@@ -282,28 +216,34 @@ mod tests {
         });
         let ago = |seconds: u64| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
         let age = |asked: u64, rest: u64| {
-            let mut kept = policies.kept.lock().unwrap();
-            let found = kept.get_mut("a.example").unwrap();
-            (found.asked, found.rest) = (ago(asked), ago(rest));
+            let mut kept = kept.kept.lock().unwrap();
+            let found = kept.0.get_mut("a.example").unwrap();
+            (found.asked, found.rest) = (Some(ago(asked)), ago(rest));
             found.until
         };
         let until = age(61, 1);
         assert_eq!(policies.of("a.example", &moved_names).await.map(|policy| policy.mode), Some(Mode::Enforce));
         {
-            let kept = policies.kept.lock().unwrap();
+            let kept = &kept.kept.lock().unwrap().0;
             assert_eq!((kept["a.example"].id.as_str(), kept["a.example"].until), ("1", until));
         }
         *texts.lock().unwrap() = Ok(POLICY.replace("enforce", "testing"));
-        policies.kept.lock().unwrap().get_mut("a.example").unwrap().asked = ago(61);
+        kept.kept.lock().unwrap().0.get_mut("a.example").unwrap().asked = Some(ago(61));
         assert_eq!(policies.of("a.example", &moved_names).await.map(|policy| policy.mode), Some(Mode::Enforce), "rest");
         age(61, 1);
         assert_eq!(policies.of("a.example", &moved_names).await.map(|policy| policy.mode), Some(Mode::Testing));
         // One that ends soon is fetched anew, though its id is the same.
         *texts.lock().unwrap() = Ok(POLICY.to_owned());
         age(61, 1);
-        policies.kept.lock().unwrap().get_mut("a.example").unwrap().until = Instant::now() + Duration::from_secs(3600);
+        kept.kept.lock().unwrap().0.get_mut("a.example").unwrap().until = Instant::now() + Duration::from_secs(3600);
         assert_eq!(policies.of("a.example", &moved_names).await.map(|policy| policy.mode), Some(Mode::Enforce));
-        let failing = Policies::new(Arc::new(|_| Box::pin(async { Err("404".to_owned()) })));
-        assert_eq!(failing.of("a.example", &names).await, None);
+        // The process is started anew while nobody can fetch: what holds still holds (RFC 8461 section 10.2).
+        let failing: Fetch = Arc::new(|_| Box::pin(async { Err("404".to_owned()) }));
+        let restarted = Arc::new(KeptPolicies::open(dir.path(), Clock::system()));
+        let started = Policies::new(failing.clone(), restarted);
+        assert_eq!(started.of("a.example", &names).await.map(|policy| policy.mode), Some(Mode::Enforce));
+        let empty = tempfile::tempdir().unwrap();
+        let fresh = Policies::new(failing, Arc::new(KeptPolicies::open(empty.path(), Clock::system())));
+        assert_eq!(fresh.of("a.example", &names).await, None);
     }
 }

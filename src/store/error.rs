@@ -75,6 +75,9 @@ pub enum StoreError {
     /// What was asked for does not fit the state that the ticket or the entry is in.
     #[error("{0}")]
     NotPossible(String),
+    /// A peer may have the mail, so that it could come twice; it can be ordered all the same.
+    #[error("{0}")]
+    MayComeTwice(String),
     /// The bytes at a position are not what was written there.
     #[error("the record at {position:#x} cannot be read: {said}")]
     Damaged { position: u64, said: String },

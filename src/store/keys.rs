@@ -43,6 +43,7 @@ pub const QUOTAS: u8 = b'w';
 pub const WHOLES: u8 = b'p';
 pub const PROBES: u8 = b'j';
 pub const REPORTS: u8 = b'f';
+pub const CLOCKS: u8 = b'C';
 
 /// `e seq`: the row of an entry.
 pub fn entry(seq: u64) -> Vec<u8> {
@@ -185,6 +186,11 @@ pub fn order(key: &str) -> Vec<u8> {
 /// `j relay`: what probes have shown of a relay.
 pub fn probe(relay: &str) -> Vec<u8> {
     [&[PROBES][..], &hash("j:", relay)].concat()
+}
+
+/// `C account`: since when the clock of mail that an account sends stands still.
+pub fn clock(account: &str) -> Vec<u8> {
+    [&[CLOCKS][..], &hash("C:", account)].concat()
 }
 
 /// A key's prefix with one number.

@@ -47,6 +47,7 @@ mod space;
 mod spool;
 mod step;
 mod step_brakes;
+mod step_clocks;
 mod step_desk;
 mod step_file;
 mod step_orders;

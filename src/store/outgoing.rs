@@ -50,12 +50,13 @@ pub struct NewRecipient {
 }
 
 /// What became of an attempt, or of a mail that had its time.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Settled {
     pub seq: u64,
     pub at: Timestamp,
-    /// The relay of the attempt; `None` where there was none.
+    /// The relay of the attempt, and when that began; `None` where there was none.
     pub relay: Option<String>,
+    pub began: Option<Timestamp>,
     pub recipients: Vec<SettledRecipient>,
     /// What the ticket is told.
     pub notes: Vec<String>,
@@ -94,7 +95,7 @@ impl Told {
 }
 
 /// What became of one recipient.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct SettledRecipient {
     pub n: u32,
     /// `Queued` is one that was not tried after all: its state stays.
@@ -102,6 +103,8 @@ pub struct SettledRecipient {
     pub reply: Option<String>,
     /// The address itself is at fault, so that it counts towards suppression.
     pub hard: bool,
+    /// The peer had the whole mail and did not answer: it may have it.
+    pub unanswered: bool,
     /// When it is tried again, if it still waits.
     pub next: Option<Timestamp>,
     /// What its sender may want to hear of it.
@@ -126,6 +129,8 @@ pub struct Bounced {
     pub word: &'static str,
     pub said: String,
     pub hard: bool,
+    /// When it came.
+    pub at: Timestamp,
 }
 
 /// Which mails of the outbox to list.
@@ -149,8 +154,10 @@ pub enum OutboxOrder {
     Hold,
     Release,
     Cancel,
-    /// Leave by this relay.
+    /// Leave by this relay, unless another one may have it already.
     Reroute(String),
+    /// Leave by this relay, even if the mail may then come twice.
+    RerouteAnyway(String),
 }
 
 impl OutboxOrder {
@@ -161,7 +168,7 @@ impl OutboxOrder {
             Self::Hold => "hold",
             Self::Release => "release",
             Self::Cancel => "cancel",
-            Self::Reroute(_) => "reroute",
+            Self::Reroute(_) | Self::RerouteAnyway(_) => "reroute",
         }
     }
 }

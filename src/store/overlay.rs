@@ -31,6 +31,11 @@ impl Overlay {
         self.changes.insert(key, None);
     }
 
+    /// Whether a key of this kind changes.
+    pub fn changes_under(&self, kind: u8) -> bool {
+        self.changes.range(vec![kind]..).next().is_some_and(|(key, _)| key.first() == Some(&kind))
+    }
+
     /// The body of a Commit record. `previous` chains the commits, so that one that is missing is noticed.
     pub fn encode(&self, previous: Position) -> Vec<u8> {
         let size: usize = self.changes.iter().map(|(k, v)| 6 + k.len() + v.as_ref().map_or(0, Vec::len)).sum();

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use outbound::{
-    AcknowledgementRow, BrakeRow, DeliveryState, EarlyReport, IdempotencyRow, OutboxRow, OutboxState, RecipientRow,
-    ReportRow, SuppressionRow, report_order,
+    AcknowledgementRow, BrakeRow, ClockRow, DeliveryState, EarlyReport, IdempotencyRow, OutboxRow, OutboxState,
+    RecipientRow, ReportRow, SuppressionRow, report_order,
 };
 pub use probe::{FieldRow, ProbeHome, ProbeRow, ProbeSent};
 

@@ -74,6 +74,8 @@ impl Inner {
         })?;
         turn.last = position;
         let seq = overlay.changes.get(keys::SEQ).and_then(Option::as_deref).map(index::number);
+        let [acknowledgements, reports] =
+            [keys::ACKNOWLEDGE, keys::REPORTS].map(|kind| u64::from(overlay.changes_under(kind)));
         if let Err(error) = self.index.apply(overlay, position) {
             // The log has the commit and the index has not: only opening anew completes it.
             return Err(StoreError::Broken(self.shared.break_off(error.said())));
@@ -93,6 +95,8 @@ impl Inner {
         self.shared.progress.send_modify(|progress| {
             progress.published = seq.unwrap_or(progress.published);
             progress.retries = progress.retries.saturating_add_signed(retries);
+            progress.acknowledgements += acknowledgements;
+            progress.reports += reports;
         });
         Ok(())
     }

@@ -27,7 +27,7 @@ impl Step<'_> {
             OutboxOrder::Retry => row.state != OutboxState::Cancelled,
             OutboxOrder::Hold => row.state == OutboxState::Waiting,
             OutboxOrder::Release => row.state == OutboxState::Held,
-            OutboxOrder::Cancel | OutboxOrder::Reroute(_) => undone,
+            OutboxOrder::Cancel | OutboxOrder::Reroute(_) | OutboxOrder::RerouteAnyway(_) => undone,
         };
         if !fits {
             let which = match order {
@@ -35,7 +35,9 @@ impl Step<'_> {
                 OutboxOrder::Hold => "only mail that waits can be held",
                 OutboxOrder::Release => "only mail that is held can be released",
                 OutboxOrder::Cancel => "only mail that waits or is held can be cancelled",
-                OutboxOrder::Reroute(_) => "only mail that waits or is held can be rerouted",
+                OutboxOrder::Reroute(_) | OutboxOrder::RerouteAnyway(_) => {
+                    "only mail that waits or is held can be rerouted"
+                }
             };
             return Err(StoreError::NotPossible(format!("mail {id} is {}: {which}", row.state.as_str())));
         }
@@ -69,7 +71,11 @@ impl Step<'_> {
                 })?;
                 row.state = OutboxState::Cancelled;
             }
-            OutboxOrder::Reroute(relay) => {
+            OutboxOrder::Reroute(relay) | OutboxOrder::RerouteAnyway(relay) => {
+                row.anyway = matches!(order, OutboxOrder::RerouteAnyway(_));
+                if !row.anyway {
+                    self.refuse_twice(&row, relay)?;
+                }
                 row.relay = Some(cut::text(relay, NAME));
                 self.begin_anew(&mut row, now)?;
             }
@@ -79,13 +85,31 @@ impl Step<'_> {
             OutboxOrder::Hold => format!("held by {author}"),
             OutboxOrder::Release => format!("released by {author}"),
             OutboxOrder::Cancel => format!("cancelled by {author}"),
-            OutboxOrder::Reroute(relay) => format!("rerouted by {author}, by way of {relay}"),
+            OutboxOrder::Reroute(relay) | OutboxOrder::RerouteAnyway(relay) => {
+                format!("rerouted by {author}, by way of {relay}")
+            }
         };
         row.why = Some(cut::text(&said, NAME));
         self.put_outbox(&mut row)?;
         self.outgoing.push(seq);
         self.outbox_event("delivery_changed", &row, Some(author), row.why.clone(), now)?;
         Ok(row)
+    }
+
+    /// Refuses to have a mail leave by a relay while another one may have it for somebody who waits.
+    fn refuse_twice(&self, row: &OutboxRow, relay: &str) -> Result<(), StoreError> {
+        for n in 0..row.recipients {
+            let waits = self.recipient(row.seq, n)?.filter(|to| to.state.waits() || to.brake.is_some());
+            let other = waits.and_then(|to| Some((to.unanswered.filter(|other| other != relay)?, to.address)));
+            if let Some((other, address)) = other {
+                return Err(StoreError::MayComeTwice(format!(
+                    "mail {} may be with {address} already: relay \"{other}\" had all of it and did not answer, so by \
+                     \"{relay}\" it may come a second time",
+                    row.id
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// When the first recipient that waits is due. The last ones are looked at first, as attempts begin with the first
@@ -117,19 +141,6 @@ impl Step<'_> {
             if let Some(recipient) = waits {
                 self.put(keys::recipient(row.seq, n), json(&RecipientRow { due: None, ..recipient })?)?;
             }
-        }
-        Ok(())
-    }
-
-    /// Mails that could not be sent between two times, as their account could not send, get that time back.
-    pub fn give_time(&mut self, mails: &[u64], from: Timestamp, until: Timestamp) -> Result<(), StoreError> {
-        for seq in mails {
-            let row = self.outbox_row(*seq)?.filter(|row| row.state == OutboxState::Waiting && row.since < until);
-            let Some(mut row) = row else { continue };
-            let lost = until.duration_since(from.max(row.since));
-            row.since = row.since.checked_add(lost).unwrap_or(until);
-            self.put_outbox(&mut row)?;
-            self.outgoing.push(*seq);
         }
         Ok(())
     }

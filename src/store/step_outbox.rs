@@ -146,6 +146,7 @@ impl Step<'_> {
             open: 0,
             braked: 0,
             since: mail.received_at,
+            anyway: false,
         };
         let mut owed = Owed::default();
         for (n, to) in new.recipients.iter().enumerate() {
@@ -198,7 +199,8 @@ impl Step<'_> {
             brake,
             reported: None,
             due: None,
-            early: None,
+            ahead: Vec::new(),
+            unanswered: None,
         })
     }
 

@@ -11,6 +11,10 @@ use super::{index, keys};
 
 /// The most of what is said about a recipient that is kept.
 const SAID: usize = 400;
+/// How many reports are kept of a recipient that still waits, and the most of what each says: a real one comes after
+/// those that somebody made up, so the last ones are kept.
+const AHEAD: usize = 2;
+const SAID_AHEAD: usize = 160;
 /// The most entries of a Message-ID, and the latest of a ticket, that the mail of a report is looked for among.
 const LOOK_BACK: usize = 200;
 
@@ -66,8 +70,12 @@ impl Step<'_> {
             addresses.extend(self.recipient(seq, n)?.map(|recipient| (n, recipient.address)));
         }
         for report in reports {
-            let said =
-                EarlyReport { word: report.word.to_owned(), said: cut::text(&report.said, SAID), hard: report.hard };
+            let said = EarlyReport {
+                word: report.word.to_owned(),
+                said: cut::text(&report.said, SAID),
+                hard: report.hard,
+                at: report.at,
+            };
             for (n, to) in &addresses {
                 let named = report.addresses.iter().any(|address| address.eq_ignore_ascii_case(to));
                 // Where there is one recipient only, a report about another address is about where it was forwarded.
@@ -80,7 +88,8 @@ impl Step<'_> {
         Ok(known)
     }
 
-    /// Notes what a report says about one recipient. One that came before the mail had left counts once it has.
+    /// Notes what a report says about one recipient. One that came before the mail had left counts once an attempt has
+    /// ended that had begun by then.
     pub(super) fn bounced_one(
         &mut self,
         row: &OutboxRow,
@@ -96,7 +105,12 @@ impl Step<'_> {
         // It may have overtaken the commit of the attempt that it is about; but anybody who knows the Message-ID can
         // write one, and must not end the delivery to somebody whom nothing was sent to yet.
         if recipient.state.waits() {
-            recipient.early = Some(report.clone());
+            let mut report = report.clone();
+            report.said = cut::text(&report.said, SAID_AHEAD);
+            recipient.ahead.push(report);
+            if recipient.ahead.len() > AHEAD {
+                recipient.ahead.remove(0);
+            }
             return self.put(keys::recipient(row.seq, recipient.n), json(&recipient)?);
         }
         recipient.reported = Some(report.word.clone());
@@ -135,7 +149,6 @@ fn is_news(recipient: &RecipientRow, report: &EarlyReport) -> bool {
         _ => 1,
     };
     let failed = (recipient.state == DeliveryState::Failed).then_some("failed");
-    let early = recipient.early.as_ref().map(|early| early.word.as_str());
-    let before = recipient.reported.as_deref().into_iter().chain(early).chain(failed).map(weight).max();
+    let before = recipient.reported.as_deref().into_iter().chain(failed).map(weight).max();
     sent && before.is_none_or(|before| weight(&report.word) > before)
 }

@@ -30,23 +30,31 @@ impl Step<'_> {
         owed: &mut Owed,
     ) -> Result<Option<OutboxRow>, StoreError> {
         let Some(mut row) = self.outbox_row(settled.seq)? else { return Ok(None) };
-        let (mut worst, mut early) = (None, Vec::new());
+        let (mut worst, mut reports) = (None, Vec::new());
         for one in &settled.recipients {
             let Some(mut recipient) = self.recipient(row.seq, one.n)? else { continue };
             let waited = recipient.state.waits();
             // What was cancelled on the way stays cancelled, unless a peer has it now.
+            let relay = settled.relay.as_ref().map(|relay| cut::text(relay, NAME));
+            if one.unanswered {
+                recipient.unanswered.clone_from(&relay);
+            }
             if !waited && one.state != DeliveryState::Relayed {
+                if one.unanswered {
+                    self.put(keys::recipient(row.seq, one.n), json(&recipient)?)?;
+                }
                 continue;
             }
             let tried = one.state != DeliveryState::Queued;
-            if let Some(relay) = settled.relay.as_ref().filter(|_| tried) {
+            if let Some(relay) = relay.filter(|_| tried) {
                 recipient.attempts += 1;
-                recipient.relay = Some(cut::text(relay, NAME));
+                recipient.relay = Some(relay);
             }
             recipient.due = one.next;
             // A report can overtake the commit of the attempt that it is about, if that has sent anything.
-            let report = recipient.early.take_if(|_| tried).filter(|_| one.state == DeliveryState::Relayed);
-            early.extend(report.map(|report| (one.n, report)));
+            let ahead = if tried { std::mem::take(&mut recipient.ahead) } else { Vec::new() };
+            let ahead = ahead.into_iter().filter(|_| one.state == DeliveryState::Relayed);
+            reports.extend(ahead.map(|report| (one.n, report)));
             row.open -= u32::from(waited && !one.state.waits());
             if tried {
                 (recipient.state, recipient.at) = (one.state, settled.at);
@@ -65,14 +73,25 @@ impl Step<'_> {
         let late = settled.late.as_ref().filter(|_| !row.delayed_told);
         let late = late.map(|note| with_others(note, row.open.saturating_sub(settled.delayed.len() as u32)));
         row.delayed_told |= late.is_some();
+        let stays = undo_reroute(&mut row, settled);
         self.put_outbox(&mut row)?;
         if let Some(way) = &settled.way {
             self.trace(row.seq, "fields", way)?;
         }
         owed.late.extend(late.as_ref().map(|_| (row.clone(), settled.at)));
         self.tell_settled(settled, &row, worst, late.as_ref())?;
-        for (n, report) in early {
-            self.bounced_one(&row, n, &report, suppress, settled.at)?;
+        if stays {
+            self.outbox_event("delivery_changed", &row, None, row.why.clone(), settled.at)?;
+        }
+        // What came before the attempt began was made up by somebody who knows the Message-ID.
+        for (n, report) in reports {
+            if settled.began.is_some_and(|began| report.at >= began) {
+                self.bounced_one(&row, n, &report, suppress, settled.at)?;
+            } else {
+                let said =
+                    format!("one that says \"{}\" came before the mail was sent, so it is not about it", report.word);
+                self.trace(row.seq, "report", &said)?;
+            }
         }
         Ok(Some(row))
     }
@@ -116,4 +135,18 @@ fn with_others(note: &str, others: u32) -> String {
         0 => note.to_owned(),
         _ => format!("{note}\n- and {}", count(others, "other recipient", "other recipients")),
     }
+}
+
+/// Whoever rerouted a mail while it was under way could not know that its peer would not answer: it stays with the relay
+/// that may have it, as it would by the same order now. Returns whether it does.
+fn undo_reroute(row: &mut OutboxRow, settled: &Settled) -> bool {
+    let silent = settled.recipients.iter().any(|one| one.unanswered && one.state.waits());
+    let first = settled.relay.as_ref().filter(|_| silent && !row.anyway).map(|relay| cut::text(relay, NAME));
+    let (Some(first), Some(wanted)) = (first, &row.relay) else { return false };
+    if first == *wanted {
+        return false;
+    }
+    row.why = Some(cut::text(&format!("not rerouted to {wanted}: {first} did not answer and may have it"), NAME));
+    row.relay = Some(first);
+    true
 }

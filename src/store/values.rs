@@ -222,6 +222,10 @@ pub struct Progress {
     pub published: u64,
     /// How many mails were asked to be filed again and wait for it.
     pub retries: u64,
+    /// How many commits have left or taken back word of an acknowledgement, or of a report to a sender, that is owed:
+    /// who writes them need not look at what is owed whenever anything changes.
+    pub acknowledgements: u64,
+    pub reports: u64,
     /// The store has stopped after an error; the process must end and be started anew.
     pub broken: bool,
 }

@@ -20,8 +20,12 @@ pub enum Answer {
     /// Usage, selector, matching type and data.
     Tlsa(u8, u8, u8, Vec<u8>),
     Many(Vec<Answer>),
+    /// The name is another one, of which this is known.
+    Alias(&'static str, Box<Answer>),
     /// The same, and DNSSEC vouches for it.
     Secure(Box<Answer>),
+    /// The same of an alias, and DNSSEC vouches for the alias only.
+    HalfSecure(Box<Answer>),
     /// The server has trouble.
     ServFail,
     /// The server says nothing.
@@ -36,6 +40,7 @@ pub struct DnsServer {
 }
 
 const TYPE_A: u16 = 1;
+const TYPE_CNAME: u16 = 5;
 const TYPE_MX: u16 = 15;
 const TYPE_TXT: u16 = 16;
 const TYPE_TLSA: u16 = 52;
@@ -89,21 +94,21 @@ fn reply(query: &[u8], table: &HashMap<String, Answer>) -> Option<Vec<u8>> {
     let name = labels.join(".");
     let (answer, secure) = match table.get(&name) {
         Some(Answer::Secure(answer)) => (Some(&**answer), true),
+        Some(Answer::HalfSecure(answer)) => (Some(&**answer), kind == TYPE_CNAME),
         other => (other, false),
     };
     let (code, data) = match answer {
         Some(Answer::Silence) => return None,
         Some(Answer::ServFail) => (SERVFAIL, Vec::new()),
-        Some(Answer::Many(answers)) => (0, answers.iter().filter_map(|answer| data(answer, kind)).collect()),
-        Some(answer) => (0, data(answer, kind).into_iter().collect()),
+        Some(answer) => (0, records(&[0xc0, 12], answer, kind)),
         None => (NXDOMAIN, Vec::new()),
     };
     let mut reply = query[..2].to_vec();
     let authentic = if secure { 0x20 } else { 0 };
     reply.extend_from_slice(&[0x81, 0x80 | authentic | code, 0, 1, 0, data.len() as u8, 0, 0, 0, 0]);
     reply.extend_from_slice(query.get(12..question_end)?);
-    for data in data {
-        reply.extend_from_slice(&[0xc0, 12]);
+    for (owner, kind, data) in data {
+        reply.extend_from_slice(&owner);
         reply.extend_from_slice(&kind.to_be_bytes());
         reply.extend_from_slice(&[0, 1, 0, 0, 0, 60]);
         reply.extend_from_slice(&(data.len() as u16).to_be_bytes());
@@ -112,19 +117,34 @@ fn reply(query: &[u8], table: &HashMap<String, Answer>) -> Option<Vec<u8>> {
     Some(reply)
 }
 
+/// Owner, type and data of the records that answer a question for this type.
+fn records(owner: &[u8], answer: &Answer, kind: u16) -> Vec<(Vec<u8>, u16, Vec<u8>)> {
+    match answer {
+        Answer::Many(answers) => answers.iter().flat_map(|answer| records(owner, answer, kind)).collect(),
+        Answer::Alias(target, answer) => {
+            let target = name_data(target);
+            let alias = (owner.to_vec(), TYPE_CNAME, target.clone());
+            let rest = if kind == TYPE_CNAME { Vec::new() } else { records(&target, answer, kind) };
+            std::iter::once(alias).chain(rest).collect()
+        }
+        answer => data(answer, kind).map(|data| (owner.to_vec(), kind, data)).into_iter().collect(),
+    }
+}
+
+/// A name as labels with their lengths.
+fn name_data(name: &str) -> Vec<u8> {
+    let labels = name.split('.').filter(|label| !label.is_empty());
+    let octets = labels.flat_map(|label| std::iter::once(label.len() as u8).chain(label.bytes()));
+    octets.chain([0]).collect()
+}
+
 /// The data of a record of this type, if the answer is one.
 fn data(answer: &Answer, kind: u16) -> Option<Vec<u8>> {
     match answer {
         Answer::Txt(text) if kind == TYPE_TXT => Some(txt_data(text)),
         Answer::A(address) if kind == TYPE_A => Some(address.octets().to_vec()),
         Answer::Mx(preference, host) if kind == TYPE_MX => {
-            let mut data = preference.to_be_bytes().to_vec();
-            for label in host.split('.').filter(|label| !label.is_empty()) {
-                data.push(label.len() as u8);
-                data.extend_from_slice(label.as_bytes());
-            }
-            data.push(0);
-            Some(data)
+            Some([&preference.to_be_bytes()[..], &name_data(host)].concat())
         }
         Answer::Tlsa(usage, selector, matching, digest) if kind == TYPE_TLSA => {
             Some([&[*usage, *selector, *matching], &digest[..]].concat())

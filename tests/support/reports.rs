@@ -13,7 +13,7 @@ use ticketgate::mail::{Envelope, MailId};
 use ticketgate::metrics::Metrics;
 use ticketgate::relay::{Kind, RelayConfig};
 use ticketgate::store::rows::{DeliveryState, EntryRow};
-use ticketgate::store::{OutgoingMeta, OutgoingRecipient};
+use ticketgate::store::{OutgoingMeta, OutgoingRecipient, Settled, SettledRecipient, Suppress, Told};
 use ticketgate::ticket::letter::Letters;
 
 use super::{House, Peer, QUESTION, SUPPORT, address, sandbox, smtp, until};
@@ -254,6 +254,61 @@ async fn a_mail_that_never_had_its_turn_is_told_of_as_well() {
     let text = house.text(&told[0]);
     assert!(text.contains("Diagnostic-Code: x-ticketgate; given up: ") && !text.contains("Remote-MTA"), "{text}");
     house.stop().await;
+}
+
+/// Mails that have failed for the first `recipients` of each, in one commit.
+fn fail(house: &House, mails: &[EntryRow], recipients: u32) {
+    let one = |n| SettledRecipient {
+        n,
+        state: DeliveryState::Failed,
+        told: Some(Told::failed("5.1.1", "no such user")),
+        ..SettledRecipient::default()
+    };
+    let of = |mail: &EntryRow| Settled {
+        seq: mail.seq,
+        at: house.clock.now(),
+        recipients: (0..recipients).map(one).collect(),
+        ..Settled::default()
+    };
+    let settled: Vec<Settled> = mails.iter().map(of).collect();
+    let suppress = Suppress { after: 0, within: jiff::SignedDuration::from_hours(1) };
+    house.store().step(|step| step.settle(&settled, suppress)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_reports_share_their_syncs() {
+    const MANY: usize = 150;
+    let house = House::new(vec![]);
+    let mut mails = Vec::new();
+    for n in 0..MANY {
+        let to = format!("bad{n}@example.net");
+        mails.push(house.submit(Some(CRM), &[(to.as_str(), None)], |_| {}).await);
+    }
+    fail(&house, &mails, 1);
+    let before = house.store().stats();
+    house.reporter(Config::default()).write(&mut Accepted::new()).await.unwrap();
+    let after = house.store().stats();
+    assert_eq!((after.records - before.records) as usize, MANY);
+    assert!(after.syncs - before.syncs <= MANY as u64 / 4, "{} syncs", after.syncs - before.syncs);
+    while !house.file().await.is_empty() {}
+    assert!(house.store().reports(9).unwrap().is_empty());
+    house.sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_that_nobody_wants_go_in_one_commit() {
+    let house = House::new(vec![]);
+    let to: Vec<String> = (0..150).map(|n| format!("bad{n}@example.net")).collect();
+    let to: Vec<(&str, Option<&str>)> = to.iter().map(|to| (to.as_str(), None)).collect();
+    for _ in 0..3 {
+        let mail = house.submit(Some(CRM), &to, |_| {}).await;
+        fail(&house, &[mail], 150);
+    }
+    let before = house.store().stats().commits;
+    let silent = Config { default_notify: Vec::new(), ..Config::default() };
+    house.reporter(silent).write(&mut Accepted::new()).await.unwrap();
+    assert!(house.store().reports(9).unwrap().is_empty());
+    assert_eq!(house.store().stats().commits - before, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -89,6 +89,9 @@ pub enum OutboxCommand {
         mail: String,
         /// The name of a [[relay]]
         relay: String,
+        /// Also if the relay before may have it, as it did not answer: the mail may then come twice
+        #[arg(long)]
+        force: bool,
     },
 }
 

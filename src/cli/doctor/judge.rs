@@ -57,7 +57,12 @@ pub(super) fn takeover(channel: &str, looked: &Looked, always: bool) -> Finding 
     let takes = format!("the default relay \"{relay}\" takes over for {domain} near the end of a quota");
     let (level, said, action) = match (looked.standing(), always) {
         (Standing::May, _) => (Level::Good, takes, None),
-        (Standing::MayNot(why) | Standing::NotKnown(why), true) => (
+        (Standing::NotKnown(why), true) => (
+            Level::NotKnown,
+            format!("{takes}, since give_way is \"always\"; whether its domain permits that is not known: {why}"),
+            Some("if you do not know that it does, write give_way = \"aligned\"".to_owned()),
+        ),
+        (Standing::MayNot(why), true) => (
             Level::Warning,
             format!("{takes}, since give_way is \"always\"; DNS does not permit it: {why}"),
             Some("publish what is missing, or write give_way = \"aligned\"".to_owned()),
@@ -136,6 +141,11 @@ fn dkim(looked: &Looked) -> Vec<Told> {
     let one = |key: &Key| {
         let publish = || Some(format!("publish the TXT record {} \"{}\"", key.name, key.record));
         match &key.published {
+            Published::Same if !keys.iter().any(Key::is_common) => (
+                Level::Warning,
+                format!("{} publishes our key, an ed25519 one, which many receivers cannot check (RFC 8463)", key.name),
+                Some(format!("add an rsa-sha256 [[dkim]] key for {} beside it", key.domain)),
+            ),
             Published::Same => (Level::Good, format!("{} publishes our key", key.name), None),
             Published::Missing => (Level::Wrong, format!("{} does not exist", key.name), publish()),
             Published::Other => (Level::Wrong, format!("{} publishes another key than ours", key.name), publish()),
@@ -214,6 +224,16 @@ mod tests {
         Signing::Ours(vec![Key { domain: "a.example".into(), name, record, published }])
     }
 
+    fn kinds(kinds: &[&str]) -> Signing {
+        let key = |kind: &&str| Key {
+            domain: "a.example".into(),
+            name: format!("{kind}._domainkey.a.example"),
+            record: format!("v=DKIM1; k={kind}; p=x"),
+            published: Published::Same,
+        };
+        Signing::Ours(kinds.iter().map(key).collect())
+    }
+
     fn dmarc(text: &str) -> Dmarc {
         let record = format!("v=DMARC1; {text}");
         Ok(Some(Policy { record, inherited: false, organisation: "a.example".into() }))
@@ -246,11 +266,15 @@ mod tests {
             (smart(), lacks(), ours(Published::Same), Ok(None), [Good, Good, Warning]),
             (smart(), lacks(), ours(Published::Other), dmarc("p=reject"), [Warning, Wrong, Warning]),
             (smart(), Spf::NoRecord("ip4:192.0.2.1".into()), nobody(), dmarc("p=reject"), [Warning, Warning, Wrong]),
+            // Many receivers cannot check ed25519.
+            (Way::Here, lacks(), kinds(&["ed25519"]), dmarc("p=reject"), [Wrong, Warning, Wrong]),
+            (Way::Here, lacks(), kinds(&["ed25519", "rsa"]), dmarc("p=reject"), [Wrong, Good, Good]),
         ];
         for (way, spf, signing, dmarc, want) in table {
             let looked = looked(way, spf, signing, dmarc);
             let findings = judge("help@a.example", &looked, &Home::Takes);
-            let got: Vec<Level> = findings[..3].iter().map(|finding| finding.level).collect();
+            let of = |check| findings.iter().find(|finding| finding.check == check).unwrap().level;
+            let got = ["spf", "dkim", "dmarc"].map(of);
             assert_eq!(got, want, "{looked:?}");
             assert!(findings.iter().all(|finding| (finding.level == Good) == finding.action.is_none()), "{findings:?}");
             // A domain's record is not told to hold the address of a smarthost, which may not be what it sends from.
@@ -263,17 +287,20 @@ mod tests {
 
     #[test]
     fn the_default_relay_is_looked_at_where_it_may_take_over() {
-        // SPF; whether it takes over in any case; the finding.
+        // SPF; whether it takes over in any case; the finding, and a part of its words.
+        let silent = || Spf::NotKnown("no answer".into());
         let table = [
-            (Spf::Permits, false, Good),
-            (Spf::Permits, true, Good),
-            (lacks(), false, Warning),
-            (lacks(), true, Warning),
-            (Spf::NotKnown("no answer".into()), false, NotKnown),
+            (Spf::Permits, false, Good, "takes over"),
+            (Spf::Permits, true, Good, "takes over"),
+            (lacks(), false, Warning, "may not take over"),
+            (lacks(), true, Warning, "DNS does not permit it"),
+            (silent(), false, NotKnown, "is not known, mail waits"),
+            (silent(), true, NotKnown, "whether its domain permits that is not known: "),
         ];
-        for (spf, always, want) in table {
+        for (spf, always, want, part) in table {
             let finding = takeover("help@a.example", &looked(Way::Here, spf, Signing::Nobody, dmarc("p=none")), always);
             assert_eq!((finding.level, finding.check), (want, "takeover"), "{finding:?}");
+            assert!(finding.said.contains(part), "{finding:?}");
         }
     }
 }

@@ -6,8 +6,8 @@ use crate::relay::{Algorithm, DkimConfig, Preset};
 use stub::{Answer, DnsServer};
 
 fn key() -> DkimConfig {
-    let key_file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keys/dkim_ed25519.pem");
-    DkimConfig { domain: "b.example".into(), selector: "s1".into(), key_file, algorithm: Algorithm::Ed25519Sha256 }
+    let key_file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keys/dkim_rsa.pem");
+    DkimConfig { domain: "b.example".into(), selector: "s1".into(), key_file, algorithm: Algorithm::RsaSha256 }
 }
 
 async fn levels(table: &[(&str, Answer)], channel: &str, relay: RelayConfig) -> Vec<(&'static str, Level)> {

@@ -11,6 +11,7 @@ use crate::net::connect::ConnectConfig;
 use crate::net::dns;
 use crate::relay::body::nature;
 use crate::relay::job::JobRecipient;
+use crate::relay::kept::KeptPolicies;
 use crate::relay::pool::Limits;
 use crate::relay::stub::{Answer, DnsServer};
 use crate::relay::tests::{Both, certificate};
@@ -95,13 +96,19 @@ async fn world(
         concurrency: 2,
         names: Names::new(&config, true).unwrap(),
         connector: Connector::new(&connect).unwrap(),
-        policies: Some(Policies::new(Arc::new(fetch))),
+        policies: Some(Policies::new(Arc::new(fetch), kept_policies())),
         pool: Pool::new(Limits { mails: 3, idle: Duration::from_secs(5), waiting: 2 }),
         resting: Resting::new(Duration::from_secs(60)),
         places: Mutex::default(),
         metrics: Metrics::new(),
     };
     World { direct, _dns: dns }
+}
+
+/// Policies that nothing is known of, in a directory that is gone at the end of a test.
+fn kept_policies() -> Arc<KeptPolicies> {
+    let dir = tempfile::tempdir().unwrap();
+    Arc::new(KeptPolicies::open(dir.path(), crate::clock::Clock::system()))
 }
 
 async fn deliver(world: &World, recipients: &[&str]) -> Vec<String> {
@@ -217,6 +224,47 @@ async fn dane_decides_where_it_is_published() {
         world.direct.names = Names::new(&config, true).unwrap();
         let told = deliver(&world, &["x@d.example"]).await;
         assert!(told[0].starts_with(wanted), "{what}: {told:?}");
+    }
+}
+
+#[tokio::test]
+async fn dane_of_an_alias_is_that_of_its_end_and_then_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    // Its certificate stands under an authority that TLSA records name, so that the name matters.
+    let (acceptor, digest) = certificate(dir.path(), "real.p.example");
+    let secure = |answer: Answer| Answer::Secure(Box::new(answer));
+    let alias = || Answer::Alias("real.p.example", Box::new(a(1)));
+    let (right, wrong) = (Answer::Tlsa(3, 0, 1, digest), Answer::Tlsa(3, 0, 1, vec![7; 32]));
+    // What stands under the alias, under its end; the host, the host as an alias only; what comes of it.
+    let table = [
+        (None, Some(right.clone()), secure(alias()), None, "relayed 250 one tls"),
+        (Some(wrong.clone()), Some(right.clone()), secure(alias()), None, "relayed 250 one tls"),
+        (Some(right.clone()), Some(wrong.clone()), secure(alias()), None, "delayed 451 4.7.5 the certificate of"),
+        (Some(right.clone()), None, secure(alias()), None, "relayed 250 one tls"),
+        (Some(wrong.clone()), None, secure(alias()), None, "delayed 451 4.7.5 the certificate of"),
+        // DNSSEC vouches for the alias and not for where it leads to.
+        (Some(wrong.clone()), Some(right.clone()), alias(), Some(true), "delayed 451 4.7.5 the certificate of"),
+        (None, Some(wrong.clone()), alias(), Some(true), "relayed 250 one tls"),
+        (Some(wrong.clone()), Some(wrong), alias(), Some(false), "relayed 250 one tls"),
+    ];
+    for (own, end, host, vouched, wanted) in table {
+        let mut world = world(&[], Tls::Yes(acceptor.clone()), Tls::No, None, None).await;
+        let port = world.direct.port;
+        let names = [format!("_{port}._tcp.mx.d.example"), format!("_{port}._tcp.real.p.example")];
+        let mut records = vec![("d.example", secure(Answer::Mx(10, "mx.d.example"))), ("real.p.example", a(1))];
+        let host = match vouched {
+            // The table of the name server has one answer a name: its own part alone is what DNSSEC vouches for.
+            Some(true) => Answer::HalfSecure(Box::new(host)),
+            _ => host,
+        };
+        records.push(("mx.d.example", host));
+        records.extend(own.map(|tlsa| (names[0].as_str(), secure(tlsa))));
+        records.extend(end.map(|tlsa| (names[1].as_str(), secure(tlsa))));
+        let dns = DnsServer::start(&records).await;
+        let config = dns::Config { name_servers: vec![dns.address], ..dns::Config::default() };
+        world.direct.names = Names::new(&config, true).unwrap();
+        let told = deliver(&world, &["x@d.example"]).await;
+        assert!(told[0].starts_with(wanted), "{records:?}: {told:?}");
     }
 }
 

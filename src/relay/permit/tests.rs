@@ -22,6 +22,17 @@ fn ours(domain: &str, published: Published) -> Signing {
     Signing::Ours(vec![Key { domain: domain.into(), name, record, published }])
 }
 
+/// Keys of a.example that are published, of these kinds.
+fn kinds(kinds: &[&str]) -> Signing {
+    let key = |kind: &&str| Key {
+        domain: "a.example".into(),
+        name: format!("{kind}._domainkey.a.example"),
+        record: format!("v=DKIM1; k={kind}; p=x"),
+        published: Published::Same,
+    };
+    Signing::Ours(kinds.iter().map(key).collect())
+}
+
 fn lacks(fails: bool) -> Spf {
     Spf::Lacks { term: "ip4:192.0.2.1".into(), fails }
 }
@@ -69,6 +80,11 @@ fn a_mail_may_leave_where_it_passes() {
         (Way::Here, None, Spf::Permits, nobody(), reject(), "may not", "no return path"),
         (Way::Here, None, Spf::Permits, ours("a.example", Published::Same), reject(), "may", ""),
         (Way::Here, own, lacks(true), ours("example", Published::Same), reject(), "may not", "is not aligned"),
+        // What only some receivers can check is no permission by itself.
+        (Way::Here, own, lacks(true), kinds(&["ed25519"]), reject(), "may not", "an ed25519 one, which many receivers"),
+        (Way::Here, own, lacks(true), kinds(&["ed25519", "rsa"]), reject(), "may", ""),
+        (Way::Here, own, Spf::Permits, kinds(&["ed25519"]), reject(), "may", ""),
+        (smart(), own, lacks(true), kinds(&["ed25519"]), reject(), "not known", "an ed25519 one"),
         // What DNS does not say is not known, unless something else is enough.
         (Way::Here, own, silent(), nobody(), reject(), "not known", "SPF: no answer"),
         (Way::Here, own, silent(), ours("a.example", Published::Same), reject(), "may", ""),
@@ -175,8 +191,8 @@ fn relays() -> Vec<RelayConfig> {
 }
 
 fn key() -> DkimConfig {
-    let key_file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/keys/dkim_ed25519.pem");
-    DkimConfig { domain: "keyed.example".into(), selector: "s".into(), key_file, algorithm: Algorithm::Ed25519Sha256 }
+    let key_file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/keys/dkim_rsa.pem");
+    DkimConfig { domain: "keyed.example".into(), selector: "s".into(), key_file, algorithm: Algorithm::RsaSha256 }
 }
 
 struct Bed {

@@ -133,6 +133,9 @@ pub struct OutboxRow {
     /// Since when it has had its time: when it was made, or when a person had it tried again.
     #[serde(default)]
     pub since: Timestamp,
+    /// A person wants it to leave by `relay` even if another one may have it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub anyway: bool,
 }
 
 /// One recipient of a mail that leaves.
@@ -161,9 +164,12 @@ pub struct RecipientRow {
     /// When it is tried again; see [`RecipientRow::due`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<Timestamp>,
-    /// A report that came while it waited: the next attempt shows whether it was about something that was sent.
+    /// The last reports that came while it waited: the end of an attempt shows whether they are about that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ahead: Vec<EarlyReport>,
+    /// The relay that may have it: it had the whole mail, and no answer came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub early: Option<EarlyReport>,
+    pub unanswered: Option<String>,
 }
 
 impl RecipientRow {
@@ -183,6 +189,8 @@ pub struct EarlyReport {
     pub said: String,
     /// The address itself is at fault.
     pub hard: bool,
+    /// When it came.
+    pub at: Timestamp,
 }
 
 /// A brake that has tripped, until a person releases it.
@@ -212,6 +220,20 @@ pub struct SuppressionRow {
     pub suppressed: bool,
     /// What was said about it last.
     pub why: String,
+}
+
+/// An account that may not send: the clock of its mail stands still (R8).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockRow {
+    /// The address of the channel whose account it is, in lower case.
+    pub account: String,
+    pub since: Timestamp,
+    /// Until when, once it may send again: its mail is being given that time back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// The `seq` of the last mail that has it back.
+    #[serde(default)]
+    pub after: u64,
 }
 
 /// A ticket that was opened and is owed an acknowledgement.

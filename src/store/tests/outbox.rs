@@ -108,6 +108,7 @@ pub(super) fn settle(store: &Store, seq: u64, states: &[(u32, DeliveryState)], m
         state: *state,
         reply: Some(format!("{} said", state.as_str())),
         hard: *state == DeliveryState::Failed,
+        unanswered: false,
         next: state.waits().then(|| later(minutes + 5)),
         told: told(*state),
     });
@@ -115,6 +116,7 @@ pub(super) fn settle(store: &Store, seq: u64, states: &[(u32, DeliveryState)], m
         seq,
         at: later(minutes),
         relay: Some("smarthost".into()),
+        began: Some(later(minutes - 1)),
         recipients: recipients.collect(),
         notes: states.iter().filter(|(_, s)| *s == DeliveryState::Failed).map(|_| "it failed".into()).collect(),
         late: None,
@@ -258,4 +260,33 @@ fn quota_pages_are_kept_by_account() {
     store.step(|step| step.put_quota("gmail a@x", vec![(b"r1".to_vec(), None)])).unwrap();
     assert_eq!(store.quota("gmail a@x").unwrap().len(), 1);
     assert_ne!(store.private_hash("a"), store.private_hash("b"));
+}
+
+#[tokio::test]
+async fn mail_gets_the_time_of_a_stopped_clock_once_over_a_crash() {
+    let dir = quick_dir();
+    let (store, _) = open(dir.path());
+    let mut seqs = Vec::new();
+    for n in 0..3 {
+        hand_in(&store, &["ann@example.net"], None, None).await;
+        seqs.push(file_next(&store, &format!("<m{n}@a.example>")).seq);
+    }
+    let since = |store: &Store, seq| store.outbox_row(seq).unwrap().unwrap().since;
+    store.step(|step| step.stop_clock("support@a.example", later(10))).unwrap();
+    store.step(|step| step.stop_clock("support@a.example", later(30))).unwrap();
+    let mails: Vec<(u64, Timestamp)> = seqs.iter().map(|seq| (*seq, later(70))).collect();
+    let give = |store: &Store, last| {
+        store.step(|step| step.give_time("support@a.example", &mails, later(70), last)).unwrap();
+    };
+    // The process ends behind the second mail; the next one goes on there.
+    store.step(|step| step.give_time("support@a.example", &mails[..2], later(70), Some(seqs[1]))).unwrap();
+    drop(store);
+    let (store, _) = open(dir.path());
+    let clock = store.clocks().unwrap().remove(0);
+    assert_eq!((clock.since, clock.until, clock.after), (later(10), Some(later(70)), seqs[1]));
+    give(&store, Some(seqs[2]));
+    give(&store, None);
+    give(&store, None);
+    assert!(seqs.iter().all(|seq| since(&store, *seq) == later(60)));
+    assert!(store.clocks().unwrap().is_empty());
 }

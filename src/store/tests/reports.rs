@@ -53,8 +53,13 @@ fn reports_change_the_state_and_suppress_addresses() {
         entry
     };
     let report = |seq: u64, who: &str, word| {
-        let report =
-            Bounced { addresses: vec![who.into()], word, said: "5.1.1 no such user".into(), hard: word == "failed" };
+        let report = Bounced {
+            addresses: vec![who.into()],
+            word,
+            said: "5.1.1 no such user".into(),
+            hard: word == "failed",
+            at: later(5),
+        };
         store.step(|step| step.bounced(seq, &[report], SUPPRESS, later(5))).unwrap()
     };
     let first = send("our1@a.example");
@@ -84,8 +89,13 @@ fn reports_change_the_state_and_suppress_addresses() {
     let suppressed = store.events(0, 99).unwrap().iter().filter(|event| event.kind == "address_suppressed").count();
     assert_eq!(suppressed, 2);
     // A failure long after the others does not take an address off the list.
-    let report =
-        Bounced { addresses: vec!["bob@example.net".into()], word: "failed", said: "5.1.1".into(), hard: true };
+    let report = Bounced {
+        addresses: vec!["bob@example.net".into()],
+        word: "failed",
+        said: "5.1.1".into(),
+        hard: true,
+        at: later(5),
+    };
     store.step(|step| step.bounced(first.seq, &[report], SUPPRESS, later(60 * 24 * 9))).unwrap();
     assert_eq!(list(Every::Suppressed), 2);
     store.step(|step| step.clear_suppression("ANN@example.net")).unwrap();
@@ -101,7 +111,8 @@ fn the_worst_report_stands_and_one_mail_is_one_failure() {
     take(&store, b"x", "m1@x", &OPEN);
     let report = |seq: u64, who: &[&str], word| {
         let addresses = who.iter().map(|who| (*who).to_owned()).collect();
-        let report = Bounced { addresses, word, said: format!("{word} said"), hard: word == "failed" };
+        let (said, hard, at) = (format!("{word} said"), word == "failed", later(5));
+        let report = Bounced { addresses, word, said, hard, at };
         store.step(|step| step.bounced(seq, &[report], SUPPRESS, later(5))).unwrap()
     };
     let state = |seq: u64| {
@@ -145,6 +156,16 @@ fn the_worst_report_stands_and_one_mail_is_one_failure() {
     assert_eq!((state(mail), failures()), ((DeliveryState::Delayed, String::new()), 0));
     let row = settle(&store, mail, &[(0, Relayed)], 6);
     assert_eq!((state(mail), row.state, failures()), ((Failed, "failed".to_owned()), OutboxState::Done, 1));
+    // One that came before the attempt began is not about it, and takes the place of none that is.
+    run(hand_in(&store, &["cay@example.net"], Some(1), None));
+    let forged = file_next(&store, "our3@a.example").seq;
+    for word in ["failed", "complaint", "failed"] {
+        report(forged, &["cay@example.net"], word);
+    }
+    settle(&store, forged, &[(0, Relayed)], 9);
+    assert_eq!((state(forged), failures()), ((Relayed, String::new()), 1));
+    let trace = store.entry_at(forged).unwrap().unwrap().trace;
+    assert!(trace.iter().any(|step| step.step == "report" && step.said.contains("before")), "{trace:?}");
     // Nothing was sent to whom a person had it cancelled for, or a brake holds.
     run(hand_in(&store, &["bob@example.net"], Some(1), None));
     let mail = file_next(&store, "our2@a.example");
@@ -165,10 +186,12 @@ fn a_delay_is_told_once_and_of_all_who_wait_whoever_was_tried_first() {
         let told = Told { said: format!("451 {n}"), ..Told::waits(until) };
         let waits = state == Delayed;
         let next = waits.then(|| later(330));
-        let recipients = vec![SettledRecipient { n, state, reply: None, hard: false, next, told: None }];
+        let recipients =
+            vec![SettledRecipient { n, state, reply: None, hard: false, unanswered: false, next, told: None }];
         Settled {
             seq,
             at: later(300),
+            began: None,
             relay: Some("direct".into()),
             recipients,
             way: None,
