@@ -426,22 +426,22 @@ async fn people_are_acknowledged_once_and_machines_never() {
     worker.await.unwrap();
 }
 
-/// Of two requesters the first has a name that leaves an acknowledgement empty: the second one is acknowledged all the
+/// Of two mails the first has a subject that makes its acknowledgement too long: the second one is acknowledged all the
 /// same.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_acknowledgement_that_cannot_be_written_keeps_back_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let template = dir.path().join("ack.txt");
-    std::fs::write(&template, "Subject: x\n\n{{requester.name}}").unwrap();
+    std::fs::write(&template, format!("Subject: x\n\n{}", "{{ticket.title}}".repeat(3_000))).unwrap();
     let bed = Bed::new(|config| {
         config.channels[0].acknowledge = true;
         config.channels[0].acknowledgement = Some(template);
     });
-    let mail = |id: &str, name: &str| {
-        format!("From: {name} <ada{id}@example.org>\r\nMessage-ID: <{id}@example.org>\r\n\r\nx\r\n")
+    let mail = |id: &str, subject: &str| {
+        format!("From: <ada{id}@example.org>\r\nSubject: {subject}\r\nMessage-ID: <{id}@example.org>\r\n\r\nx\r\n")
     };
-    bed.receive(&mail("0", "=?utf-8?q?=01?="), Some("ada0@example.org")).await;
-    let second = bed.receive(&mail("1", "Ada"), Some("ada1@example.org")).await;
+    bed.receive(&mail("0", &"q".repeat(500)), Some("ada0@example.org")).await;
+    let second = bed.receive(&mail("1", "Printer"), Some("ada1@example.org")).await;
     assert_eq!(bed.store.acknowledgements(9).unwrap().len(), 2);
     let (trigger, shutdown) = shutdown::channel();
     let worker = tokio::spawn(bed.replies.clone().run_acknowledgements(shutdown));

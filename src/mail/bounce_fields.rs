@@ -60,7 +60,9 @@ pub fn recipient(group: &Group) -> Option<BounceRecipient> {
     let action = value("action").and_then(|text| action(text));
     let stated = value("status").and_then(|text| status_in(text));
     let said = diagnostic.as_deref().and_then(status_said);
-    let status = nearest(stated, said, action.as_deref());
+    // Only what begins with the type `smtp` was said by another server (section 2.3.6).
+    let remote = value("diagnostic-code").is_some_and(|text| !text.trim_start().to_lowercase().starts_with("x-"));
+    let status = if remote { nearest(stated, said, action.as_deref()) } else { stated.or(said) };
     Some(BounceRecipient { address, original, status, action, diagnostic })
 }
 
