@@ -38,7 +38,7 @@ pub use reader::Reader;
 pub struct Config {
     /// The most mails in one commit.
     pub batch: usize,
-    /// The least time from the beginning of one commit to that of the next. A commit costs two syncs of the disk,
+    /// The least time from the beginning of one commit to that of the next. A commit costs a sync of the disk,
     /// which accepting mail needs as well; mail that comes in the meantime shares the next one.
     #[serde(with = "crate::units::duration")]
     pub interval: Duration,

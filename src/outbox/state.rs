@@ -340,7 +340,7 @@ impl State {
     }
 
     /// Whether ends are to be written down now. While they come in fast, a commit waits a moment for more of them: each
-    /// costs two syncs, whatever is in it. While they come one by one none waits, as a crash would send them again.
+    /// costs a sync, whatever is in it. While they come one by one none waits, as a crash would send them again.
     pub fn may_write(&self) -> bool {
         let rush = self.wrote >= RUSH && !self.running.is_empty() && self.ended.len() < BATCH / 2;
         let waits = rush && self.wrote_at.is_some_and(|at| at.elapsed() < RUSH_INTERVAL);
