@@ -223,11 +223,21 @@ fn judge(text: &str) -> Option<bool> {
     let inner = body.strip_suffix([':', '：']).map(|inner| inner.trim_end_matches(around));
     let closed = dashed || inner.is_some();
     let body = inner.unwrap_or(body);
+    // Nearly every line of a text ends here or below, before the long list of verbs is looked for in it.
+    if !closed && !body.bytes().any(|byte| byte.is_ascii_digit() || byte == b'@') {
+        return None;
+    }
     let begins = BEGINS.iter().any(|begin| body.starts_with(begin)) || begins_with_date(body);
+    if !closed && !begins {
+        return None;
+    }
+    let said = is_dated(body) || body.contains('@');
+    if !closed && !said {
+        return None;
+    }
     if let Some(tail) = behind_verb(body) {
         // A person who tells a story says "I".
         let story = body.ends_with(" i wrote") || body.ends_with(" i said") || body.ends_with(" i sent");
-        let said = is_dated(body) || body.contains('@');
         return match (closed, tail) {
             (true, _) => Some(!story && (said && (begins || ends_name_and_address(body)) || body.contains(" via "))),
             (false, "") if said && begins => Some(false),
@@ -275,10 +285,12 @@ fn begins_with_date(body: &str) -> bool {
 /// Whether a year, a time or a date in numbers stands in it.
 fn is_dated(body: &str) -> bool {
     let numbers = body.split(|c: char| !(c.is_ascii_digit() || matches!(c, ':' | '/' | '.' | '-')));
-    numbers.map(|word| word.trim_matches([':', '/', '.', '-'])).any(|word| {
+    // What is shorter than "1.1" is none, and nearly all of a text is.
+    let numbers = numbers.filter(|word| word.len() >= 3).map(|word| word.trim_matches([':', '/', '.', '-']));
+    numbers.filter(|word| !word.is_empty()).any(|word| {
         let year = word.len() == 4 && (word.starts_with("20") || word.starts_with("19"));
-        let divided = word.split([':', '/', '.', '-']).collect::<Vec<_>>();
-        let pieces = divided.len() >= 2 && divided.iter().all(|piece| (1..=4).contains(&piece.len()));
+        let divides = |c: char| matches!(c, ':' | '/' | '.' | '-');
+        let pieces = word.contains(divides) && word.split(divides).all(|piece| (1..=4).contains(&piece.len()));
         year || pieces
     })
 }

@@ -317,11 +317,11 @@ pub fn divider(line: &str) -> Option<Divider> {
     let line = plain(line);
     let around = |c: char| matches!(c, '-' | '_' | '=' | '*' | '+' | '#' | '—') || c.is_whitespace();
     let inner = line.trim_matches(around);
-    if inner.is_empty() || inner.len() > 80 {
-        return None;
-    }
     let dashed = ["--", "__", "==", "*-", "—"].iter().any(|start| line.starts_with(start));
     let ends = inner.ends_with([':', '：']);
+    if !(dashed || ends) || inner.is_empty() || inner.len() > 80 {
+        return None;
+    }
     let inner = inner.trim_end_matches([':', '：', ' ', '\u{a0}']).to_lowercase();
     if FORWARDED.iter().any(|words| inner == *words || (dashed && inner.starts_with(words))) && (dashed || ends) {
         return Some(Divider::Forwarded);

@@ -112,12 +112,13 @@ pub fn is_added(lines: &[&str], at: usize) -> bool {
     if line.is_empty() || line.len() > LONGEST_ADDED {
         return false;
     }
-    if ADDED.iter().any(|start| starts_with(line, start)) || (line.ends_with("gesendet") && starts_with(line, "von ")) {
+    let lower = line.to_lowercase();
+    if ADDED.iter().any(|start| lower.starts_with(start)) || (line.ends_with("gesendet") && lower.starts_with("von ")) {
         return true;
     }
-    let words = line.split_whitespace().count();
-    let perhaps = PERHAPS_ADDED.iter().any(|start| starts_with(line, start)) && words <= 6;
-    let last = words <= 4 && line.to_lowercase().ends_with(" from mobile");
+    let words = || line.split_whitespace().count();
+    let perhaps = PERHAPS_ADDED.iter().any(|start| lower.starts_with(start)) && words() <= 6;
+    let last = lower.ends_with(" from mobile") && words() <= 4;
     (perhaps || last) && stands_alone(lines, at)
 }
 
@@ -132,7 +133,6 @@ fn stands_alone(lines: &[&str], at: usize) -> bool {
 }
 
 fn starts_with(line: &str, start: &str) -> bool {
-    // Lower case may take more bytes or fewer than the line itself, never so many more.
     let mut head = line.chars().flat_map(char::to_lowercase);
     start.chars().all(|c| head.next() == Some(c))
 }
