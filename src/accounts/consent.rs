@@ -38,7 +38,7 @@ impl Job {
 
     pub async fn begin_code(self, mut shown: Authorisation) -> Result<Authorisation, AccountError> {
         let channel = self.account.channel.clone();
-        let back = Back::open(&self.config).await;
+        let back = Back::open(&self.accounts, &self.config).await;
         let back = back.map_err(|problem| AccountError::Refused { channel, problem })?;
         let hint = self.account.consenting().into_iter().next();
         let request = self.oauth.begin_code(&back.url, hint.as_deref()).await.map_err(|error| self.failed(&error))?;
@@ -47,17 +47,14 @@ impl Job {
         let mut wait = self.add(&shown, state)?;
         let accounts = self.accounts.clone();
         let task = tokio::spawn(Box::pin(async move {
-            let serving = back.serve(self.accounts.clone());
-            let work = async {
-                let grant = match tokio::time::timeout(self.patience, wait.answers.recv()).await {
-                    Ok(Some(to)) => self.oauth.finish_code(request.pending, &to).await,
-                    _ => Err(OAuthError::Expired),
-                };
-                self.conclude(grant, &wait.shown).await;
-                // The browser is still to be told.
-                tokio::time::sleep(LINGER).await;
+            let grant = match tokio::time::timeout(self.patience, wait.answers.recv()).await {
+                Ok(Some(to)) => self.oauth.finish_code(request.pending, &to).await,
+                _ => Err(OAuthError::Expired),
             };
-            tokio::select! { () = serving => {}, () = work => {} }
+            self.conclude(grant, &wait.shown).await;
+            // The browser is still to be told.
+            tokio::time::sleep(LINGER).await;
+            drop(back);
         }));
         accounts.0.authorisations.runs(&shown.id, task.abort_handle());
         Ok(shown)

@@ -38,6 +38,7 @@ pub use credential::Flow;
 pub use forecast::End;
 pub use password::read_password;
 pub use problem::{Cause, Problem, Remedy};
+use redirect::Doors;
 pub use redirect::is_loopback;
 pub use said::{Absence, absence, holds_for_all, wait_asked};
 pub use watch::Shown;
@@ -124,6 +125,7 @@ struct Inner {
     /// A permit for each refresh that runs.
     running: Arc<Semaphore>,
     authorisations: Authorisations,
+    doors: Doors,
 }
 
 impl std::fmt::Debug for Accounts {
@@ -147,6 +149,7 @@ impl Accounts {
             providers: Mutex::default(),
             running: Arc::new(Semaphore::new(tokens::AT_ONCE as usize)),
             authorisations: Authorisations::default(),
+            doors: Doors::default(),
         }))
     }
 

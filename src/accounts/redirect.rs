@@ -1,10 +1,14 @@
 //! Where browsers come back to: a loopback port for the time of one authorisation, or a public address for all.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+use tokio::task::{AbortHandle, JoinHandle};
 use url::{Host, Url};
 
 use super::Accounts;
@@ -22,13 +26,13 @@ const PATIENCE: Duration = Duration::from_secs(45);
 pub(super) struct Back {
     /// The redirect URL of the request.
     pub url: String,
-    listener: Option<TcpListener>,
-    path: String,
+    /// Keeps the loopback port open; None where the redirect URL is a public one.
+    _door: Option<Arc<Door>>,
 }
 
 impl Back {
-    /// Binds a loopback port, unless the redirect URL is a public one.
-    pub async fn open(provider: &ProviderConfig) -> Result<Self, Problem> {
+    /// Opens a loopback port, unless the redirect URL is a public one.
+    pub async fn open(accounts: &Accounts, provider: &ProviderConfig) -> Result<Self, Problem> {
         let usual = match provider.preset {
             // Microsoft registers http://localhost and then ignores the port; the literal address it does not take.
             Preset::Microsoft => "http://localhost",
@@ -38,40 +42,61 @@ impl Back {
         let text = provider.redirect_url.as_deref().unwrap_or(usual);
         let wrong = |said: String| Problem::new(Cause::OauthConfig, format!("redirect_url {text}: {said}"));
         let mut url = Url::parse(text).map_err(|error| wrong(error.to_string()))?;
-        let path = url.path().to_owned();
         if !is_loopback(&url) {
-            return Ok(Self { url: text.to_owned(), listener: None, path });
+            return Ok(Self { url: text.to_owned(), _door: None });
         }
         let address = SocketAddr::from(([127, 0, 0, 1], url.port().unwrap_or(0)));
         let address = match url.host() {
             Some(Host::Ipv6(ip)) => SocketAddr::from((ip, address.port())),
             _ => address,
         };
-        let listener = listen(address).map_err(|error| wrong(format!("{address}: {error}")))?;
-        let port = listener.local_addr().map_err(|error| wrong(error.to_string()))?.port();
-        url.set_port(Some(port)).map_err(|()| wrong("it takes no port".into()))?;
+        let door = accounts.0.doors.open(accounts, address, url.path());
+        let door = door.await.map_err(|error| wrong(format!("{address}: {error}")))?;
+        url.set_port(Some(door.port)).map_err(|()| wrong("it takes no port".into()))?;
         let bare = !text.trim_start_matches("http://").contains('/');
         let full = if bare { url.as_str().trim_end_matches('/') } else { url.as_str() };
-        Ok(Self { url: full.to_owned(), listener: Some(listener), path })
-    }
-
-    /// Answers browsers until it is dropped.
-    pub async fn serve(self, accounts: Accounts) {
-        match self.listener {
-            Some(listener) => serve_paths(listener, accounts, Some(self.path)).await,
-            None => std::future::pending().await,
-        }
+        Ok(Self { url: full.to_owned(), _door: Some(door) })
     }
 }
 
-/// Binds a port of this machine. One that the configuration names is shared by all authorisations that wait, of which
-/// any answers for all: a state tells whose answer it is. So one that was left alone keeps no other from beginning.
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.set_reuseport(address.port() != 0)?;
-    socket.bind(address)?;
-    socket.listen(64)
+/// A loopback port that answers browsers until the last authorisation that came through it is dropped.
+pub(super) struct Door {
+    port: u16,
+    serving: AbortHandle,
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+/// The ports that the configuration names. One is shared by all authorisations that wait, since a state tells whose
+/// answer it is: so one that was left alone keeps no other from beginning, and none that ends takes a browser of
+/// another with it, as one of several sockets on the port would with whatever waits to be accepted.
+#[derive(Default)]
+pub(super) struct Doors(Mutex<HashMap<SocketAddr, (Weak<Door>, JoinHandle<()>)>>);
+
+impl Doors {
+    async fn open(&self, accounts: &Accounts, address: SocketAddr, path: &str) -> std::io::Result<Arc<Door>> {
+        let mut doors = self.0.lock().await;
+        if let Some((door, serving)) = doors.remove(&address) {
+            if let Some(open) = door.upgrade() {
+                doors.insert(address, (door, serving));
+                return Ok(open);
+            }
+            // It is closing, and its port is free when that is done. Being aborted is its only end.
+            let _ = serving.await;
+        }
+        let listener = TcpListener::bind(address).await?;
+        let port = listener.local_addr()?.port();
+        let serving = tokio::spawn(serve_paths(listener, accounts.clone(), Some(path.to_owned())));
+        let door = Arc::new(Door { port, serving: serving.abort_handle() });
+        if address.port() != 0 {
+            doors.insert(address, (Arc::downgrade(&door), serving));
+        }
+        Ok(door)
+    }
 }
 
 /// Whether a redirect URL leads to this machine only.
@@ -141,10 +166,12 @@ fn told(shown: &Authorisation) -> Page {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::Bed;
     use super::*;
 
     #[tokio::test]
     async fn the_way_back_is_bound_where_it_is_ours() {
+        let bed = Bed::new().await;
         let table = [
             (Preset::Generic, None, "http://127.0.0.1:PORT/"),
             (Preset::Microsoft, None, "http://localhost:PORT"),
@@ -153,8 +180,9 @@ mod tests {
         ];
         for (preset, redirect_url, want) in table {
             let redirect_url = redirect_url.map(str::to_owned);
-            let back = Back::open(&ProviderConfig { preset, redirect_url, ..ProviderConfig::default() }).await.unwrap();
-            let port = back.listener.as_ref().map(|listener| listener.local_addr().unwrap().port().to_string());
+            let provider = ProviderConfig { preset, redirect_url, ..ProviderConfig::default() };
+            let back = Back::open(&bed.accounts, &provider).await.unwrap();
+            let port = back._door.as_ref().map(|door| door.port.to_string());
             assert_eq!(back.url, want.replace("PORT", &port.unwrap_or_default()));
         }
     }

@@ -3,7 +3,7 @@
 mod provider;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use crate::net::oauth::ProviderConfig;
 
 const LIFE: i64 = 3600;
 
-struct Bed {
+pub(super) struct Bed {
     dir: tempfile::TempDir,
     provider: Provider,
-    accounts: Accounts,
+    pub(super) accounts: Accounts,
     store: Store,
     time: Arc<AtomicI64>,
     /// Tokens that the mailbox's server refuses.
@@ -32,7 +32,7 @@ fn support() -> Address {
 }
 
 impl Bed {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let time = Arc::new(AtomicI64::new(1_795_000_000));
         let ticks = time.clone();
@@ -335,10 +335,22 @@ async fn answers_belong_to_their_authorisation_and_those_that_wait_can_be_ended(
     assert!(bed.kept().is_none());
 }
 
+/// A port that is free, and that nobody is given who asks for any: those lie higher.
+fn named_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let taken = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_err();
+    loop {
+        let port = 20_000 + (std::process::id() as u16).wrapping_add(NEXT.fetch_add(1, Ordering::SeqCst)) % 12_000;
+        if !taken(port) {
+            return port;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_that_the_configuration_names_is_there_for_all_that_wait() {
     let bed = Bed::new().await;
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = named_port();
     let other = Address::parse("sales@localhost").unwrap();
     let back = format!("http://127.0.0.1:{port}/back");
     bed.configure_with(Flow::Code, None, Some(back.clone()), &[support(), other.clone()]);
@@ -358,6 +370,23 @@ async fn a_port_that_the_configuration_names_is_there_for_all_that_wait() {
         refusal(&bed.accounts.authorisation(&support(), &begun[0].id).unwrap()).cause,
         Cause::ConsentMissing
     ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_port_is_free_when_the_last_authorisation_has_ended() {
+    let bed = Bed::new().await;
+    let port = named_port();
+    bed.configure_with(Flow::Code, None, Some(format!("http://127.0.0.1:{port}/back")), &[support()]);
+    for _ in 0..20 {
+        let begun = bed.accounts.authorise(&support(), None, "eve").await.unwrap();
+        bed.accounts.cancel_authorisation(&support(), &begun.id);
+    }
+    let closed = async {
+        while std::net::TcpListener::bind(("127.0.0.1", port)).is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), closed).await.expect("the port stays taken");
 }
 
 #[tokio::test(flavor = "multi_thread")]
