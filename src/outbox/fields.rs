@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::work::Ended;
 use super::{Worker, accounts, route};
 use crate::mail::{Address, survival};
-use crate::relay::{Kind, LostHeaders, Permit, RecipientOutcome, Relay, Standing};
+use crate::relay::{Kind, LostHeaders, Permit, Relay, Standing};
 use crate::store::StoreError;
 use crate::store::rows::{OutboxRow, ProbeHome, ProbeRow};
 
@@ -116,7 +116,7 @@ impl Worker {
     /// Counts what a mail that a peer has taken has lost on its way there.
     pub(super) fn count_lost(&self, ended: &Ended) {
         let Ended { under, outcome } = ended;
-        if outcome.recipients.iter().any(|one| matches!(one, RecipientOutcome::Relayed(_))) {
+        if outcome.is_taken() {
             under.toll.lost.iter().for_each(|field| self.metrics.header_lost(&under.relay, field));
         }
     }
