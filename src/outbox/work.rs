@@ -144,6 +144,11 @@ impl Worker {
         Ok(Some(Look { row, lanes }))
     }
 
+    /// The same of a row that may be gone.
+    pub(super) fn look_at(&self, row: Option<OutboxRow>) -> Result<Option<Look>, StoreError> {
+        row.map_or(Ok(None), |row| self.look(row))
+    }
+
     /// Loads what was picked, as far as there is room, and asks the quotas. What quotas have counted is on disk when
     /// this returns, before anything is sent.
     pub(super) fn load(
@@ -285,8 +290,7 @@ impl Worker {
         let mut rows: std::collections::HashMap<u64, OutboxRow> = rows.into_iter().map(|row| (row.seq, row)).collect();
         let mut written = Written::default();
         for (one, pause) in ended.iter().zip(pauses).rev() {
-            let row = rows.remove(&one.under.task.seq);
-            let look = row.map(|row| self.look(row)).transpose()?.flatten();
+            let look = self.look_at(rows.remove(&one.under.task.seq))?;
             written.done.push((one.under.task, look, pause));
         }
         Ok(written)
