@@ -205,10 +205,7 @@ impl Worker {
             state.looking.extend(&seqs);
             let this = self.clone();
             pieces.looking = Some(tokio::task::spawn_blocking(move || {
-                let look = |seq| {
-                    let row = this.store.outbox_row(seq)?;
-                    Ok((seq, row.map(|row| this.look(row)).transpose()?.flatten()))
-                };
+                let look = |seq| Ok((seq, this.look_at(this.store.outbox_row(seq)?)?));
                 seqs.into_iter().map(look).collect()
             }));
         }

@@ -15,7 +15,7 @@ use ticketgate::mail::origin::OriginKind;
 use ticketgate::mail::{Address, Envelope, MailId};
 use ticketgate::metrics::Metrics;
 use ticketgate::net::dns;
-use ticketgate::outbox::{self};
+use ticketgate::outbox;
 use ticketgate::relay::{LostHeaders, RelayConfig, Relays};
 use ticketgate::shutdown;
 use ticketgate::store::rows::{DeliveryState, EntryRow, FieldRow, ProbeHome, ProbeRow};

@@ -14,7 +14,7 @@ use ticketgate::mail::message::{self, Limits};
 use ticketgate::mail::origin::{OriginKind, RemoteMessage};
 use ticketgate::mail::{Address, Class, Envelope, Origin};
 use ticketgate::metrics::Metrics;
-use ticketgate::outbox::{self};
+use ticketgate::outbox;
 use ticketgate::relay::{Kind, RelayConfig};
 use ticketgate::shutdown;
 use ticketgate::store::rows::EntryKind;

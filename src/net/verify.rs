@@ -148,7 +148,8 @@ impl Verifier {
         let Ok(Ok(_slot)) = timeout_at(deadline, self.0.slots.acquire()).await else {
             return all_temporary("too many mails are being verified".to_owned());
         };
-        let wanted = if self.hashes(size) { pieces(size, config.max_memory) } else { 1 };
+        let too_large = !self.hashes(size);
+        let wanted = if too_large { 1 } else { pieces(size, config.max_memory) };
         let Ok(Ok(_room)) = timeout_at(deadline, self.0.room.acquire_many(wanted)).await else {
             return all_temporary("too many large mails are being verified".to_owned());
         };
@@ -157,7 +158,6 @@ impl Verifier {
             // Whoever accepts the mail meets the same trouble and answers it.
             Err(error) => return AuthResults { note: Some(error.to_string()), ..AuthResults::default() },
         };
-        let too_large = !self.hashes(size);
         Check { config, hostname: &self.0.hostname, authenticator, deadline, too_large, notes: Vec::new() }
             .run(peer.to_canonical(), helo, mail_from, &raw)
             .await

@@ -82,12 +82,12 @@ impl Worker {
         let relay = self.choose(row)?.relay.and_then(|name| self.relays.get(&name));
         let channel = Address::parse(&row.channel).ok();
         let owner = relay.zip(channel).and_then(|(relay, channel)| relay.account(&channel));
-        let needs = [Some(row.channel.to_lowercase()), owner.map(|owner| owner.to_string().to_lowercase())];
-        if !needs.iter().flatten().any(|account| *account == owed.account) {
+        let (own, owner) = (row.channel.to_lowercase(), owner.map(|owner| owner.key()));
+        let needs = |account: &String| *account == own || owner.as_ref() == Some(account);
+        if !needs(&owed.account) {
             return Ok(None);
         }
-        let others = clocks.iter().filter(|clock| clock.account != owed.account);
-        let others = others.filter(|clock| needs.iter().flatten().any(|account| *account == clock.account));
+        let others = clocks.iter().filter(|clock| clock.account != owed.account && needs(&clock.account));
         Ok(others.map(|clock| clock.since).chain([owed.until]).min())
     }
 }

@@ -12,9 +12,9 @@ use jiff::Timestamp;
 use super::work::Ended;
 use super::{Worker, accounts, route};
 use crate::mail::{Address, survival};
-use crate::relay::{Kind, LostHeaders, Permit, RecipientOutcome, Relay, Standing};
+use crate::relay::{Kind, LostHeaders, Permit, Relay, Standing};
 use crate::store::StoreError;
-use crate::store::rows::{OutboxRow, ProbeHome};
+use crate::store::rows::{OutboxRow, ProbeHome, ProbeRow};
 
 /// How much of a mail is looked at for its header fields.
 const HEAD: usize = 256 << 10;
@@ -95,8 +95,10 @@ impl Worker {
         let its_own = chosen.relay.as_deref() == Some(relay.name());
         let lost = match chosen.lost.filter(|_| its_own) {
             Some(lost) => lost,
-            None if self.probes(row, relay.name())? => Vec::new(),
-            None => self.losses(row, relay.name())?,
+            None => match self.store.probe(relay.name())? {
+                Some(ProbeRow { sent, home: Some(home), .. }) if sent.entry != row.id => self.missing(row, &home),
+                _ => Vec::new(),
+            },
         };
         if lost.is_empty() {
             return Ok(Toll { lost, said: chosen.said });
@@ -114,7 +116,7 @@ impl Worker {
     /// Counts what a mail that a peer has taken has lost on its way there.
     pub(super) fn count_lost(&self, ended: &Ended) {
         let Ended { under, outcome } = ended;
-        if outcome.recipients.iter().any(|one| matches!(one, RecipientOutcome::Relayed(_))) {
+        if outcome.is_taken() {
             under.toll.lost.iter().for_each(|field| self.metrics.header_lost(&under.relay, field));
         }
     }

@@ -23,20 +23,19 @@ pub struct Health {
 impl Health {
     /// Learns from an outcome.
     pub fn learn(&mut self, lane: &mut Lane, outcome: &Outcome, config: &Config, now: Timestamp) {
-        let taken = |one: &RecipientOutcome| matches!(one, RecipientOutcome::Relayed(_));
         if is_trouble(outcome) {
             self.troubles += 1;
             self.rest(lane, outcome, config, now);
             return;
         }
         (self.troubles, self.rests, lane.rests) = (0, 0, None);
-        if outcome.recipients.iter().any(taken) {
+        if outcome.is_taken() {
             (self.refusals, lane.slow) = (0, None);
             return;
         }
         self.refusals = self.refusals.saturating_add(1);
         if config.slow_after > 0 && self.refusals >= config.slow_after && lane.slow.is_none() {
-            let said = outcome.recipients.first().map(|one| one.reply().to_string()).unwrap_or_default();
+            let said = said(outcome);
             tracing::warn!(lane = %lane.name, said, "a peer takes nothing: it gets one mail at a time");
             lane.slow = Some(said);
         }
@@ -50,11 +49,16 @@ impl Health {
         // Those that ended together are one trouble.
         if lane.rests.as_ref().is_none_or(|(until, _)| *until <= now) {
             self.rests += 1;
-            let said = outcome.recipients.first().map(|one| one.reply().to_string()).unwrap_or_default();
+            let said = said(outcome);
             tracing::warn!(lane = %lane.name, wait_s = wait.as_secs(), said, "a lane of the outbox rests");
             lane.rests = Some((later(now, wait), said));
         }
     }
+}
+
+/// What operators read of it: what was answered for the first recipient.
+fn said(outcome: &Outcome) -> String {
+    outcome.recipients.first().map(|one| one.reply().to_string()).unwrap_or_default()
 }
 
 /// Whether the next mail would fare no better: nobody answered, or whoever did said at once that it talks to nobody.

@@ -27,7 +27,7 @@ pub struct Attempt<'a> {
 /// What is to be written down after an attempt.
 pub fn judge(attempt: &Attempt<'_>, job: &Outcome, schedule: &Schedule) -> Settled {
     let Attempt { row, now, .. } = *attempt;
-    let taken = job.recipients.iter().any(|outcome| matches!(outcome, RecipientOutcome::Relayed(_)));
+    let taken = job.is_taken();
     let mut settled = Settled {
         seq: row.seq,
         at: now,

@@ -12,7 +12,7 @@ use super::schedule::Schedule;
 use super::state::State;
 use super::work::{Overdue, RECIPIENTS};
 use super::{Looks, Worker};
-use crate::store::rows::{ClockRow, OutboxRow, OutboxState};
+use crate::store::rows::{ClockRow, OutboxState};
 use crate::store::{Settled, StoreError};
 
 /// Mails that are late and are told of in one sweep.
@@ -117,19 +117,22 @@ impl Worker {
                     recipients += one.recipients.len() + one.delayed.len();
                     settled.push(one);
                 }
-                None => looks.push((one.seq, self.store.outbox_row(one.seq)?)),
+                None => looks.push((one.seq, self.look_at(self.store.outbox_row(one.seq)?)?)),
             }
             if recipients >= TOGETHER {
-                looks.extend(self.settle(&settled)?.into_iter().map(|row| (row.seq, Some(row))));
+                looks.extend(self.settled_looks(&settled)?);
                 (settled, recipients) = (Vec::new(), 0);
             }
         }
         if !settled.is_empty() {
-            looks.extend(self.settle(&settled)?.into_iter().map(|row| (row.seq, Some(row))));
+            looks.extend(self.settled_looks(&settled)?);
         }
-        let look =
-            |(seq, row): (u64, Option<OutboxRow>)| Ok((seq, row.map(|row| self.look(row)).transpose()?.flatten()));
-        looks.into_iter().map(look).collect()
+        Ok(looks)
+    }
+
+    /// Writes down what became of mails, and looks at them again.
+    fn settled_looks(&self, settled: &[Settled]) -> Looks {
+        self.settle(settled)?.into_iter().map(|row| Ok((row.seq, self.look(row)?))).collect()
     }
 
     /// What is to be written down of a mail that is late or over by now, if it is.

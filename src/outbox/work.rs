@@ -15,7 +15,7 @@ use super::schedule::{Schedule, later};
 use super::takeover::{Answer, Way};
 use super::{ASK_EVERY, SWEEP_EVERY, choose};
 use crate::mail::Address;
-use crate::relay::{Job, JobRecipient, Outcome, RecipientOutcome, Relay};
+use crate::relay::{Job, JobRecipient, Outcome, Relay};
 use crate::store::rows::{OutboxRow, OutboxState, RecipientRow};
 use crate::store::{Settled, StoreError};
 
@@ -142,6 +142,11 @@ impl Worker {
             }
         }
         Ok(Some(Look { row, lanes }))
+    }
+
+    /// The same of a row that may be gone.
+    pub(super) fn look_at(&self, row: Option<OutboxRow>) -> Result<Option<Look>, StoreError> {
+        row.map_or(Ok(None), |row| self.look(row))
     }
 
     /// Loads what was picked, as far as there is room, and asks the quotas. What quotas have counted is on disk when
@@ -285,8 +290,7 @@ impl Worker {
         let mut rows: std::collections::HashMap<u64, OutboxRow> = rows.into_iter().map(|row| (row.seq, row)).collect();
         let mut written = Written::default();
         for (one, pause) in ended.iter().zip(pauses).rev() {
-            let row = rows.remove(&one.under.task.seq);
-            let look = row.map(|row| self.look(row)).transpose()?.flatten();
+            let look = self.look_at(rows.remove(&one.under.task.seq))?;
             written.done.push((one.under.task, look, pause));
         }
         Ok(written)
@@ -295,11 +299,12 @@ impl Worker {
     fn settled(&self, ended: &Ended, pause: Option<Timestamp>, schedule: &Schedule, now: Timestamp) -> Settled {
         let Ended { under, outcome } = ended;
         let (row, relay, recipients) = (&under.row, under.relay.as_str(), under.recipients.as_slice());
+        let transport = outcome.transport.as_ref().map(|via| via.said.as_str());
         for ((_, address), one) in recipients.iter().zip(&outcome.recipients) {
             let reply = one.reply();
             tracing::info!(
                 mail = %row.id, relay, to = %address, outcome = one.as_str(), code = reply.code,
-                enhanced = reply.enhanced.as_deref(), said = %reply.text, transport = outcome.transport.as_ref().map(|via| via.said.as_str()), "delivery"
+                enhanced = reply.enhanced.as_deref(), said = %reply.text, transport, "delivery"
             );
         }
         let attempts = &under.attempts;
@@ -371,7 +376,7 @@ fn learn(quotas: &mut Quotas, ended: &Ended, now: Timestamp) -> Option<Timestamp
         if outcome.transport.is_some() {
             quotas.answered(key, under.noted, now, load);
         }
-        if outcome.recipients.iter().any(|one| matches!(one, RecipientOutcome::Relayed(_))) {
+        if outcome.is_taken() {
             quotas.accepted(key, now);
         } else if outcome.transport.is_none() {
             quotas.take_back(key, under.noted, load);

@@ -189,6 +189,11 @@ impl Outcome {
         let recipients = vec![outcome; recipients];
         Self { recipients, throttled: None, transport: None, beyond: Beyond::Silence }
     }
+
+    /// Whether the peer has taken the mail, if only for one recipient.
+    pub fn is_taken(&self) -> bool {
+        self.recipients.iter().any(|one| matches!(one, RecipientOutcome::Relayed(_)))
+    }
 }
 
 #[cfg(test)]

@@ -371,16 +371,6 @@ impl Session {
         Some(Step::close(Fault::TooManyCommands))
     }
 
-    /// Refuses a command of a mail out of order. It is not held against a peer that could not know yet that the mail
-    /// was refused.
-    fn out_of_order(&mut self, out: &mut Replies, code: u16, text: &str, unaware: bool) -> Step {
-        if unaware {
-            out.add(code, "5.5.1", format_args!("{text}"));
-            return Step { next: Next::Line, fault: Some(Fault::BadSequence) };
-        }
-        self.bad(out, (code, "5.5.1"), text, Fault::BadSequence)
-    }
-
     /// Refuses a command that should not have been sent, and ends the session when there were too many of them.
     fn bad(&mut self, out: &mut Replies, (code, enhanced): (u16, &str), text: &str, fault: Fault) -> Step {
         self.bad_commands += 1;

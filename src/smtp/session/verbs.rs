@@ -165,8 +165,7 @@ impl Session {
         let RcptCommand { recipient, notify, orcpt } = command;
         let submission = self.submitter.is_some();
         let State::Open(mail) = &mut self.state else {
-            let unaware = matches!(self.state, State::Refused);
-            return self.out_of_order(out, 503, "MAIL first", unaware);
+            return self.out_of_order(out, 503, "MAIL first");
         };
         if mail.envelope.rcpt_to.len() >= self.rules.max_recipients {
             // Each of the rest is told so, and the mail goes to those that were taken (RFC 5321 section 4.5.3.1.10).
@@ -207,9 +206,8 @@ impl Session {
     fn data(&mut self, out: &mut Replies) -> Step {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Open(mail) if mail.envelope.rcpt_to.is_empty() => {
-                let unaware = mail.refused;
                 self.state = State::Open(mail);
-                self.out_of_order(out, 554, "No valid recipients", unaware)
+                self.out_of_order(out, 554, "No valid recipients")
             }
             State::Open(mail) => {
                 self.state = State::Receiving(mail);
@@ -221,9 +219,8 @@ impl Session {
                 self.bad(out, (503, "5.5.1"), "BDAT was said already: go on with it, or RSET", Fault::BadSequence)
             }
             other => {
-                let unaware = matches!(other, State::Refused);
                 self.state = other;
-                self.out_of_order(out, 503, "MAIL first", unaware)
+                self.out_of_order(out, 503, "MAIL first")
             }
         }
     }
@@ -234,16 +231,31 @@ impl Session {
             State::Open(mail) if !mail.envelope.rcpt_to.is_empty() => self.state = State::Receiving(mail),
             State::Chunking(mail) => self.state = State::Receiving(mail),
             other => {
-                let (code, text, unaware) = match &other {
-                    State::Open(mail) => (554, "No valid recipients", mail.refused),
-                    other => (503, "MAIL first", matches!(other, State::Refused)),
+                let (code, text) = match other {
+                    State::Open(_) => (554, "No valid recipients"),
+                    _ => (503, "MAIL first"),
                 };
                 self.state = other;
-                let step = self.out_of_order(out, code, text, unaware);
+                let step = self.out_of_order(out, code, text);
                 return if step.next == Next::Close { step } else { Step { next: Next::Skip { size }, ..step } };
             }
         }
         Step::then(Next::Chunk { size, last })
+    }
+
+    /// Refuses a command of a mail out of order. It is not held against a peer that could not know yet that the mail, or
+    /// a recipient of it, was refused.
+    fn out_of_order(&mut self, out: &mut Replies, code: u16, text: &str) -> Step {
+        let unaware = match &self.state {
+            State::Refused => true,
+            State::Open(mail) => mail.refused,
+            _ => false,
+        };
+        if unaware {
+            out.add(code, "5.5.1", format_args!("{text}"));
+            return Step { next: Next::Line, fault: Some(Fault::BadSequence) };
+        }
+        self.bad(out, (code, "5.5.1"), text, Fault::BadSequence)
     }
 }
 
