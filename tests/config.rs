@@ -518,8 +518,9 @@ fn a_mailbox_and_its_relay_are_in_the_cloud_of_their_provider() {
         ("china", "partner.outlook.cn", "smtp.partner.outlook.cn"),
     ];
     for (cloud, imap, smtp) in table {
-        // A relay that names an account, and one that logs in as whoever sends by it.
-        for (key, relay) in [("", "account = \"help@x.example\""), ("relay = \"gov\"", "")] {
+        // A relay that names an account, one that logs in as whoever sends by it, and one that mail leaves by where nothing
+        // names a relay: not by a sandbox.
+        for (key, relay) in [("", "account = \"help@x.example\""), ("relay = \"gov\"", ""), ("", "")] {
             let text = format!(
                 "[[oauth]]\nname = \"m\"\npreset = \"microsoft\"\nclient_id = \"c\"\ntenant = \"t\"\ncloud = \"{cloud}\"\n\
                  [[channel]]\naddress = \"help@x.example\"\n{key}\n[channel.source]\npreset = \"microsoft365\"\n\
