@@ -23,6 +23,7 @@ use crate::accounts::{Login, holds_for_all};
 use crate::net::connect::{ConnectError, Connector};
 pub use fetch::SLICE;
 pub use markers::Note;
+pub use names::same_folder;
 use names::{Deed, Namespaces, argument};
 pub use wait::{Idle, Woken};
 use wire::Wire;

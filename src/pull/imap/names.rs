@@ -127,9 +127,7 @@ impl Mailbox {
                 _ => false,
             };
             // A name may hold what LIST takes for a wildcard.
-            let theirs = unescaped(&list.name);
-            let same = theirs == name || is_inbox(&theirs) && is_inbox(name);
-            listed |= same && !list.name_attributes.iter().any(nothing);
+            listed |= same_folder(&unescaped(&list.name), name) && !list.name_attributes.iter().any(nothing);
         };
         self.wire.command("LIST", &format!("LIST \"\" {wanted}"), look).await?;
         Ok(listed)
@@ -137,7 +135,7 @@ impl Mailbox {
 
     /// The first or second name that a folder may have.
     async fn name(&mut self, folder: &str, nth: usize) -> Result<Option<Name>, ImapError> {
-        if folder.eq_ignore_ascii_case("INBOX") {
+        if is_inbox(folder) {
             return Ok((nth == 0).then(|| Name { text: folder.to_owned(), ours: false }));
         }
         let own = match self.namespaces().await? {
@@ -248,6 +246,11 @@ fn begins(name: &str, prefix: &str) -> bool {
         part == prefix || inbox && part.eq_ignore_ascii_case(prefix)
     };
     name.get(..prefix.len()).is_some_and(same)
+}
+
+/// Whether two names are of one folder; only INBOX has no case (RFC 3501 section 5.1).
+pub fn same_folder(one: &str, other: &str) -> bool {
+    one == other || is_inbox(one) && is_inbox(other)
 }
 
 fn is_inbox(name: &str) -> bool {
