@@ -164,8 +164,7 @@ impl Mailbox {
 
     /// Opens a folder for reading and labelling, wherever it lies.
     pub async fn select(&mut self, folder: &str) -> Result<Folder, ImapError> {
-        let opened = self.at_its_name(folder, Deed::Open).await?;
-        opened.ok_or_else(|| ImapError::Protocol("the folder was not opened".into()))
+        self.opened(folder, Deed::Open).await
     }
 
     /// Opens the folder of this very name.

@@ -71,6 +71,12 @@ impl Mailbox {
         Err(absent.map_or_else(|| no_name(folder), told))
     }
 
+    /// The same for a deed that opens the folder.
+    pub(super) async fn opened(&mut self, folder: &str, deed: Deed<'_>) -> Result<Folder, ImapError> {
+        let opened = self.at_its_name(folder, deed).await?;
+        opened.ok_or_else(|| ImapError::Protocol("the folder was not opened".into()))
+    }
+
     async fn carry_out(&mut self, name: &Name, deed: Deed<'_>) -> Result<Option<Folder>, ImapError> {
         match deed {
             Deed::Open => self.open_folder(&name.text).await.map(Some),
