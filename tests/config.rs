@@ -336,6 +336,16 @@ fn single_faults() {
         ),
         ("[secrets]\nkey_file = \"/none/at/all\"", "t.toml:2: secrets.key_file: /none/at/all: No such file"),
         ("[secrets]\nkey_file = \"/dev/null\"", "t.toml:2: secrets.key_file: /dev/null: "),
+        // A device has no end.
+        ("[secrets]\nkey_file = \"/dev/zero\"", "t.toml:2: secrets.key_file: /dev/zero: it is longer than "),
+        (
+            "[tls]\ncertificate = \"/dev/zero\"\nkey = \"/none\"",
+            "t.toml:1: tls: /dev/zero: cannot be read: it is longer than ",
+        ),
+        (
+            "[[dkim]]\ndomain = \"a.example\"\nselector = \"s\"\nkey_file = \"/dev/zero\"",
+            "t.toml:4: dkim.key_file: /dev/zero: it is longer than ",
+        ),
         ("channel = []", "t.toml:1: channel: there is no channel;"),
         (
             "[outbox]\ndefault_relay = \"sandbx\"",
