@@ -32,7 +32,7 @@ use crate::net::oauth::ProviderConfig;
 use crate::net::{tls, verify};
 use crate::pull::Source;
 use crate::pull::config::SourceConfig;
-use crate::relay::{DkimConfig, RelayConfig};
+use crate::relay::{DkimConfig, Kind, RelayConfig};
 use crate::smtp::submission;
 use crate::store;
 use crate::store::vault;
@@ -252,6 +252,14 @@ impl Config {
         clouds::settle(&mut config);
         check::check(&config, &places, &mut faults);
         if faults.is_empty() { Ok(config) } else { Err(Faults::new(file, faults)) }
+    }
+
+    /// The relay of mail for which nothing names one, as the outbox chooses it: `outbox.default_relay`, else the first by
+    /// name that is not a sandbox, else the first.
+    pub fn default_relay(&self) -> Option<&RelayConfig> {
+        let named = self.outbox.default_relay.as_ref();
+        let named = named.and_then(|name| self.relays.iter().find(|relay| relay.name == *name));
+        named.or_else(|| self.relays.iter().min_by_key(|relay| (relay.kind == Kind::Maildir, &relay.name)))
     }
 
     /// The channels and queues with their look-ups.

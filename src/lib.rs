@@ -106,6 +106,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod desk;
+pub mod files;
 pub mod filing;
 pub mod gateway;
 pub mod intake;

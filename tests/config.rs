@@ -336,6 +336,16 @@ fn single_faults() {
         ),
         ("[secrets]\nkey_file = \"/none/at/all\"", "t.toml:2: secrets.key_file: /none/at/all: No such file"),
         ("[secrets]\nkey_file = \"/dev/null\"", "t.toml:2: secrets.key_file: /dev/null: "),
+        // A device has no end.
+        ("[secrets]\nkey_file = \"/dev/zero\"", "t.toml:2: secrets.key_file: /dev/zero: it is longer than "),
+        (
+            "[tls]\ncertificate = \"/dev/zero\"\nkey = \"/none\"",
+            "t.toml:1: tls: /dev/zero: cannot be read: it is longer than ",
+        ),
+        (
+            "[[dkim]]\ndomain = \"a.example\"\nselector = \"s\"\nkey_file = \"/dev/zero\"",
+            "t.toml:4: dkim.key_file: /dev/zero: it is longer than ",
+        ),
         ("channel = []", "t.toml:1: channel: there is no channel;"),
         (
             "[outbox]\ndefault_relay = \"sandbx\"",
@@ -518,8 +528,9 @@ fn a_mailbox_and_its_relay_are_in_the_cloud_of_their_provider() {
         ("china", "partner.outlook.cn", "smtp.partner.outlook.cn"),
     ];
     for (cloud, imap, smtp) in table {
-        // A relay that names an account, and one that logs in as whoever sends by it.
-        for (key, relay) in [("", "account = \"help@x.example\""), ("relay = \"gov\"", "")] {
+        // A relay that names an account, one that logs in as whoever sends by it, and one that mail leaves by where nothing
+        // names a relay: not by a sandbox.
+        for (key, relay) in [("", "account = \"help@x.example\""), ("relay = \"gov\"", ""), ("", "")] {
             let text = format!(
                 "[[oauth]]\nname = \"m\"\npreset = \"microsoft\"\nclient_id = \"c\"\ntenant = \"t\"\ncloud = \"{cloud}\"\n\
                  [[channel]]\naddress = \"help@x.example\"\n{key}\n[channel.source]\npreset = \"microsoft365\"\n\

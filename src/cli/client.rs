@@ -43,14 +43,16 @@ impl Client {
 
     /// What a route answers.
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
-        self.runtime
-            .block_on(async { decode(&self.collect(self.send(Method::GET, path, String::new()).await?).await?) })
+        self.ask(Method::GET, path, String::new())
     }
 
     /// What a route answers to a change.
     pub fn post<T: DeserializeOwned>(&self, path: &str, body: &serde_json::Value) -> Result<T, CliError> {
-        let body = body.to_string();
-        self.runtime.block_on(async { decode(&self.collect(self.send(Method::POST, path, body).await?).await?) })
+        self.ask(Method::POST, path, body.to_string())
+    }
+
+    fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: String) -> Result<T, CliError> {
+        self.runtime.block_on(async { decode(&self.collect(self.send(method, path, body).await?).await?) })
     }
 
     /// Hands on the bytes of an answer as they come.

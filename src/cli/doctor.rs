@@ -146,8 +146,8 @@ fn daemon(reach: &Reach) -> Vec<Finding> {
     let problem = |problem: crate::admin::types::ProblemJson| {
         wrong("daemon", "problem", format!("{}: {}", problem.code, problem.said), &problem.action)
     };
-    let told_here = |code: &str| relays::TOLD_HERE.contains(&code) || files::told_here(code);
-    let problems = status.problems.into_iter().filter(|problem| !told_here(&problem.code));
+    let told_here = [relays::TOLD_HERE, files::TOLD_HERE].concat();
+    let problems = status.problems.into_iter().filter(|problem| !told_here.contains(&problem.code.as_str()));
     findings.extend(problems.map(problem));
     findings.extend(relays::relays(&client));
     findings
@@ -169,7 +169,7 @@ fn domains(config: &Config) -> Result<Vec<Finding>, CliError> {
             for name in [&channel.relay, &channel.attachments_relay] {
                 let own = name.as_ref().and_then(|name| config.relays.iter().find(|relay| relay.name == *name));
                 // Without a relay of its own for attachments a channel has one.
-                let relay = own.or_else(|| relays.is_empty().then(|| default_relay(config)).flatten());
+                let relay = own.or_else(|| relays.is_empty().then(|| config.default_relay()).flatten());
                 if let Some(relay) = relay.filter(|relay| !relays.iter().any(|known| known.name == relay.name)) {
                     relays.push(relay);
                 }
@@ -213,7 +213,7 @@ async fn when_it_gives_way(
     relays: &[&RelayConfig],
 ) -> Option<Finding> {
     // As the outbox does it, only one that is named takes over.
-    let other = config.outbox.default_relay.as_ref().and(default_relay(config))?;
+    let other = config.outbox.default_relay.as_ref().and(config.default_relay())?;
     let gives_way = |relay: &&&RelayConfig| relay.name != other.name && relay.quota().is_some_and(|it| it.gives_way());
     let rules = relays.iter().find(gives_way)?.quota()?;
     let always = rules.give_way == GiveWay::Always;
@@ -229,15 +229,6 @@ async fn when_it_gives_way(
         });
     }
     Some(takeover(&channel.to_string(), &looker.look(channel.domain(), Some(channel), other).await, always))
-}
-
-/// As the outbox chooses it: the one that is named, else the first that is not a sandbox.
-fn default_relay(config: &Config) -> Option<&RelayConfig> {
-    let relays = || config.relays.iter();
-    let named = config.outbox.default_relay.as_ref();
-    let named = named.and_then(|name| relays().find(|relay| relay.name == *name));
-    let real = || relays().filter(|relay| relay.kind != Kind::Maildir).min_by(|a, b| a.name.cmp(&b.name));
-    named.or_else(real).or_else(|| relays().next())
 }
 
 #[cfg(test)]

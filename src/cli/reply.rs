@@ -1,6 +1,6 @@
 //! `ticketgate tickets reply` and `ticketgate tickets new`.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use base64::Engine;
@@ -14,6 +14,7 @@ use super::output::{Output, harmless};
 use super::tickets::person;
 use crate::admin::entry::EntryJson;
 use crate::admin::replies::{self, AcceptedReply, NewAttachment, NewReply};
+use crate::files;
 use crate::units::{count, show_bytes};
 
 /// Texts and files are read up to these sizes; the daemon has limits of its own, which it names.
@@ -169,15 +170,15 @@ fn text_of(file: &Path) -> Result<String, CliError> {
 
 /// The bytes of a file, but no endless ones.
 fn read(file: &Path, most: u64, otherwise: &str) -> Result<Vec<u8>, CliError> {
-    let failed = |error: std::io::Error| {
-        CliError::new(format!("{} cannot be read ({error})", file.display()), "check its name and who may read it")
-    };
-    let mut bytes = Vec::new();
-    std::fs::File::open(file).map_err(failed)?.take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > most {
-        return Err(CliError::new(format!("{} is larger than {}", file.display(), show_bytes(most)), otherwise));
-    }
-    Ok(bytes)
+    let read = files::read(file, most).map_err(|error| match error.kind() {
+        ErrorKind::FileTooLarge => {
+            CliError::new(format!("{} is larger than {}", file.display(), show_bytes(most)), otherwise)
+        }
+        _ => {
+            CliError::new(format!("{} cannot be read ({error})", file.display()), "check its name and who may read it")
+        }
+    });
+    read.map(|mut bytes| std::mem::take(&mut *bytes))
 }
 
 fn standard_input() -> Result<String, CliError> {

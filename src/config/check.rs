@@ -13,7 +13,7 @@ use crate::units::{show_bytes, show_duration};
 
 /// The smallest and the largest limit for a mail that makes sense: below, no mail with a picture comes through; above,
 /// no server sends it.
-const MAIL_BYTES: std::ops::RangeInclusive<u64> = (64 << 10)..=(1 << 30);
+const MAIL_BYTES: (u64, u64) = (64 << 10, 1 << 30);
 
 /// The longest path of a Unix socket (unix(7): 108 octets with the NUL behind it).
 const MAX_SOCKET_PATH: usize = 107;
@@ -118,11 +118,7 @@ impl Checker<'_> {
                 self.address(&["channel", &at, "aliases"], alias, &channel.address, &mut owners);
             }
             self.channel_queue(config, channel, &at);
-            if !MAIL_BYTES.contains(&channel.max_mail_bytes) {
-                let (least, most) = (show_bytes(*MAIL_BYTES.start()), show_bytes(*MAIL_BYTES.end()));
-                let wrong = format!("{} is out of range", show_bytes(channel.max_mail_bytes));
-                self.wrong(&["channel", &at, "max_mail_bytes"], &wrong, &format!("write {least} to {most}"));
-            }
+            self.range(&["channel", &at, "max_mail_bytes"], channel.max_mail_bytes, MAIL_BYTES, show_bytes);
         }
         for intake in &config.server.intake_addresses {
             self.address(&["server", "intake_addresses"], intake, "intake_addresses", &mut owners);
@@ -171,6 +167,21 @@ impl Checker<'_> {
         let Some(tls) = &config.tls else { return };
         if let Err(error) = crate::net::tls::Acceptor::load(tls) {
             self.wrong(&["tls"], &error.to_string(), "check the paths, that they are PEM, and who may read them");
+        }
+    }
+
+    /// Says of a value that does not lie between two others in which range it makes sense; `show` writes values as the
+    /// file has them.
+    pub(super) fn range<T: PartialOrd + Copy>(
+        &mut self,
+        path: &[&str],
+        given: T,
+        (least, most): (T, T),
+        show: impl Fn(T) -> String,
+    ) {
+        if !(least..=most).contains(&given) {
+            let advice = format!("write {} to {}", show(least), show(most));
+            self.wrong(path, &format!("{} is out of range", show(given)), &advice);
         }
     }
 
@@ -233,24 +244,14 @@ impl Checker<'_> {
             ("index_buffer_bytes", store.index_buffer_bytes, 64 << 10, 1 << 30),
         ];
         for (key, bytes, least, most) in ranges {
-            if !(least..=most).contains(&bytes) {
-                let wrong = format!("{} is out of range", show_bytes(bytes));
-                self.wrong(&["store", key], &wrong, &format!("write {} to {}", show_bytes(least), show_bytes(most)));
-            }
+            self.range(&["store", key], bytes, (least, most), show_bytes);
         }
-        if !(1..=65_536).contains(&store.group_max) {
-            let wrong = format!("{} is out of range", store.group_max);
-            self.wrong(&["store", "group_max"], &wrong, "write 1 to 65536");
-        }
+        self.range(&["store", "group_max"], store.group_max, (1, 65_536), |count| count.to_string());
     }
 
     fn filing(&mut self, config: &Config) {
-        let header = config.intake.max_header_bytes;
-        let most = (HEAD - 1) as u64;
-        if !(16 << 10..=most).contains(&header) {
-            let wrong = format!("{} is out of range", show_bytes(header));
-            self.wrong(&["intake", "max_header_bytes"], &wrong, &format!("write 16KiB to {}", show_bytes(most)));
-        }
+        let headers = (16 << 10, (HEAD - 1) as u64);
+        self.range(&["intake", "max_header_bytes"], config.intake.max_header_bytes, headers, show_bytes);
         let counts = [
             ("intake", "max_received", config.intake.max_received, 10, 1000),
             ("filing", "batch", config.filing.batch, 1, 4096),
@@ -258,22 +259,16 @@ impl Checker<'_> {
             ("filing", "max_depth", config.filing.max_depth, 5, 1000),
         ];
         for (section, key, count, least, most) in counts {
-            if !(least..=most).contains(&count) {
-                self.wrong(&[section, key], &format!("{count} is out of range"), &format!("write {least} to {most}"));
-            }
+            self.range(&[section, key], count, (least, most), |count| count.to_string());
         }
-        let (shortest, longest) = (Duration::from_millis(100), Duration::from_secs(600));
-        if !(shortest..=longest).contains(&config.filing.parse_timeout) {
-            let wrong = format!("{} is out of range", show_duration(config.filing.parse_timeout));
-            self.wrong(&["filing", "parse_timeout"], &wrong, "write 100ms to 10m");
-        }
-        if config.filing.interval > Duration::from_secs(10) {
-            let wrong = format!("{} is out of range", show_duration(config.filing.interval));
-            self.wrong(&["filing", "interval"], &wrong, "write 0s to 10s");
-        }
-        if config.filing.patience > Duration::from_secs(600) {
-            let wrong = format!("{} is out of range", show_duration(config.filing.patience));
-            self.wrong(&["filing", "patience"], &wrong, "write 0s to 10m");
+        let (none, second) = (Duration::ZERO, Duration::from_secs(1));
+        let waits = [
+            ("parse_timeout", config.filing.parse_timeout, second / 10, 600 * second),
+            ("interval", config.filing.interval, none, 10 * second),
+            ("patience", config.filing.patience, none, 600 * second),
+        ];
+        for (key, given, least, most) in waits {
+            self.range(&["filing", key], given, (least, most), show_duration);
         }
     }
 

@@ -22,18 +22,12 @@ impl Checker<'_> {
             ("max_request_bytes", replies.max_request_bytes, 64 << 10, 256 << 20),
         ];
         for (key, bytes, least, most) in sizes {
-            if !(least..=most).contains(&bytes) {
-                let wrong = format!("{} is out of range", show_bytes(bytes));
-                self.wrong(&["replies", key], &wrong, &format!("write {} to {}", show_bytes(least), show_bytes(most)));
-            }
+            self.range(&["replies", key], bytes, (least, most), show_bytes);
         }
         let counts =
             [("max_recipients", replies.max_recipients, 1, 1000), ("max_attachments", replies.max_attachments, 0, 500)];
         for (key, count, least, most) in counts {
-            if !(least..=most).contains(&count) {
-                let wrong = format!("{count} is out of range");
-                self.wrong(&["replies", key], &wrong, &format!("write {least} to {most}"));
-            }
+            self.range(&["replies", key], count, (least, most), |count| count.to_string());
         }
         if replies.wait >= config.admin.request_timeout {
             let limit = show_duration(config.admin.request_timeout);

@@ -19,9 +19,7 @@ const LARGEST_MAIL: u64 = 1 << 30;
 impl Checker<'_> {
     pub(super) fn limits(&mut self, config: &Config) {
         for (path, given, least, most) in counts(config) {
-            if !(least..=most).contains(&given) {
-                self.wrong(path, &format!("{given} is out of range"), &format!("write {least} to {most}"));
-            }
+            self.range(path, given, (least, most), |count| count.to_string());
         }
         for (path, given, most) in sizes(config) {
             if given > most {
@@ -30,10 +28,7 @@ impl Checker<'_> {
             }
         }
         for (path, given, least, most) in waits(config) {
-            if !(least..=most).contains(&given) {
-                let wrong = format!("{} is out of range", show_duration(given));
-                self.wrong(path, &wrong, &format!("write {} to {}", show_duration(least), show_duration(most)));
-            }
+            self.range(path, given, (least, most), show_duration);
         }
     }
 }

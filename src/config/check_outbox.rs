@@ -55,22 +55,10 @@ impl Checker<'_> {
             ("drain_timeout", outbox.drain_timeout, Duration::ZERO, MINUTE * 10),
         ];
         for (key, given, least, most) in durations {
-            if !(least..=most).contains(&given) {
-                let wrong = format!("{} is out of range", show_duration(given));
-                let advice = format!("write {} to {}", show_duration(least), show_duration(most));
-                self.wrong(&["outbox", key], &wrong, &advice);
-            }
+            self.range(&["outbox", key], given, (least, most), show_duration);
         }
-        if !(1..=10_000).contains(&outbox.concurrency) {
-            let wrong = format!("{} is out of range", outbox.concurrency);
-            self.wrong(&["outbox", "concurrency"], &wrong, "write 1 to 10000");
-        }
-        let (least, most) = (1 << 20, 4 << 30);
-        if !(least..=most).contains(&outbox.memory_bytes) {
-            let wrong = format!("{} is out of range", show_bytes(outbox.memory_bytes));
-            let advice = format!("write {} to {}", show_bytes(least), show_bytes(most));
-            self.wrong(&["outbox", "memory_bytes"], &wrong, &advice);
-        }
+        self.range(&["outbox", "concurrency"], outbox.concurrency, (1, 10_000), |count| count.to_string());
+        self.range(&["outbox", "memory_bytes"], outbox.memory_bytes, (1 << 20, 4 << 30), show_bytes);
     }
 
     fn names_relay(&mut self, config: &Config, path: &[&str], name: &str) {

@@ -47,7 +47,7 @@ fn senders<'a>(config: &'a Config, relay: &RelayConfig) -> Vec<&'a ChannelConfig
     if let Some(account) = &relay.account {
         return config.channels.iter().filter(|channel| channel.address.eq_ignore_ascii_case(account)).collect();
     }
-    let usual = config.outbox.default_relay.as_ref().or(config.relays.first().map(|relay| &relay.name));
+    let usual = config.default_relay().map(|relay| &relay.name);
     let by = |name: Option<&String>| name.or(usual).is_some_and(|name| *name == relay.name);
     let sends = |channel: &&ChannelConfig| {
         by(channel.relay.as_ref()) || channel.attachments_relay.as_ref().is_some_and(|name| *name == relay.name)

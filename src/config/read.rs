@@ -3,13 +3,13 @@
 //! The reader of TOML stops at the first fault. So each fault is noted, the key that it is about is blanked out, and
 //! the text is read again, until it is clean. Blanks keep every other key on its line.
 
-use std::fs::File;
-use std::io::Read;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::Config;
 use super::fault::Fault;
 use super::places::Places;
+use crate::files;
 use crate::units::show_bytes;
 
 /// No configuration is larger.
@@ -31,17 +31,15 @@ pub(super) struct Reading {
 /// The text of a file.
 pub(super) fn text(file: &Path) -> Result<String, Fault> {
     let wrong = |line, said: &str, advice: &str| Fault::new(line, "file", said, advice);
-    let mut bytes = Vec::new();
-    let opened = File::open(file).and_then(|opened| opened.take(MAX_FILE + 1).read_to_end(&mut bytes));
-    if let Err(error) = opened {
-        return Err(wrong(None, &format!("it cannot be read ({error})"), "check the path and its permissions"));
-    }
-    if bytes.len() as u64 > MAX_FILE {
-        let said = format!("it is larger than {}", show_bytes(MAX_FILE));
-        return Err(wrong(None, &said, "name the configuration, a text file"));
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let sound = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+    let bytes = files::read(file, MAX_FILE).map_err(|error| match error.kind() {
+        ErrorKind::FileTooLarge => {
+            let said = format!("it is larger than {}", show_bytes(MAX_FILE));
+            wrong(None, &said, "name the configuration, a text file")
+        }
+        _ => wrong(None, &format!("it cannot be read ({error})"), "check the path and its permissions"),
+    })?;
+    std::str::from_utf8(&bytes).map(str::to_owned).map_err(|error| {
+        let sound = &bytes[..error.valid_up_to()];
         let line = sound.iter().filter(|byte| **byte == b'\n').count() + 1;
         wrong(Some(line), "it is not text in UTF-8 here", "save the file as UTF-8")
     })

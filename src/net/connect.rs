@@ -24,6 +24,7 @@ use super::dial::{self, DialError, authority};
 use super::outproxy::{self, Proxy};
 use super::pinned::Pinned;
 use super::trust::{Trust, TrustVerifier};
+use crate::files;
 
 pub use super::outproxy::ProxyAddress;
 
@@ -201,7 +202,7 @@ pub fn is_loopback(host: &str) -> bool {
 
 fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConnectError> {
     let wrong = |said: String| ConnectError::Authorities { path: path.to_owned(), said };
-    let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let text = files::read(path, files::LONGEST).map_err(|error| wrong(error.to_string()))?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),

@@ -18,8 +18,10 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use zeroize::Zeroizing;
 
 use super::der;
+use crate::files;
 
 /// The section `[tls]`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
@@ -177,8 +179,8 @@ fn client_certificate(certificate: &CertificateDer<'_>, trusted: bool) -> Client
     ClientCertificate { subject, names, sha256, trusted }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+    files::read(path, files::LONGEST).map_err(|source| TlsError::Read { path: path.to_owned(), source })
 }
 
 fn content(path: &Path, reason: String) -> TlsError {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::imap::{LABEL, Mechanism, Security, Settings};
+use super::imap::{LABEL, Mechanism, Security, Settings, same_folder};
 use crate::accounts::Flow;
 use crate::mail::Address;
 use crate::net::connect::{ConnectConfig, ProxyAddress, is_loopback};
@@ -233,11 +233,6 @@ const FOLDER: usize = 255;
 
 fn is_folder(name: &str) -> bool {
     !name.is_empty() && name.len() <= FOLDER && !name.contains(char::is_control)
-}
-
-/// Whether two names are of one folder; only INBOX has no case (RFC 3501 section 5.1).
-fn same_folder(one: &str, other: &str) -> bool {
-    one == other || (one.eq_ignore_ascii_case("INBOX") && other.eq_ignore_ascii_case("INBOX"))
 }
 
 impl SourceConfig {

@@ -17,6 +17,7 @@ use rustls::pki_types::pem::PemObject;
 
 use super::RelayError;
 use super::config::{Algorithm, DkimConfig};
+use crate::files;
 use crate::mail::address::{ascii_domain, is_under};
 use crate::mail::headers::HeaderSection;
 
@@ -158,7 +159,7 @@ fn load(config: &DkimConfig) -> Result<Loaded, String> {
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    let text = std::fs::read(path).map_err(|error| error.to_string())?;
+    let text = files::read(path, files::LONGEST).map_err(|error| error.to_string())?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| format!("no private key in PEM: {error}"))
 }
 

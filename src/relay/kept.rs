@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::sts::Policy;
 use crate::clock::Clock;
+use crate::files;
 
 /// Domains whose policies are kept, and the bytes of the file; the one that ends first gives way.
 const KEPT: usize = 2_000;
@@ -179,17 +180,11 @@ fn put(kept: &mut HashMap<String, Kept>, domain: &str, one: Kept, now: Instant) 
 }
 
 fn read(file: &Path) -> io::Result<Vec<Row>> {
-    let opened = match File::open(file) {
-        Ok(opened) => opened,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut text = Vec::new();
-    opened.take(LARGEST + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > LARGEST {
-        return Err(io::Error::other(format!("it is larger than {LARGEST} bytes")));
+    match files::read(file, LARGEST) {
+        Ok(text) => Ok(serde_json::from_slice(&text)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
-    Ok(serde_json::from_slice(&text)?)
 }
 
 /// Replaces the file: what stands in it is there whole or not at all, and stays.

@@ -11,6 +11,9 @@ use super::judge::{Finding, Level};
 use crate::config::Config;
 use crate::net::tls::Acceptor;
 
+/// The codes of problems that are told here in more detail.
+pub(super) const TOLD_HERE: [&str; 2] = ["tls_certificate_expired", "tls_certificate_expires"];
+
 /// What others than owner and group may do with a file.
 const OTHERS_READ: u32 = 0o004;
 const OTHERS_WRITE: u32 = 0o002;
@@ -116,11 +119,6 @@ pub(super) fn certificate(config: &Config, now: Timestamp) -> Option<Finding> {
 fn names(known: &str, host: &str) -> bool {
     let behind = |name: &str| name.split_once('.').map(|(_, rest)| rest.to_owned());
     known == host || (known.starts_with("*.") && behind(known).is_some() && behind(known) == behind(host))
-}
-
-/// Whether something that the daemon finds is told here in more detail.
-pub(super) fn told_here(code: &str) -> bool {
-    matches!(code, "tls_certificate_expired" | "tls_certificate_expires")
 }
 
 #[cfg(test)]

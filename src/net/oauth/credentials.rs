@@ -1,6 +1,5 @@
 //! What we prove ourselves with: the files that the configuration names, read once.
 
-use std::io::Read;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -14,6 +13,7 @@ use zeroize::Zeroizing;
 use super::assertion::{Signer, Thumbprint};
 use super::config::ProviderConfig;
 use super::error::OAuthError;
+use crate::files;
 use crate::net::der;
 
 /// No file with a secret is longer than this.
@@ -76,14 +76,7 @@ impl From<FileFault> for OAuthError {
 }
 
 fn read(key: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>, FileFault> {
-    let wrong = |said: String| (key, format!("{}: {said}", path.display()));
-    let file = std::fs::File::open(path).map_err(|error| wrong(error.to_string()))?;
-    let mut bytes = Zeroizing::new(Vec::new());
-    let read = file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(|error| wrong(error.to_string()))?;
-    if read as u64 > LONGEST {
-        return Err(wrong(format!("it is longer than {LONGEST} bytes")));
-    }
-    Ok(bytes)
+    files::read(path, LONGEST).map_err(|error| (key, format!("{}: {error}", path.display())))
 }
 
 fn secret(key: &'static str, path: &Path) -> Result<SecretString, FileFault> {

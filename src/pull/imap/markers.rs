@@ -22,8 +22,7 @@ pub struct Note {
 impl Mailbox {
     /// Opens the folder, and makes it if it is not there; where the person's own folders lie.
     pub async fn open_notes(&mut self, folder: &str) -> Result<Folder, ImapError> {
-        let opened = self.at_its_name(folder, Deed::OpenOrMake).await?;
-        opened.ok_or_else(|| ImapError::Protocol("the folder was not opened".into()))
+        self.opened(folder, Deed::OpenOrMake).await
     }
 
     /// The notes in the folder that is open.

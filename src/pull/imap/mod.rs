@@ -23,6 +23,7 @@ use crate::accounts::{Login, holds_for_all};
 use crate::net::connect::{ConnectError, Connector};
 pub use fetch::SLICE;
 pub use markers::Note;
+pub use names::same_folder;
 use names::{Deed, Namespaces, argument};
 pub use wait::{Idle, Woken};
 use wire::Wire;
@@ -163,8 +164,7 @@ impl Mailbox {
 
     /// Opens a folder for reading and labelling, wherever it lies.
     pub async fn select(&mut self, folder: &str) -> Result<Folder, ImapError> {
-        let opened = self.at_its_name(folder, Deed::Open).await?;
-        opened.ok_or_else(|| ImapError::Protocol("the folder was not opened".into()))
+        self.opened(folder, Deed::Open).await
     }
 
     /// Opens the folder of this very name.

@@ -71,6 +71,12 @@ impl Mailbox {
         Err(absent.map_or_else(|| no_name(folder), told))
     }
 
+    /// The same for a deed that opens the folder.
+    pub(super) async fn opened(&mut self, folder: &str, deed: Deed<'_>) -> Result<Folder, ImapError> {
+        let opened = self.at_its_name(folder, deed).await?;
+        opened.ok_or_else(|| ImapError::Protocol("the folder was not opened".into()))
+    }
+
     async fn carry_out(&mut self, name: &Name, deed: Deed<'_>) -> Result<Option<Folder>, ImapError> {
         match deed {
             Deed::Open => self.open_folder(&name.text).await.map(Some),
@@ -127,9 +133,7 @@ impl Mailbox {
                 _ => false,
             };
             // A name may hold what LIST takes for a wildcard.
-            let theirs = unescaped(&list.name);
-            let same = theirs == name || is_inbox(&theirs) && is_inbox(name);
-            listed |= same && !list.name_attributes.iter().any(nothing);
+            listed |= same_folder(&unescaped(&list.name), name) && !list.name_attributes.iter().any(nothing);
         };
         self.wire.command("LIST", &format!("LIST \"\" {wanted}"), look).await?;
         Ok(listed)
@@ -137,7 +141,7 @@ impl Mailbox {
 
     /// The first or second name that a folder may have.
     async fn name(&mut self, folder: &str, nth: usize) -> Result<Option<Name>, ImapError> {
-        if folder.eq_ignore_ascii_case("INBOX") {
+        if is_inbox(folder) {
             return Ok((nth == 0).then(|| Name { text: folder.to_owned(), ours: false }));
         }
         let own = match self.namespaces().await? {
@@ -248,6 +252,11 @@ fn begins(name: &str, prefix: &str) -> bool {
         part == prefix || inbox && part.eq_ignore_ascii_case(prefix)
     };
     name.get(..prefix.len()).is_some_and(same)
+}
+
+/// Whether two names are of one folder; only INBOX has no case (RFC 3501 section 5.1).
+pub fn same_folder(one: &str, other: &str) -> bool {
+    one == other || is_inbox(one) && is_inbox(other)
 }
 
 fn is_inbox(name: &str) -> bool {

@@ -268,8 +268,8 @@ fn parse(frame: &[u8]) -> Result<Option<Response<'_>>, ImapError> {
     if response.is_some() {
         return Ok(response);
     }
-    let kind = |word: &[u8]| frame.split(|byte| *byte == b' ').any(|one| one.trim_ascii().eq_ignore_ascii_case(word));
-    if frame.starts_with(b"* ") && !kind(b"FETCH") { Ok(None) } else { strange("cannot be read as IMAP") }
+    let fetch = frame.split(|byte| *byte == b' ').any(|one| one.trim_ascii().eq_ignore_ascii_case(b"FETCH"));
+    if frame.starts_with(b"* ") && !fetch { Ok(None) } else { strange("cannot be read as IMAP") }
 }
 
 /// Whether a response tells of a mail.

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{Config, KEY_ID, VaultError, at};
+use crate::files;
 use crate::units::{count, hex};
 
 /// The file's name in the data directory.
@@ -34,8 +35,8 @@ impl KeyRing {
     pub fn load(data_dir: &Path, config: &Config) -> Result<Self, VaultError> {
         let path = place(data_dir, config);
         let own = config.key_file.is_none() && path == data_dir.join(FILE);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => Zeroizing::new(text),
+        let text = match files::read_text(&path, files::LONGEST) {
+            Ok(text) => text,
             Err(error) if own && error.kind() == io::ErrorKind::NotFound => write(
                 &path,
                 &format!("# Encrypts the secrets in vault/. Keep it secret, and keep it.\n{}\n", &*fresh(&path)?),
@@ -93,7 +94,7 @@ impl KeyRing {
 
 /// Puts a fresh key first; the old ones stay below and still decrypt. A full file is refused before it is written.
 pub fn add(path: &Path) -> Result<(), VaultError> {
-    let old = Zeroizing::new(fs::read_to_string(path).map_err(at(path))?);
+    let old = files::read_text(path, files::LONGEST).map_err(at(path))?;
     let count = old.lines().filter(|line| is_key(line)).count();
     if count >= MOST {
         return Err(VaultError::TooManyKeys { path: path.to_owned(), count });
@@ -106,7 +107,7 @@ pub fn drop_unused(path: &Path, used: &[[u8; KEY_ID]]) -> Result<usize, VaultErr
     if !may_write(path) {
         return Ok(0);
     }
-    let old = Zeroizing::new(fs::read_to_string(path).map_err(at(path))?);
+    let old = files::read_text(path, files::LONGEST).map_err(at(path))?;
     let first = old.lines().position(is_key);
     let goes = |(index, line): &(usize, &str)| {
         Some(*index) != first && parse(line.trim()).is_some_and(|key| !used.contains(&key.id))

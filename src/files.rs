@@ -1,0 +1,55 @@
+//! Reading the files that people name: whole, but none without end, since a name may be that of a device.
+//!
+//! Must not know: what stands in them.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+/// No file with keys or certificates is longer, in bytes.
+pub const LONGEST: u64 = 4 << 20;
+
+/// The bytes of a file, which are wiped once they are dropped: many hold secrets. One of over `most` bytes is an error of
+/// the kind `FileTooLarge`. Blocks on the disk.
+pub fn read(path: &Path, most: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::new(ErrorKind::FileTooLarge, format!("it is longer than {most} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// The same for a file of text in UTF-8.
+pub fn read_text(path: &Path, most: u64) -> io::Result<Zeroizing<String>> {
+    let bytes = read(path, most)?;
+    let text =
+        std::str::from_utf8(&bytes).map_err(|_| io::Error::new(ErrorKind::InvalidData, "it is not text in UTF-8"));
+    text.map(|text| Zeroizing::new(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        let table: [(&[u8], Result<&str, ErrorKind>); 4] = [
+            (b"", Ok("")),
+            (b"12345678", Ok("12345678")),
+            (b"123456789", Err(ErrorKind::FileTooLarge)),
+            (b"\xff", Err(ErrorKind::InvalidData)),
+        ];
+        for (bytes, want) in table {
+            std::fs::write(&file, bytes).unwrap();
+            let read = read_text(&file, 8);
+            assert_eq!(read.as_deref().map(String::as_str).map_err(io::Error::kind), want);
+        }
+        let endless = read(Path::new("/dev/zero"), LONGEST).unwrap_err();
+        assert_eq!(endless.to_string(), "it is longer than 4194304 bytes");
+    }
+}
