@@ -157,16 +157,13 @@ pub struct Attribution {
 
 /// The attribution that begins with the first line.
 pub fn at(lines: &[&str]) -> Option<Attribution> {
-    let first = plain(lines.first()?).to_lowercase();
-    if first.is_empty() || first.starts_with('>') {
+    if plain(lines.first()?).is_empty() {
         return None;
     }
-    let most = if may_continue(&first) { MOST_LINES } else { 1 };
     let mut joined = String::new();
     let mut unsure = None;
-    for (count, line) in lines.iter().take(most).enumerate() {
+    for (count, line) in lines.iter().take(MOST_LINES).enumerate() {
         let line = plain(line);
-        let open = joined.matches('<').count() > joined.matches('>').count();
         if line.is_empty() {
             // Where a link was taken apart, an empty line stands in front of its bracket.
             if lines.get(count + 1).is_some_and(|next| plain(next).starts_with('<')) {
@@ -174,7 +171,8 @@ pub fn at(lines: &[&str]) -> Option<Attribution> {
             }
             break;
         }
-        if (line.starts_with('>') && !open) || joined.len() + line.len() > LONGEST {
+        let open = || joined.matches('<').count() > joined.matches('>').count();
+        if joined.len() + line.len() > LONGEST || (line.starts_with('>') && !open()) {
             break;
         }
         if !joined.is_empty() {
@@ -186,6 +184,9 @@ pub fn at(lines: &[&str]) -> Option<Attribution> {
             Some(sure) => unsure = unsure.or(Some(Attribution { lines: count + 1, sure })),
             None => {}
         }
+        if count == 0 && !may_continue(&joined) {
+            break;
+        }
     }
     unsure
 }
@@ -195,8 +196,11 @@ pub fn at(lines: &[&str]) -> Option<Attribution> {
 pub fn text_before(line: &str) -> Option<&str> {
     let (before, _) = line.split_once("--")?;
     let rest = line[before.len()..].trim_start_matches('-');
-    let named = BEGINS.iter().any(|begin| plain(rest).to_lowercase().starts_with(begin));
-    (named && !before.trim().is_empty() && at(&[rest]).is_some_and(|found| found.sure)).then_some(before)
+    if plain(before).is_empty() {
+        return None;
+    }
+    let named = begins_with_any(&plain(rest).to_lowercase(), BEGINS);
+    (named && at(&[rest]).is_some_and(|found| found.sure)).then_some(before)
 }
 
 /// A line without what nobody sees: space around it, marks of the direction of writing, spaces of no width.
@@ -208,11 +212,17 @@ pub fn plain(line: &str) -> &str {
     line.trim_matches(unseen)
 }
 
+/// Whether a text begins with one of these. Their first bytes tell nearly all of them apart from it.
+pub fn begins_with_any(text: &str, starts: &[&str]) -> bool {
+    let first = text.as_bytes().first();
+    starts.iter().any(|start| start.as_bytes().first() == first && text.starts_with(start))
+}
+
 /// Whether a line may begin an attribution that goes on in the next: it begins like one, and no sentence ends there.
 fn may_continue(first: &str) -> bool {
     let ends_sentence = first.ends_with(['!', '?']);
     let bare = first.trim_start_matches(['-', '*', '_', ' ']);
-    !ends_sentence && (BEGINS.iter().any(|begin| bare.starts_with(begin)) || begins_with_date(bare))
+    !ends_sentence && (begins_with_any(bare, BEGINS) || begins_with_date(bare))
 }
 
 /// Whether the joined lines, in lower case, are an attribution, and a sure one.
@@ -227,7 +237,7 @@ fn judge(text: &str) -> Option<bool> {
     if !closed && !body.bytes().any(|byte| byte.is_ascii_digit() || byte == b'@') {
         return None;
     }
-    let begins = BEGINS.iter().any(|begin| body.starts_with(begin)) || begins_with_date(body);
+    let begins = begins_with_any(body, BEGINS) || begins_with_date(body);
     if !closed && !begins {
         return None;
     }

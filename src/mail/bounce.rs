@@ -3,7 +3,7 @@
 //! A table of recognisers is asked in order; each knows one form and says what it found.
 
 use super::attachment;
-use super::bounce_fields::{self, Group, address, is_address, nearest};
+use super::bounce_fields::{self, Group, MAX_RECIPIENTS, address, is_address, nearest};
 use super::bounce_letter;
 use super::bounce_notice;
 use super::fields;
@@ -16,9 +16,6 @@ const MAX_REPORT: usize = 256 << 10;
 
 /// In how many parts of a report a Message-ID is looked for.
 const MAX_TEXTS: usize = 10;
-
-/// How many recipients of one report are taken.
-const MAX_RECIPIENTS: usize = 500;
 
 /// The forms of reports that are known, the most exact first.
 const RECOGNISERS: &[fn(&Parsed<'_>) -> Recognised] =

@@ -2,6 +2,9 @@
 
 use super::message::{BounceRecipient, SUCCESS};
 
+/// How many recipients of one report are taken, whatever its form.
+pub const MAX_RECIPIENTS: usize = 500;
+
 /// The longest diagnostic text that is kept, in characters.
 const MAX_DIAGNOSTIC: usize = 1000;
 

@@ -4,7 +4,7 @@
 //! whether the mail that came back is with it. No sign alone will do: people write of failed mail as well.
 
 use super::bounce::{self, Recognised};
-use super::bounce_fields::{self, status_in};
+use super::bounce_fields::{self, MAX_RECIPIENTS, status_in};
 use super::bounce_people::{addresses, explained};
 use super::bounce_signs::{HeadSigns, Signs};
 use super::content;
@@ -13,9 +13,6 @@ use super::message::{Bounce, BounceKind, BounceRecipient, Parsed};
 
 /// How much of a letter is read.
 const MAX_LETTER: usize = 64 << 10;
-
-/// How many recipients of one letter are taken.
-const MAX_RECIPIENTS: usize = 500;
 
 /// Lines that begin the copy of the mail that came back.
 const COPY_BEGINS: &[&str] = &[

@@ -2,7 +2,7 @@
 //! Amazon SNS, which are JSON.
 
 use super::bounce::{self, Recognised};
-use super::bounce_fields::{nearest, status_in, status_said};
+use super::bounce_fields::{MAX_RECIPIENTS, nearest, status_in, status_said};
 use super::content;
 use super::message::{Bounce, BounceKind, BounceRecipient, Parsed};
 
@@ -11,9 +11,6 @@ const MAX_NOTICE: usize = 256 << 10;
 
 /// How deep a notification may be nested.
 const MAX_DEPTH: usize = 20;
-
-/// How many recipients of one notification are taken.
-const MAX_RECIPIENTS: usize = 500;
 
 /// A string in the JSON text: where it stands, as keys and indexes, and what it says.
 type Leaf = (Vec<String>, String);

@@ -1,14 +1,11 @@
 //! Whom a letter from a mail system is about. Such letters name the addresses that failed on lines of their own, or behind
 //! a label; other addresses in them are of people who help.
 
-use super::bounce_fields::status_said;
+use super::bounce_fields::{MAX_RECIPIENTS, status_said};
 use super::message::BounceRecipient;
 
 /// How many lines after an address may explain it.
 const EXPLAINING_LINES: usize = 8;
-
-/// How many recipients of one letter are taken.
-const MAX_RECIPIENTS: usize = 500;
 
 /// What stands before an address that mail was to go to, in lower case.
 const LABELS: &[&str] = &[

@@ -26,14 +26,14 @@ impl HeadSigns {
     pub fn of(mail: &Parsed<'_>) -> Self {
         let head = mail.headers();
         // An absence note has a null sender as well, and its subject repeats ours.
-        let absent = automated::is_absence(head);
+        let absent = || automated::is_absence(head);
         let subject = head.text("Subject").unwrap_or_default().to_lowercase();
         let structure = &mail.parts[0].content_type;
         let forwards = ["fw:", "fwd:", "wg:", "tr:", "rv:", "enc:"];
         Self {
             daemon: from_daemon(mail),
-            null: !absent && head.values("Return-Path").any(|value| value.trim() == "<>"),
-            subject: !absent && SUBJECTS.iter().any(|words| subject.contains(words)),
+            null: head.values("Return-Path").any(|value| value.trim() == "<>") && !absent(),
+            subject: SUBJECTS.iter().any(|words| subject.contains(words)) && !absent(),
             handed_on: forwards.iter().any(|start| subject.starts_with(start)),
             report: structure.kind == "multipart/report"
                 && matches!(structure.param("report-type"), None | Some("delivery-status")),

@@ -3,7 +3,7 @@
 //! It keeps rather than cuts: answers between quoted lines stay, a mail that is nothing but a quote stays whole, and so
 //! does what was handed on.
 
-use super::attribution::{self, plain};
+use super::attribution::{self, begins_with_any, plain};
 use super::quote_heads::{self, Divider};
 use super::signature;
 
@@ -39,8 +39,9 @@ const FORWARDS: &[&str] = &[
 const JUDGED_LINES: usize = 20_000;
 
 /// What a line is to its reader.
-enum Line {
-    Text,
+enum Line<'t> {
+    /// This much of it is new: all, or what stands before an attribution.
+    Text(&'t str),
     /// So many lines that nobody wrote now.
     Old(usize),
     /// Nothing new comes from here on.
@@ -68,16 +69,15 @@ impl<'t> Kept<'t> {
 /// is handed on.
 pub fn new_text(text: &str, subject: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
-    let subject = subject.trim_start().to_lowercase();
-    if FORWARDS.iter().any(|start| subject.starts_with(start)) {
+    if begins_with_any(&subject.trim_start().to_lowercase(), FORWARDS) {
         return trimmed(&lines);
     }
     let mut kept = Kept::default();
     let mut at = 0;
     while at < lines.len().min(JUDGED_LINES) {
         match judge(&lines, at, kept.begun) {
-            Line::Text => {
-                kept.push(attribution::text_before(lines[at]).unwrap_or(lines[at]));
+            Line::Text(text) => {
+                kept.push(text);
                 at += 1;
             }
             Line::Old(length) => at += length,
@@ -90,21 +90,21 @@ pub fn new_text(text: &str, subject: &str) -> String {
     if new.is_empty() { trimmed(&lines) } else { new }
 }
 
-fn judge(lines: &[&str], at: usize, begun: bool) -> Line {
+fn judge<'t>(lines: &[&'t str], at: usize, begun: bool) -> Line<'t> {
     let line = plain(lines[at]);
     if line.is_empty() {
-        return Line::Text;
+        return Line::Text(lines[at]);
     }
     if signature::begins(lines, at) {
         return Line::End;
     }
-    let marked = line.starts_with(QUOTE_BEGINS);
-    if marked || quote_heads::divider(line).is_some() || quote_heads::head_begins(&lines[at..]) {
-        let forwarded = !begun || quote_heads::divider(line) == Some(Divider::Forwarded);
+    let divider = quote_heads::divider(line);
+    if line.starts_with(QUOTE_BEGINS) || divider.is_some() || quote_heads::head_begins(&lines[at..]) {
+        let forwarded = !begun || divider == Some(Divider::Forwarded);
         return if forwarded { Line::Forwarded } else { Line::End };
     }
-    if attribution::text_before(line).is_some() {
-        return Line::Text;
+    if let Some(before) = attribution::text_before(lines[at]) {
+        return Line::Text(before);
     }
     if let Some(found) = attribution::at(&lines[at..]) {
         let rest = &lines[at + found.lines..];
@@ -116,7 +116,7 @@ fn judge(lines: &[&str], at: usize, begun: bool) -> Line {
         }
     }
     let old = is_quoted(line) || is_rest_of_quote(lines, at) || is_initialled(lines, at);
-    if old || signature::is_added(lines, at) { Line::Old(1) } else { Line::Text }
+    if old || signature::is_added(lines, at) { Line::Old(1) } else { Line::Text(lines[at]) }
 }
 
 /// Whether a line is marked as quoted. Arrows around something are decoration.

@@ -1,6 +1,6 @@
 //! Where a text ends that somebody wrote: its signature, the advertisement of a mail program, the footer of a list.
 
-use super::attribution::plain;
+use super::attribution::{begins_with_any, plain};
 
 /// The longest signature behind dashes without the space that should follow them, in lines.
 const SIGNATURE_LINES: usize = 12;
@@ -113,11 +113,11 @@ pub fn is_added(lines: &[&str], at: usize) -> bool {
         return false;
     }
     let lower = line.to_lowercase();
-    if ADDED.iter().any(|start| lower.starts_with(start)) || (line.ends_with("gesendet") && lower.starts_with("von ")) {
+    if begins_with_any(&lower, ADDED) || (line.ends_with("gesendet") && lower.starts_with("von ")) {
         return true;
     }
     let words = || line.split_whitespace().count();
-    let perhaps = PERHAPS_ADDED.iter().any(|start| lower.starts_with(start)) && words() <= 6;
+    let perhaps = begins_with_any(&lower, PERHAPS_ADDED) && words() <= 6;
     let last = lower.ends_with(" from mobile") && words() <= 4;
     (perhaps || last) && stands_alone(lines, at)
 }
