@@ -15,6 +15,7 @@ mod attempts;
 pub mod body;
 mod config;
 mod cut;
+mod dirs;
 mod engine;
 pub mod error;
 mod format;

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::dirs::sync_dir;
 use super::engine::Unopened;
 use super::error::OpenError;
 use super::index::Index;
 use super::overlay::Overlay;
 use super::recover::fault;
 use super::rows::Position;
-use super::segment::{Segments, sync_dir};
+use super::segment::Segments;
 use super::values::OpenReport;
 use super::{Config, keys, snapshot};
 

@@ -4,9 +4,9 @@ use std::sync::PoisonError;
 
 use jiff::Timestamp;
 
+use super::dirs::sync_dir;
 use super::error::StoreError;
 use super::rows::Position;
-use super::segment::sync_dir;
 use super::{Inner, body, keys, snapshot};
 use crate::mail::MailId;
 
