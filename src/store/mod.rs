@@ -25,6 +25,7 @@ mod fsck_log;
 mod fsck_rows;
 mod index;
 mod keys;
+mod layers;
 mod ledger;
 mod lock;
 mod log;

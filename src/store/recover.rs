@@ -50,7 +50,7 @@ pub fn open(claim: Claim, config: &Config, clock: Clock) -> Result<(Inner, OpenR
     let space = Arc::new(Space::new(dir, config.low_water_bytes, config.ballast_bytes));
     let mut report = OpenReport::default();
     let shared = Arc::new(Shared::new());
-    let (index, tail) = indexed(dir, config, &segments, &space, &shared, &mut report, clock.now())?;
+    let (mut index, tail) = indexed(dir, config, &segments, &space, &shared, &mut report, clock.now())?;
     let end = go_on(dir, &segments, &index, &tail, &mut report)?;
     space.free();
     space.set_ballast();
