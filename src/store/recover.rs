@@ -154,10 +154,8 @@ fn unusable(dir: &Path, segments: &Segments, index: &Index) -> Result<Option<Str
     if applied.0 == 0 && segments.list().map_err(OpenError::io(dir))?.first() != Some(&1) {
         return Ok(Some("the index is empty, and the log is not there from its beginning".into()));
     }
-    let snapshots = snapshot::list(dir).map_err(OpenError::io(dir))?.into_iter().rev();
-    let newer =
-        snapshots.take_while(|(position, _)| *position > applied).any(|(_, path)| rebuild::is_usable(&path, segments));
-    Ok(newer.then(|| "the index is older than the newest snapshot".into()))
+    let newer = rebuild::newest(dir, segments, Position(applied.0 + 1)).map_err(OpenError::io(dir))?;
+    Ok(newer.map(|_| "the index is older than the newest snapshot".into()))
 }
 
 /// Builds the index anew from the newest snapshot and the log behind it.
@@ -322,7 +320,7 @@ fn go_on(
     if tail.cut > 0 {
         report.damaged_spans.push(DamagedSpan { position: tail.end, bytes: tail.cut });
     }
-    if report.log_behind && snapshot::list(dir).map_err(OpenError::io(dir))?.last().is_none_or(|one| one.0 < applied) {
+    if report.log_behind && rebuild::newest(dir, segments, applied).map_err(OpenError::io(dir))?.is_none() {
         // From the log alone the index could not be rebuilt any more.
         snapshot::write(dir, index, applied).map_err(fault(dir))?;
     }
