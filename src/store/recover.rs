@@ -16,7 +16,7 @@ use super::ledger::{LedgerKey, Pending};
 use super::log::Log;
 use super::meta::{self, Place};
 use super::overlay::Overlay;
-use super::record::Kind;
+use super::record::{ALIGN, Kind};
 use super::rows::Position;
 use super::segment::{Found, Record, Segments};
 use super::shared::Shared;
@@ -184,13 +184,12 @@ fn catch_up(index: &Index, segments: &Segments, shared: &Shared, report: &mut Op
         index.sync()?;
     }
     let mut applied = Position(index.number(keys::APPLIED)?);
-    let start = Position(index.number(keys::FILED)?).min(applied);
-    let start = Position::new(start.segment(), aligned(segments, start)?);
     let list = segments.list()?;
+    let start = aligned(&list, Position(index.number(keys::FILED)?).min(applied));
     let last = list.last().copied().unwrap_or(1);
     let mut tail = Tail { end: Position::new(last, 0), ..Tail::default() };
     let mut waiting: Vec<Unfiled> = Vec::new();
-    for number in list.into_iter().filter(|number| *number >= start.segment()) {
+    for number in list.iter().copied().filter(|number| *number >= start.segment()) {
         let from = if number == start.segment() { start.offset() } else { 0 };
         tail.end = Position::new(number, from);
         segments.scan::<StoreError>(number, from, |found| {
@@ -227,8 +226,8 @@ fn catch_up(index: &Index, segments: &Segments, shared: &Shared, report: &mut Op
     }
     let filed = index.number(keys::FILED)?;
     // What is behind the marker is never reclaimed.
-    let there: HashSet<u32> = segments.list()?.into_iter().collect();
-    report.missing_segments = (Position(filed).segment().max(1)..last).filter(|n| !there.contains(n)).collect();
+    let gone = |number: &u32| list.binary_search(number).is_err();
+    report.missing_segments = (Position(filed).segment().max(1)..last).filter(gone).collect();
     let mut queue = shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
     let mut pending = shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
     for Unfiled { waiting, id, file, remote } in waiting {
@@ -294,10 +293,9 @@ fn waiting_from(record: &Record) -> Option<Unfiled> {
 }
 
 /// The `filed` marker points one byte into the last record that is filed; a scan begins where that record begins.
-fn aligned(segments: &Segments, start: Position) -> Result<u64, StoreError> {
-    let offset = start.offset() / super::record::ALIGN as u64 * super::record::ALIGN as u64;
-    let there = segments.list()?.contains(&start.segment());
-    Ok(if there { offset } else { 0 })
+fn aligned(list: &[u32], start: Position) -> Position {
+    let offset = start.offset() / ALIGN as u64 * ALIGN as u64;
+    Position::new(start.segment(), if list.contains(&start.segment()) { offset } else { 0 })
 }
 
 /// Where the log goes on. What a crash has left half-written is cut off, so that the next record stands behind the last
