@@ -344,8 +344,7 @@ impl Store {
 
     /// Whether a mail of so many bytes would find room now. A look, not a promise: `spool` decides.
     pub fn has_room(&self, bytes: u64) -> bool {
-        self.0.space.owe(self.spool_state().depth, self.0.index.unsettled());
-        self.0.space.has_room(bytes)
+        self.0.space_left().has_room(bytes)
     }
 
     /// Checks that log, index and files tell the same story. Filing waits meanwhile.
