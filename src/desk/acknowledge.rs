@@ -44,7 +44,6 @@ impl Replies {
         // Accepted, but perhaps not filed yet, so that its word still stands.
         let mut accepted = HashSet::new();
         loop {
-            turns.begin();
             let last = self.acknowledge(&mut accepted).await;
             if turns.next(last).await == Turn::Over {
                 return;

@@ -122,7 +122,6 @@ impl Reporter {
         let mut turns = Turns::new(&self.desk.store, shutdown, "reports to senders", |progress| progress.reports);
         let mut accepted = Accepted::new();
         loop {
-            turns.begin();
             let last = self.write(&mut accepted).await;
             if turns.next(last).await == Turn::Over {
                 return;

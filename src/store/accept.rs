@@ -15,6 +15,7 @@ use super::meta::{self, Place};
 use super::record::{Draft, Kind};
 use super::rows::Position;
 use super::segment::Record;
+use super::space::Space;
 use super::spool::Waiting;
 use super::values::{Incoming, MailBytes, MailMeta, Receipt, Refused, Spooled, Stored};
 use super::{Inner, body, keys};
@@ -60,11 +61,11 @@ fn spool_error(error: AppendError) -> SpoolError {
 }
 
 impl Inner {
-    /// Whether there is too little space for another mail beside those that wait for filing.
-    fn is_low(&self) -> bool {
+    /// The space, told first what filing and the index still need of it.
+    pub(super) fn space_left(&self) -> &Space {
         let depth = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).state().depth;
         self.space.owe(depth, self.index.unsettled());
-        self.space.is_low()
+        &self.space
     }
 
     /// Hands a mail's record to the log, after its file where it has one. Records are written in the order in which
@@ -73,7 +74,7 @@ impl Inner {
         if let Some(said) = self.shared.broken.get() {
             return Err(SpoolError::Trouble(said.clone()));
         }
-        if self.is_low() {
+        if self.space_left().is_low() {
             self.shared.counters.full.fetch_add(1, Ordering::Relaxed);
             return Err(SpoolError::Full);
         }
@@ -135,7 +136,7 @@ impl Inner {
         if let Some(said) = self.shared.broken.get() {
             return Err(SpoolError::Trouble(said.clone()));
         }
-        if self.is_low() {
+        if self.space_left().is_low() {
             return Err(SpoolError::Full);
         }
         let (id, received_at) = (refused.id, refused.received_at);
@@ -149,7 +150,7 @@ impl Inner {
     /// Queues the record of a refused mail.
     pub fn refused(&self, refused: Refused) {
         let counters = &self.shared.counters;
-        if counters.refused_waiting.fetch_add(1, Ordering::Relaxed) >= REFUSED_WAITING || self.is_low() {
+        if counters.refused_waiting.fetch_add(1, Ordering::Relaxed) >= REFUSED_WAITING || self.space_left().is_low() {
             counters.refused_waiting.fetch_sub(1, Ordering::Relaxed);
             counters.refused_dropped.fetch_add(1, Ordering::Relaxed);
             return;

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
+use super::dirs::sync_dir;
 use super::error::BodyError;
-use super::segment::sync_dir;
 use super::space::Space;
 use crate::mail::MailId;
 use crate::units::hex;

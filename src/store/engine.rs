@@ -13,12 +13,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::dirs::{make_dir, sync_dir};
 use super::error::{StoreError, is_full};
 use super::index::Order;
 use super::overlay::MAX_VALUE;
 use super::rebuild;
-use super::segment::sync_dir;
-use super::strays::make_dir;
 
 /// How often the engine's lock is tried, and how long the wait is between two tries.
 const HELD_TRIES: u32 = 40;

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::dirs::sync_dir;
 use super::error::OpenError;
-use super::segment::sync_dir;
 
 /// The version that this program writes.
 pub const VERSION: u32 = 1;

@@ -1,33 +1,22 @@
-//! The index: what the log's commits add up to, in an engine that lags behind them.
+//! The index: what the log's commits add up to, read as one from memory and from an engine that lags behind.
 //!
-//! A commit is on disk with its record in the log, so its changes need not be in the engine at once. They are kept in
-//! memory and *settle* there together, many commits with one sync: whatever was changed twice is written once, and what
-//! came and went (a label that was owed, a mail that waited to leave) is not written at all. After a crash the commits
-//! that the engine lacks are applied from the log. Settling may be cut off anywhere: it is only known to have happened
-//! when the engine has its mark, and applying a commit a second time changes nothing.
+//! Must not know: when changes settle.
 
 use std::cmp::Ordering as Compared;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use super::engine::{Engine, Range, Unopened};
 use super::error::StoreError;
+use super::layers::Layers;
 use super::overlay::Overlay;
 use super::rows::Position;
 use super::shared::Shared;
-use super::young::{Change, Layer, Span, Young};
+use super::young::{Change, Span};
 use super::{Config, keys};
 
-/// For how long a change may wait until it settles.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// Changes that the engine is given at once. It lets nobody read meanwhile.
-const AT_ONCE: usize = 256;
-/// The engine is synced at the latest when it was given so many bytes.
-const SYNC_BYTES: usize = 512 << 10;
 /// How many changes in memory a walk looks at in its first part, and in later ones at most.
 const FIRST_PART: usize = 16;
 const LARGEST_PART: usize = 1024;
@@ -35,27 +24,8 @@ const LARGEST_PART: usize = 1024;
 /// The open index.
 pub struct Index {
     layers: Arc<Layers>,
-    settler: Mutex<Option<JoinHandle<()>>>,
-}
-
-struct Layers {
-    engine: Engine,
-    state: Mutex<State>,
-    /// Rings at every change of the state that somebody may wait for.
-    bell: Condvar,
-    /// Held while a layer settles.
-    settling: Mutex<()>,
-    /// The newest layer settles when it holds so many bytes.
-    buffer: usize,
-    nanos: AtomicU64,
-}
-
-#[derive(Default)]
-struct State {
-    young: Young,
-    /// Why nothing settles any more: the engine's handle stays bad after an error.
-    failed: Option<StoreError>,
-    stop: bool,
+    /// The thread that settles changes, once it was started.
+    settler: Option<JoinHandle<()>>,
 }
 
 impl std::fmt::Debug for Index {
@@ -69,23 +39,19 @@ impl Index {
     pub fn open(dir: &Path, config: &Config) -> Result<Self, Unopened> {
         let engine = Engine::open(dir, config.cache_bytes)?;
         let buffer = usize::try_from(config.index_buffer_bytes).unwrap_or(usize::MAX);
-        let (state, bell, settling) = (Mutex::default(), Condvar::new(), Mutex::default());
-        let layers = Layers { engine, state, bell, settling, buffer, nanos: AtomicU64::new(0) };
-        Ok(Self { layers: Arc::new(layers), settler: Mutex::default() })
+        Ok(Self { layers: Arc::new(Layers::new(engine, buffer)), settler: None })
     }
 
     /// Starts the thread that settles changes. Trouble stops the store.
-    pub fn start(&self, shared: Arc<Shared>) -> io::Result<()> {
+    pub fn start(&mut self, shared: Arc<Shared>) -> io::Result<()> {
         let layers = Arc::clone(&self.layers);
         let thread = std::thread::Builder::new().name("index".into()).spawn(move || {
-            while layers.wait_until_due() {
-                if let Err(error) = layers.settle() {
-                    // The log has the commits and the engine may not: only opening anew completes it.
-                    shared.break_off(error.said());
-                }
+            if let Err(error) = layers.settle_until_stopped() {
+                // The log has the commits and the engine may not: only opening anew completes it.
+                shared.break_off(error.said());
             }
         })?;
-        *self.settler.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        self.settler = Some(thread);
         Ok(())
     }
 
@@ -105,19 +71,7 @@ impl Index {
     /// Applies the changes of one commit as a whole. Waits where memory is full of others that settle.
     pub fn apply(&self, mut overlay: Overlay, applied: Position) -> Result<(), StoreError> {
         overlay.changes.extend([mark(applied)]);
-        let mut state = self.layers.state();
-        while state.young.newest_bytes() > self.layers.buffer && state.young.is_settling() && state.failed.is_none() {
-            state = self.layers.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        if let Some(failed) = &state.failed {
-            return Err(failed.clone());
-        }
-        let was_empty = state.young.newest_bytes() == 0;
-        state.young.put(&overlay);
-        if was_empty || state.young.newest_bytes() > self.layers.buffer {
-            self.layers.bell.notify_all();
-        }
-        Ok(())
+        self.layers.put(&overlay)
     }
 
     /// Applies changes to the engine itself, without syncing them: for a rebuild, which syncs at its end.
@@ -190,81 +144,16 @@ impl Index {
 
     /// How long settling took since the start, in nanoseconds.
     pub fn nanos(&self) -> u64 {
-        self.layers.nanos.load(Ordering::Relaxed)
+        self.layers.nanos()
     }
 }
 
 impl Drop for Index {
     fn drop(&mut self) {
-        self.layers.state().stop = true;
-        self.layers.bell.notify_all();
-        if let Some(thread) = self.settler.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        self.layers.stop();
+        if let Some(thread) = self.settler.take() {
             let _ = thread.join();
         }
-    }
-}
-
-impl Layers {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until something has to settle; `false` when nothing will any more.
-    fn wait_until_due(&self) -> bool {
-        let mut state = self.state();
-        loop {
-            if state.stop || state.failed.is_some() {
-                return false;
-            }
-            let rest = state.young.age().map(|age| LONGEST_WAIT.saturating_sub(age));
-            if state.young.newest_bytes() > self.buffer || rest == Some(Duration::ZERO) {
-                return true;
-            }
-            state = match rest {
-                Some(rest) => self.bell.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0,
-                None => self.bell.wait(state).unwrap_or_else(PoisonError::into_inner),
-            };
-        }
-    }
-
-    fn settle(&self) -> Result<(), StoreError> {
-        let _alone = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
-        let layer = {
-            let mut state = self.state();
-            if let Some(failed) = &state.failed {
-                return Err(failed.clone());
-            }
-            state.young.begin()
-        };
-        let Some(layer) = layer else { return Ok(()) };
-        let begun = Instant::now();
-        let written = self.write(&layer);
-        self.nanos.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
-        let mut state = self.state();
-        match &written {
-            Ok(()) => state.young.settled(),
-            // The layer stays, for those who read.
-            Err(error) => state.failed = Some(error.clone()),
-        }
-        self.bell.notify_all();
-        written
-    }
-
-    fn write(&self, layer: &Layer) -> Result<(), StoreError> {
-        let changes = layer.changes.iter().map(|(key, value)| (&key[..], value.as_deref()));
-        let (mark, rest): (Vec<_>, Vec<_>) = changes.partition(|(key, _)| *key == keys::APPLIED);
-        let mut unsynced = 0;
-        for some in rest.chunks(AT_ONCE) {
-            self.engine.load(some.iter().copied())?;
-            unsynced += some.iter().map(|(key, value)| key.len() + value.map_or(0, <[u8]>::len)).sum::<usize>();
-            if unsynced > SYNC_BYTES {
-                self.engine.sync()?;
-                unsynced = 0;
-            }
-        }
-        // The mark comes last: without it all of this is applied once more from the log.
-        self.engine.load(mark)?;
-        self.engine.sync()
     }
 }
 
@@ -438,7 +327,7 @@ mod tests {
     #[test]
     fn commits_wait_for_room_and_the_thread_makes_it() {
         let dir = tempfile::tempdir().unwrap();
-        let index =
+        let mut index =
             Index::open(&dir.path().join("index"), &Config { index_buffer_bytes: 1000, ..Config::default() }).unwrap();
         let mut model = Model::new();
         index.start(Arc::new(Shared::new())).unwrap();

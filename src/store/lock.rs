@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use super::dirs::sync_dir;
 use super::error::OpenError;
-use super::segment::sync_dir;
 use super::{Config, OpenReport, Store, recover};
 use crate::clock::Clock;
 

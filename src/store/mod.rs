@@ -15,6 +15,7 @@ mod attempts;
 pub mod body;
 mod config;
 mod cut;
+mod dirs;
 mod engine;
 pub mod error;
 mod format;
@@ -24,6 +25,7 @@ mod fsck_log;
 mod fsck_rows;
 mod index;
 mod keys;
+mod layers;
 mod ledger;
 mod lock;
 mod log;
@@ -342,8 +344,7 @@ impl Store {
 
     /// Whether a mail of so many bytes would find room now. A look, not a promise: `spool` decides.
     pub fn has_room(&self, bytes: u64) -> bool {
-        self.0.space.owe(self.spool_state().depth, self.0.index.unsettled());
-        self.0.space.has_room(bytes)
+        self.0.space_left().has_room(bytes)
     }
 
     /// Checks that log, index and files tell the same story. Filing waits meanwhile.

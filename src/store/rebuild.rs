@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::dirs::sync_dir;
 use super::engine::Unopened;
 use super::error::OpenError;
 use super::index::Index;
 use super::overlay::Overlay;
 use super::recover::fault;
 use super::rows::Position;
-use super::segment::{Segments, sync_dir};
+use super::segment::Segments;
 use super::values::OpenReport;
 use super::{Config, keys, snapshot};
 
@@ -76,8 +77,14 @@ pub fn completed(dir: &Path) -> Result<(), OpenError> {
     std::fs::remove_file(&building).and_then(|()| sync_dir(dir)).map_err(OpenError::io(&building))
 }
 
+/// The newest snapshot that an index can be built with, of those at this position or behind it. Each is read to its end.
+pub fn newest(dir: &Path, segments: &Segments, from: Position) -> io::Result<Option<PathBuf>> {
+    let snapshots = snapshot::list(dir)?.into_iter().rev().take_while(|(at, _)| *at >= from);
+    Ok(snapshots.map(|(_, path)| path).find(|path| is_usable(path, segments)))
+}
+
 /// Whether a snapshot can be read to its end, and is one of this log.
-pub fn is_usable(snapshot: &Path, segments: &Segments) -> bool {
+fn is_usable(snapshot: &Path, segments: &Segments) -> bool {
     let mut ours = true;
     let read = snapshot::read(snapshot, |overlay| {
         ours &= overlay.changes.get(keys::LOG).is_none_or(|mark| *mark == Some(segments.mark()));
@@ -93,10 +100,9 @@ pub fn is_usable(snapshot: &Path, segments: &Segments) -> bool {
 
 /// The snapshot to begin with; `None` where the log is there from its beginning.
 fn base(dir: &Path, segments: &Segments) -> Result<Option<PathBuf>, OpenError> {
-    for (_, snapshot) in snapshot::list(dir).map_err(OpenError::io(dir))?.into_iter().rev() {
-        if is_usable(&snapshot, segments) {
-            return Ok(Some(snapshot));
-        }
+    let newest = newest(dir, segments, Position(0)).map_err(OpenError::io(dir))?;
+    if newest.is_some() {
+        return Ok(newest);
     }
     let first = segments.list().map_err(OpenError::io(dir))?.first().copied().unwrap_or(1);
     if first != 1 {

@@ -4,10 +4,10 @@ use std::sync::PoisonError;
 
 use jiff::Timestamp;
 
+use super::dirs::sync_dir;
 use super::error::StoreError;
 use super::rows::Position;
-use super::segment::sync_dir;
-use super::{Inner, body, keys, snapshot};
+use super::{Inner, body, keys, rebuild, snapshot};
 use crate::mail::MailId;
 
 impl Inner {
@@ -72,11 +72,8 @@ impl Inner {
             }
         }
         let Some(last) = empty.last() else { return Ok(0) };
-        // The commits in these segments go on the word of a snapshot, so it has to be one that can be read today.
-        let newest = snapshot::list(&self.dir)?.pop();
-        let covered =
-            newest.is_some_and(|(at, path)| at.segment() > *last && snapshot::read(&path, |_| Ok(())).is_ok());
-        if !covered {
+        // The commits in these segments go on the word of a snapshot, so it has to be one that can be used today.
+        if rebuild::newest(&self.dir, &self.segments, Position::new(last + 1, 0))?.is_none() {
             self.snapshot()?;
         }
         for number in &empty {

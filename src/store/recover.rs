@@ -8,6 +8,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use super::attempts::Attempts;
+use super::dirs::{make_dir, sync_dir};
 use super::engine::Unopened;
 use super::error::{OpenError, StoreError};
 use super::index::{Index, Order};
@@ -15,14 +16,14 @@ use super::ledger::{LedgerKey, Pending};
 use super::log::Log;
 use super::meta::{self, Place};
 use super::overlay::Overlay;
-use super::record::Kind;
+use super::record::{ALIGN, Kind};
 use super::rows::Position;
-use super::segment::{Found, Record, Segments, sync_dir};
+use super::segment::{Found, Record, Segments};
 use super::shared::Shared;
 use super::space::Space;
 use super::spool::Waiting;
 use super::step::Turn;
-use super::strays::{body_files, clear_bodies, clear_tmp, make_dir};
+use super::strays::{body_files, clear_bodies, clear_tmp};
 use super::values::{DamagedSpan, OpenReport};
 use super::{Claim, Config, Inner, format, keys, rebuild, snapshot};
 use crate::clock::Clock;
@@ -49,7 +50,7 @@ pub fn open(claim: Claim, config: &Config, clock: Clock) -> Result<(Inner, OpenR
     let space = Arc::new(Space::new(dir, config.low_water_bytes, config.ballast_bytes));
     let mut report = OpenReport::default();
     let shared = Arc::new(Shared::new());
-    let (index, tail) = indexed(dir, config, &segments, &space, &shared, &mut report, clock.now())?;
+    let (mut index, tail) = indexed(dir, config, &segments, &space, &shared, &mut report, clock.now())?;
     let end = go_on(dir, &segments, &index, &tail, &mut report)?;
     space.free();
     space.set_ballast();
@@ -153,10 +154,8 @@ fn unusable(dir: &Path, segments: &Segments, index: &Index) -> Result<Option<Str
     if applied.0 == 0 && segments.list().map_err(OpenError::io(dir))?.first() != Some(&1) {
         return Ok(Some("the index is empty, and the log is not there from its beginning".into()));
     }
-    let snapshots = snapshot::list(dir).map_err(OpenError::io(dir))?.into_iter().rev();
-    let newer =
-        snapshots.take_while(|(position, _)| *position > applied).any(|(_, path)| rebuild::is_usable(&path, segments));
-    Ok(newer.then(|| "the index is older than the newest snapshot".into()))
+    let newer = rebuild::newest(dir, segments, Position(applied.0 + 1)).map_err(OpenError::io(dir))?;
+    Ok(newer.map(|_| "the index is older than the newest snapshot".into()))
 }
 
 /// Builds the index anew from the newest snapshot and the log behind it.
@@ -185,13 +184,12 @@ fn catch_up(index: &Index, segments: &Segments, shared: &Shared, report: &mut Op
         index.sync()?;
     }
     let mut applied = Position(index.number(keys::APPLIED)?);
-    let start = Position(index.number(keys::FILED)?).min(applied);
-    let start = Position::new(start.segment(), aligned(segments, start)?);
     let list = segments.list()?;
+    let start = aligned(&list, Position(index.number(keys::FILED)?).min(applied));
     let last = list.last().copied().unwrap_or(1);
     let mut tail = Tail { end: Position::new(last, 0), ..Tail::default() };
     let mut waiting: Vec<Unfiled> = Vec::new();
-    for number in list.into_iter().filter(|number| *number >= start.segment()) {
+    for number in list.iter().copied().filter(|number| *number >= start.segment()) {
         let from = if number == start.segment() { start.offset() } else { 0 };
         tail.end = Position::new(number, from);
         segments.scan::<StoreError>(number, from, |found| {
@@ -228,8 +226,8 @@ fn catch_up(index: &Index, segments: &Segments, shared: &Shared, report: &mut Op
     }
     let filed = index.number(keys::FILED)?;
     // What is behind the marker is never reclaimed.
-    let there: HashSet<u32> = segments.list()?.into_iter().collect();
-    report.missing_segments = (Position(filed).segment().max(1)..last).filter(|n| !there.contains(n)).collect();
+    let gone = |number: &u32| list.binary_search(number).is_err();
+    report.missing_segments = (Position(filed).segment().max(1)..last).filter(gone).collect();
     let mut queue = shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
     let mut pending = shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
     for Unfiled { waiting, id, file, remote } in waiting {
@@ -295,10 +293,9 @@ fn waiting_from(record: &Record) -> Option<Unfiled> {
 }
 
 /// The `filed` marker points one byte into the last record that is filed; a scan begins where that record begins.
-fn aligned(segments: &Segments, start: Position) -> Result<u64, StoreError> {
-    let offset = start.offset() / super::record::ALIGN as u64 * super::record::ALIGN as u64;
-    let there = segments.list()?.contains(&start.segment());
-    Ok(if there { offset } else { 0 })
+fn aligned(list: &[u32], start: Position) -> Position {
+    let offset = start.offset() / ALIGN as u64 * ALIGN as u64;
+    Position::new(start.segment(), if list.contains(&start.segment()) { offset } else { 0 })
 }
 
 /// Where the log goes on. What a crash has left half-written is cut off, so that the next record stands behind the last
@@ -321,7 +318,7 @@ fn go_on(
     if tail.cut > 0 {
         report.damaged_spans.push(DamagedSpan { position: tail.end, bytes: tail.cut });
     }
-    if report.log_behind && snapshot::list(dir).map_err(OpenError::io(dir))?.last().is_none_or(|one| one.0 < applied) {
+    if report.log_behind && rebuild::newest(dir, segments, applied).map_err(OpenError::io(dir))?.is_none() {
         // From the log alone the index could not be rebuilt any more.
         snapshot::write(dir, index, applied).map_err(fault(dir))?;
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
+use super::dirs::sync_dir;
 use super::record::{ALIGN, Header, Kind};
 use super::rows::Position;
 
@@ -255,11 +256,6 @@ impl Segments {
 /// An error that says which file it is about.
 fn about(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-}
-
-/// Makes the names in a directory durable.
-pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 fn read_some(file: &File, into: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -5,12 +5,12 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::dirs::sync_dir;
 use super::error::StoreError;
 use super::index::Index;
 use super::keys;
 use super::overlay::{Overlay, decode_one, encode_one};
 use super::rows::Position;
-use super::segment::sync_dir;
 
 const MAGIC: &[u8; 8] = b"TgSnap01";
 /// A chunk holds about this many bytes of changes.

@@ -4,34 +4,17 @@
 //! left of a mail that was accepted, so it is moved to `lost` for a person to look at, and never removed.
 
 use std::collections::HashSet;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use super::dirs::{make_dir, sync_dir};
 use super::error::StoreError;
 use super::index::Index;
-use super::segment::sync_dir;
 use super::values::OpenReport;
 use super::{body, keys};
 use crate::mail::MailId;
 
 /// Where a file goes that may be the last of a mail.
 pub const LOST: &str = "lost";
-
-/// Makes a directory of the store unless it is there. Nobody else may look into it, whatever the data directory allows.
-pub fn make_dir(path: &Path) -> std::io::Result<()> {
-    match std::fs::metadata(path) {
-        Ok(meta) if meta.permissions().mode() & 0o007 != 0 => {
-            let closed = std::fs::Permissions::from_mode(meta.permissions().mode() & 0o770);
-            // One that belongs to somebody else is the operator's doing.
-            if let Err(error) = std::fs::set_permissions(path, closed) {
-                tracing::warn!(dir = %path.display(), %error, "everybody may look into a directory of the store");
-            }
-            Ok(())
-        }
-        Ok(_) => Ok(()),
-        Err(_) => std::fs::DirBuilder::new().mode(0o750).create(path),
-    }
-}
 
 /// Throws away what was on its way in.
 pub fn clear_tmp(dir: &Path) -> std::io::Result<()> {

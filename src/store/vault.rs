@@ -19,7 +19,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::segment::sync_dir;
+use super::dirs::sync_dir;
 use crate::units::hex;
 use keys::KeyRing;
 pub use rotate::{KeyUse, OldKeys, Rotation, VaultState};

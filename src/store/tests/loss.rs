@@ -268,18 +268,47 @@ fn a_rebuild_that_is_cut_short_leaves_one_copy_of_the_old_index() {
 }
 
 #[test]
-fn segments_go_only_on_the_word_of_a_snapshot_that_can_be_read() {
+fn segments_go_only_on_the_word_of_a_snapshot_that_can_be_used() {
+    let other = tempfile::tempdir().unwrap();
+    let (store, _) = open(other.path());
+    take(&store, b"other", "n1@x", &OPEN);
+    store.snapshot().unwrap();
+    let foreign = snapshot::list(other.path()).unwrap().remove(0).1;
+    drop(store);
+    for damaged in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        let rows: Vec<EntryRow> = (0..20).map(|n| take(&store, &[b'x'; 7000], &format!("m{n}@x"), &OPEN)).collect();
+        store.snapshot().unwrap();
+        let snapshot = snapshot::list(dir.path()).unwrap().remove(0).1;
+        if damaged {
+            write_at(&snapshot, 100, b"\x7f\x7f\x7f");
+        } else {
+            std::fs::copy(&foreign, &snapshot).unwrap();
+        }
+        for row in &rows {
+            store.erase(&row.id, "kim", now()).unwrap();
+        }
+        assert!(store.reclaim().unwrap() > 0);
+        assert_sound(&assert_rebuilt(store, dir.path()));
+    }
+}
+
+#[test]
+fn an_index_that_the_log_alone_does_not_bring_back_has_a_snapshot_that_can_be_read() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
-    let rows: Vec<EntryRow> = (0..20).map(|n| take(&store, &[b'x'; 7000], &format!("m{n}@x"), &OPEN)).collect();
+    take(&store, b"one", "m1@x", &OPEN);
+    take(&store, b"two", "m2@x", &append(1));
     store.snapshot().unwrap();
-    let snapshot = snapshot::list(dir.path()).unwrap().remove(0).1;
-    write_at(&snapshot, 100, b"\x7f\x7f\x7f");
-    for row in &rows {
-        store.erase(&row.id, "kim", now()).unwrap();
-    }
-    assert!(store.reclaim().unwrap() > 0);
-    assert_sound(&assert_rebuilt(store, dir.path()));
+    let last = store.0.turn.lock().unwrap().last;
+    store.close();
+    drop(store);
+    write_at(&snapshot::list(dir.path()).unwrap().remove(0).1, 100, b"\x7f\x7f\x7f");
+    write_at(&log(dir.path(), 1), last.offset(), &[0; 64]);
+    let (store, report) = open(dir.path());
+    assert!(report.log_behind, "{report:?}");
+    assert_rebuilt(store, dir.path());
 }
 
 #[test]
