@@ -75,7 +75,10 @@ impl Drop for Door {
 /// answer it is: so one that was left alone keeps no other from beginning, and none that ends takes a browser of
 /// another with it, as one of several sockets on the port would with whatever waits to be accepted.
 #[derive(Default)]
-pub(super) struct Doors(Mutex<HashMap<SocketAddr, (Weak<Door>, JoinHandle<()>)>>);
+pub(super) struct Doors(Mutex<HashMap<SocketAddr, Shared>>);
+
+/// A door that may be open, and what ends once its port is free.
+type Shared = (Weak<Door>, JoinHandle<()>);
 
 impl Doors {
     async fn open(&self, accounts: &Accounts, address: SocketAddr, path: &str) -> std::io::Result<Arc<Door>> {

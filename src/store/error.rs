@@ -30,11 +30,11 @@ pub enum OpenError {
     #[error("the store is damaged beyond what can be rebuilt: {0}; look at the disk, and restore it from a backup")]
     Damaged(String),
     #[error(
-        "{} has no segments, though there is an index, a snapshot or mail beside it: is its file system mounted? Put the \
-         log back, or restore the whole data directory from a backup; nothing was changed",
-        .log.display()
+        "{} is gone or empty, and what lies beside it cannot be without it: is its file system mounted? Put it back, or \
+         restore the whole data directory from a backup; nothing was changed",
+        .part.display()
     )]
-    LogGone { log: PathBuf },
+    Gone { part: PathBuf },
     #[error(
         "no record of the log can be read with {}, which comes from another data directory: put the right one back; \
          nothing was changed",

@@ -38,6 +38,7 @@ pub fn open(claim: Claim, config: &Config, clock: Clock) -> Result<(Inner, OpenR
     check_config(config)?;
     let Claim { dir, lock } = claim;
     let dir = dir.as_path();
+    check_parts(dir)?;
     for path in [dir.join("log"), dir.join("bodies")] {
         make_dir(&path).map_err(OpenError::io(path))?;
     }
@@ -356,6 +357,27 @@ fn is_foreign(segments: &Segments, list: &[u32]) -> Result<bool, StoreError> {
     Ok(changed && !readable)
 }
 
+/// Refuses a store of which a directory is gone while the others are there, before anything is made in its place.
+fn check_parts(dir: &Path) -> Result<(), OpenError> {
+    let gone = |name: &str| !dir.join(name).exists();
+    let begun = || Ok(!gone("log") && std::fs::read_dir(dir.join("log"))?.next().is_some());
+    let (log, bodies) = (dir.join("log"), dir.join("bodies"));
+    if gone("log") && has_rest(dir).map_err(OpenError::io(dir))? {
+        return Err(OpenError::Gone { part: log });
+    }
+    if gone("bodies") && begun().map_err(OpenError::io(log))? {
+        return Err(OpenError::Gone { part: bodies });
+    }
+    Ok(())
+}
+
+/// Whether there is a part of a store that only a log can have led to.
+fn has_rest(dir: &Path) -> std::io::Result<bool> {
+    Ok(dir.join("index").exists()
+        || !snapshot::list(dir)?.is_empty()
+        || dir.join("bodies").exists() && !body_files(dir)?.is_empty())
+}
+
 /// Makes the first segment of a new log. A log that is empty beside what was made from it is not new.
 fn first_segment(dir: &Path, segments: &Segments) -> Result<(), OpenError> {
     let list = segments.list().map_err(OpenError::io(dir))?;
@@ -363,11 +385,8 @@ fn first_segment(dir: &Path, segments: &Segments) -> Result<(), OpenError> {
         let foreign = is_foreign(segments, &list).map_err(fault(dir))?;
         return if foreign { Err(OpenError::Foreign(dir.join("format"))) } else { Ok(()) };
     }
-    let io = OpenError::io(dir);
-    let rest = || Ok(dir.join("index").exists() || !snapshot::list(dir)?.is_empty() || !body_files(dir)?.is_empty());
-    if rest().map_err(io)? {
-        let log = dir.join("log");
-        return Err(OpenError::LogGone { log });
+    if has_rest(dir).map_err(OpenError::io(dir))? {
+        return Err(OpenError::Gone { part: dir.join("log") });
     }
     segments.create(1).map(drop).map_err(OpenError::io(segments.path(1)))
 }

@@ -41,10 +41,18 @@ fn a_log_that_is_gone_is_not_begun_anew() {
     std::fs::rename(&log, &away).unwrap();
     for _ in 0..2 {
         let refused = try_open(dir.path()).unwrap_err();
-        assert!(refused.to_string().contains("mounted"), "{refused}");
+        assert!(refused.to_string().contains("mounted") && !log.exists(), "{refused}");
     }
+    // As where the place that it is mounted at is there.
+    std::fs::create_dir(&log).unwrap();
+    assert!(try_open(dir.path()).unwrap_err().to_string().contains("mounted"));
     std::fs::remove_dir(&log).unwrap();
     std::fs::rename(&away, &log).unwrap();
+    let bodies = dir.path().join("bodies");
+    std::fs::rename(&bodies, &away).unwrap();
+    let refused = try_open(dir.path()).unwrap_err();
+    assert!(refused.to_string().contains("mounted") && !bodies.exists(), "{refused}");
+    std::fs::rename(&away, &bodies).unwrap();
     let (store, report) = open(dir.path());
     assert_eq!((dump(&store), report.orphans), (before, 0));
     assert_eq!(store.mail(row.mail.unwrap()).unwrap().body.read().unwrap().len(), 50_000);
