@@ -19,6 +19,7 @@ mod health;
 pub mod judge;
 pub mod lanes;
 mod late;
+mod pace;
 pub mod quota;
 mod room;
 pub mod route;
@@ -197,7 +198,6 @@ impl Worker {
     /// Starts whatever has something to do and does not run.
     fn start(&self, state: &mut State, pieces: &mut Pieces, now: Timestamp) {
         if pieces.writing.is_none() && state.may_write() {
-            state.wrote_at = Some(std::time::Instant::now());
             pieces.writing = Some(self.write_away(state));
         }
         if pieces.looking.is_none() && !state.fresh.is_empty() {
@@ -247,8 +247,9 @@ impl Worker {
 
     /// Writes a batch of what has ended, away from the threads of the runtime.
     fn write_away(&self, state: &mut State) -> tokio::task::JoinHandle<Writing> {
-        state.wrote = state.ended.len().min(BATCH);
-        let ended: Vec<Ended> = state.ended.drain(..state.wrote).collect();
+        let ends = state.ended.len().min(BATCH);
+        state.pace.begin(ends, std::time::Instant::now());
+        let ended: Vec<Ended> = state.ended.drain(..ends).collect();
         let (this, quotas) = (self.clone(), Arc::clone(&state.quotas));
         tokio::task::spawn_blocking(move || {
             let written = this.write(&ended, &quotas);

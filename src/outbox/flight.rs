@@ -136,6 +136,11 @@ impl Flight {
         Some(*ready)
     }
 
+    /// How many places of a lane are taken.
+    pub fn started(&self, lane: u32) -> usize {
+        self.started.get(&lane).copied().unwrap_or_default()
+    }
+
     /// Takes what lies in memory and nobody has begun, the last first.
     pub fn unload(&mut self, which: impl Fn(&Task) -> bool) -> Vec<Ready> {
         let mut unloaded = Vec::new();

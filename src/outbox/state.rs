@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::task::{Id, JoinError, JoinSet};
@@ -13,6 +13,7 @@ use super::config::Config;
 use super::flight::Flight;
 use super::health::Health;
 use super::lanes::{Lanes, Task, Wanted};
+use super::pace::Pace;
 use super::quota::Load;
 use super::room::Room;
 use super::work::{Ended, Loaded, Look, Picked, Ready, Under};
@@ -24,10 +25,6 @@ use crate::store::StoreError;
 const UNWRITTEN: usize = 1024;
 /// The longest that the loop sleeps.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// With so many ends in one commit the line is in a rush, and commits then keep this distance.
-const RUSH: usize = 8;
-const RUSH_INTERVAL: Duration = Duration::from_millis(5);
 
 /// All of it.
 pub struct State {
@@ -45,9 +42,7 @@ pub struct State {
     pub shown_at: Option<Timestamp>,
     /// How often it has swept.
     pub sweeps: u32,
-    /// When the last commit began, and how many ends it had.
-    pub wrote_at: Option<std::time::Instant>,
-    pub wrote: usize,
+    pub pace: Pace,
     /// The wait after the next trouble of the store.
     pub wait: Duration,
     pub(super) blocked: Blocked,
@@ -70,8 +65,7 @@ impl State {
             swept_at: None,
             shown_at: None,
             sweeps: 0,
-            wrote_at: None,
-            wrote: 0,
+            pace: Pace::default(),
             wait: FIRST_WAIT,
             blocked: Blocked::default(),
             jobs: HashMap::new(),
@@ -339,12 +333,10 @@ impl State {
         Ok(())
     }
 
-    /// Whether ends are to be written down now. While they come in fast, a commit waits a moment for more of them: each
-    /// costs a sync, whatever is in it. While they come one by one none waits, as a crash would send them again.
+    /// Whether ends are to be written down now.
     pub fn may_write(&self) -> bool {
-        let rush = self.wrote >= RUSH && !self.running.is_empty() && self.ended.len() < BATCH / 2;
-        let waits = rush && self.wrote_at.is_some_and(|at| at.elapsed() < RUSH_INTERVAL);
-        !(self.ended.is_empty() || waits)
+        let ends = self.ended.iter().map(|one| one.under.task.lane);
+        self.pace.may_begin(ends, |lane| self.flight.started(lane), Instant::now())
     }
 
     /// Forgets lanes that have nothing to do.
@@ -358,7 +350,7 @@ impl State {
     /// How long the loop may sleep.
     pub fn pause(&self, now: Timestamp) -> Duration {
         if !self.ended.is_empty() {
-            return RUSH_INTERVAL;
+            return self.pace.pause(Instant::now());
         }
         let idle = self.lanes.mails() == 0;
         let due = self.lanes.next_due(now);

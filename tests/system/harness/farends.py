@@ -12,17 +12,17 @@ from .wait import until
 
 
 class Sink:
-    """smtp-sink, which counts the mails that it took."""
+    """smtp-sink, which counts the mails that it took, or refuses what it is told to by options of its own."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, name="sink", *options):
         settings.need("smtp-sink")
-        self.process = None
-        self.port, self.counts = free_port(), folder / "sink.counts"
+        self.process, self.options = None, options
+        self.port, self.counts = free_port(), folder / f"{name}.counts"
 
     def start(self):
         user = ["-u", "nobody"] if os.geteuid() == 0 else []
         with open(self.counts, "wb") as out:
-            command = ["/usr/sbin/smtp-sink", "-c", *user, f"127.0.0.1:{self.port}", "1000"]
+            command = ["/usr/sbin/smtp-sink", "-c", *user, *self.options, f"127.0.0.1:{self.port}", "1000"]
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.DEVNULL)
         until(f"smtp-sink greets on port {self.port}", self._greets, 20, every=0.05)
         return self
