@@ -227,7 +227,9 @@ impl Worker {
             state.swept_at = None;
         }
         pieces.config = Some(config);
-        if pieces.sweeping.is_none() && state.swept_at.is_none_or(|at| later_than(now, at, SWEEP_EVERY)) {
+        // An answer under way may say that the clock of some mail stands still, which must not be given up then.
+        let sweeps = pieces.sweeping.is_none() && pieces.asking.is_none();
+        if sweeps && state.swept_at.is_none_or(|at| later_than(now, at, SWEEP_EVERY)) {
             state.swept_at = Some(now);
             state.prune();
             self.sweep(state, pieces, now);
