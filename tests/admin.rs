@@ -139,7 +139,7 @@ impl Bed {
             decision: &decision,
             message_id: Some("one@example.org"),
             content_key: &mail.sha256,
-            print: None,
+            outline: None,
             subject: "Printer",
             from: ada.clone(),
             requester: ada,

@@ -6,9 +6,8 @@ use crate::mail::message::{Mailbox, Summary};
 use crate::mail::origin::OriginKind;
 use crate::mail::{Address, Reason};
 use crate::store::rows::{EntryRow, PersonRow};
-use crate::store::{Delivery, NewEntry, Question, Spooled, Step, StoreError};
+use crate::store::{Compared, Delivery, NewEntry, Question, Spooled, Step, StoreError};
 use crate::ticket::decide::{Candidate, Decision, Filing, decide, subject_tag};
-use crate::ticket::duplicate::Seen;
 use crate::ticket::token::TokenKeys;
 use crate::ticket::{Directory, TraceStep};
 
@@ -124,7 +123,11 @@ fn decide_for(
         channel: &delivery.channel,
         message_id: summary.message_id.as_deref(),
         content_key: &spooled.sha256,
-        print: read.print.as_ref(),
+        compared: Some(Compared {
+            door: spooled.origin.kind.as_str(),
+            outline: read.outline.as_ref(),
+            body: &spooled.body,
+        }),
         references: &references,
         token_ticket: token,
         tag_ticket: subject_tag(&summary.subject),
@@ -137,11 +140,11 @@ fn decide_for(
 
 fn candidate<'a>(context: &Context<'_>, read: &'a Read, from: &'a str) -> Candidate<'a> {
     let (summary, spooled) = (&read.summary, &read.spooled);
-    let door = spooled.origin.kind.as_str();
     Candidate {
         from,
         own_mail: summary.message_id.as_deref().and_then(|id| context.keys.verify(id)),
-        seen: Seen { door, has_message_id: summary.message_id.is_some(), print: read.print.as_ref() },
+        door: spooled.origin.kind.as_str(),
+        has_message_id: summary.message_id.is_some(),
         is_report: summary.bounce.is_some(),
         auth_review: spooled.review,
     }
@@ -202,7 +205,7 @@ fn entry<'a>(context: &Context<'a>, read: &'a Read, delivery: &'a Delivery, deci
         decision,
         message_id: summary.message_id.as_deref(),
         content_key: &read.spooled.sha256,
-        print: read.print.as_ref(),
+        outline: read.outline.as_ref(),
         subject: &summary.subject,
         requester: from.clone(),
         from,

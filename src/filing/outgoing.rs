@@ -102,7 +102,7 @@ fn find_ticket(
         channel,
         message_id: None,
         content_key: &read.spooled.sha256,
-        print: None,
+        compared: None,
         references: &references,
         token_ticket: token_ticket(context, read, &references),
         tag_ticket: None,

@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::answered::answers_machine;
 use crate::mail::headers::HeaderSection;
 use crate::mail::message::{Limits, Mailbox, Parsed, Summary, parse};
-use crate::mail::{Fingerprint, Reason};
+use crate::mail::{Outline, Reason};
 use crate::store::{Spooled, Store};
 
 /// A mail that has been read, or the reason why it could not be.
@@ -25,7 +25,7 @@ pub struct Read {
     /// What only mail that leaves is asked for.
     pub look: Look,
     /// What it is recognised through on other ways; `None` of a mail that could not be read, or that leaves.
-    pub print: Option<Fingerprint>,
+    pub outline: Option<Outline>,
     /// Why it could not be read.
     pub fault: Option<Reason>,
 }
@@ -68,7 +68,7 @@ pub struct Reader {
 }
 
 /// What a mail tells.
-type Told = (Summary, Option<Fingerprint>, Look);
+type Told = (Summary, Option<Outline>, Look);
 
 /// The parsing thread with the way to it and back.
 struct Line {
@@ -113,11 +113,11 @@ impl Reader {
                     })
                 }
             };
-            let (summary, print, look, fault) = match summary {
-                Ok((summary, print, look)) => (summary, print, look, None),
-                Err(reason) => (outline(&self.limits, spooled), None, Look::default(), Some(reason)),
+            let (summary, outline, look, fault) = match summary {
+                Ok((summary, outline, look)) => (summary, outline, look, None),
+                Err(reason) => (at_a_glance(&self.limits, spooled), None, Look::default(), Some(reason)),
             };
-            read.push(Read { spooled: Arc::clone(spooled), summary, print, look, fault });
+            read.push(Read { spooled: Arc::clone(spooled), summary, outline, look, fault });
         }
         read
     }
@@ -200,10 +200,10 @@ fn read_bytes(store: &Store, limits: &Limits, spooled: &Spooled) -> Result<Told,
         let null = spooled.envelope.has_null_sender(spooled.origin.kind, &bytes, limits.max_header_bytes);
         parse(&bytes, limits).map(|parsed| {
             let summary = summary(&parsed, null);
-            let print = spooled.outgoing.is_none().then(|| Fingerprint::of(&parsed, &summary));
+            let outline = if spooled.outgoing.is_none() { Outline::of(&summary) } else { None };
             let mut look = look(&parsed, spooled);
             look.answers_machine = answers_machine(store, limits, spooled, &summary);
-            (summary, print, look)
+            (summary, outline, look)
         })
     };
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
@@ -230,7 +230,7 @@ fn look(parsed: &Parsed<'_>, spooled: &Spooled) -> Look {
 }
 
 /// What finds a mail again that could not be read: Message-ID, subject and author, by a plain look at its header lines.
-fn outline(limits: &Limits, spooled: &Spooled) -> Summary {
+fn at_a_glance(limits: &Limits, spooled: &Spooled) -> Summary {
     let Ok(bytes) = spooled.body.read() else { return Summary::default() };
     let Ok(section) = HeaderSection::read(&bytes, limits.max_header_bytes) else { return Summary::default() };
     let id = section.values("Message-ID").next();

@@ -43,6 +43,23 @@ pub struct Fingerprint {
     others: Vec<u64>,
 }
 
+/// What a fingerprint shows at a glance, of a mail that says when it was written: author, recipients, date and subject.
+/// Mails with the same whole have the same outline; what is in the body is asked only of those.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outline(pub [u8; 16]);
+
+impl Outline {
+    /// `None` without a date: machines write the same words again and again.
+    pub fn of(summary: &Summary) -> Option<Self> {
+        summary.date?;
+        let mut digest = Sha256::new();
+        feed_summary(&mut digest, summary);
+        let mut outline = [0; 16];
+        outline.copy_from_slice(&digest.finalize()[..16]);
+        Some(Self(outline))
+    }
+}
+
 /// How one mail compares to another of the same Message-ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Likeness {
@@ -57,20 +74,10 @@ pub enum Likeness {
 impl Fingerprint {
     /// The fingerprint of a mail whose summary was read.
     pub fn of(mail: &Parsed<'_>, summary: &Summary) -> Self {
-        let from = summary.from.as_ref().map_or_else(String::new, |from| from.address.to_lowercase());
-        let mut print =
-            Self { date: summary.date.map(|date| date.as_second()), from: number(from.as_bytes()), ..Self::default() };
         let mut whole = Sha256::new();
-        let mut recipients: Vec<String> =
-            summary.to.iter().chain(&summary.cc).map(|who| who.address.to_lowercase()).collect();
-        recipients.sort_unstable();
-        recipients.dedup();
-        feed(&mut whole, from.as_bytes());
-        feed(&mut whole, recipients.join(",").as_bytes());
-        feed(&mut whole, &print.date.unwrap_or(i64::MIN).to_le_bytes());
-        let subject = summary.subject.split_whitespace().collect::<Vec<_>>().join(" ");
-        feed(&mut whole, subject.as_bytes());
-        print.subject = number(subject.as_bytes());
+        feed_summary(&mut whole, summary);
+        let (from, subject) = (number(author(summary).as_bytes()), number(subject(summary).as_bytes()));
+        let mut print = Self { date: summary.date.map(|date| date.as_second()), from, subject, ..Self::default() };
         print.add_people(mail, summary);
         let has_plain = (0..mail.parts.len()).any(|index| {
             attachment::role(mail, index) == Role::Plain && !mail.parts[index].body.trim_ascii().is_empty()
@@ -93,6 +100,14 @@ impl Fingerprint {
             print.others.push(rest.into_iter().fold(0, |sum, one| sum.rotate_left(5) ^ one));
         }
         print.whole.copy_from_slice(&whole.finalize()[..16]);
+        print
+    }
+
+    /// Of a mail that cannot be taken apart: like one with the same bytes, and like no other.
+    pub fn of_bytes(raw: &[u8]) -> Self {
+        let digest: [u8; 32] = Sha256::digest(raw).into();
+        let mut print = Self { from: u64::from_le_bytes(first_eight(&digest)), ..Self::default() };
+        print.whole.copy_from_slice(&digest[..16]);
         print
     }
 
@@ -206,6 +221,26 @@ fn digest_lines(bytes: &[u8]) -> Option<[u8; 32]> {
 /// Mailboxes in files quote lines that begin like a mail of theirs.
 fn unquoted_from(line: &[u8]) -> &[u8] {
     if line.starts_with(b">From ") { &line[1..] } else { line }
+}
+
+fn author(summary: &Summary) -> String {
+    summary.from.as_ref().map_or_else(String::new, |from| from.address.to_lowercase())
+}
+
+fn subject(summary: &Summary) -> String {
+    summary.subject.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What stands in an outline, with which a whole begins.
+fn feed_summary(digest: &mut Sha256, summary: &Summary) {
+    let people = summary.to.iter().chain(&summary.cc);
+    let mut recipients: Vec<String> = people.map(|who| who.address.to_lowercase()).collect();
+    recipients.sort_unstable();
+    recipients.dedup();
+    feed(digest, author(summary).as_bytes());
+    feed(digest, recipients.join(",").as_bytes());
+    feed(digest, &summary.date.map_or(i64::MIN, |date| date.as_second()).to_le_bytes());
+    feed(digest, subject(summary).as_bytes());
 }
 
 fn feed(digest: &mut Sha256, field: &[u8]) {

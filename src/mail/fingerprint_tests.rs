@@ -3,10 +3,14 @@
 use super::super::message::{Limits, parse};
 use super::*;
 
-fn print(raw: &str) -> Fingerprint {
+fn both(raw: &str) -> (Fingerprint, Option<Outline>) {
     let raw = raw.replace('\n', "\r\n");
     let parsed = parse(raw.as_bytes(), &Limits::default()).unwrap();
-    Fingerprint::of(&parsed, &parsed.summary())
+    (Fingerprint::of(&parsed, &parsed.summary()), Outline::of(&parsed.summary()))
+}
+
+fn print(raw: &str) -> Fingerprint {
+    both(raw).0
 }
 
 const HEAD: &str = "From: Ann <Ann@Example.org>\nTo: Support <support@a.example>, bob@b.example\n\
@@ -53,6 +57,7 @@ fn transport_changes_nothing() {
     ];
     for (name, raw) in table {
         assert_eq!(print(&raw).whole, one.whole, "{name}");
+        assert_eq!(both(&raw).1, both(&plain(HEAD, BODY)).1, "{name}");
     }
     let lf = plain(HEAD, BODY);
     let parsed = parse(lf.as_bytes(), &Limits::default()).unwrap();
@@ -61,8 +66,21 @@ fn transport_changes_nothing() {
     assert_eq!(a.whole, print(&mixed("other", "quoted-printable", "Gr=C3=BC=C3=9Fe", "JVBE\nRi0xLjQK")).whole);
     assert_ne!(a.whole, print(&mixed("b1", "8bit", "Grüße", "JVBERi0xLjUK")).whole);
     for (from, to) in [("Ann@", "Eve@"), ("10:00:00", "10:00:01"), ("Printer", "Scanner"), ("bob@", "carl@")] {
-        assert_ne!(print(&plain(&HEAD.replace(from, to), BODY)).whole, one.whole, "{from}");
+        let other = both(&plain(&HEAD.replace(from, to), BODY));
+        assert_ne!(other.0.whole, one.whole, "{from}");
+        assert_ne!(other.1, both(&plain(HEAD, BODY)).1, "{from}");
     }
+}
+
+#[test]
+fn a_mail_that_cannot_be_taken_apart_is_like_no_other() {
+    let (one, other) = (Fingerprint::of_bytes(b"one"), Fingerprint::of_bytes(b"two"));
+    assert_eq!(one.compare(&Fingerprint::of_bytes(b"one")), Likeness::Same);
+    for other in [other, print(&plain(HEAD, BODY))] {
+        let another = Likeness::Other("another author");
+        assert_eq!((one.compare(&other), other.compare(&one)), (another, another));
+    }
+    assert_eq!(both("From: a@x\nSubject: x\n\nno date\n").1, None);
 }
 
 #[test]

@@ -43,7 +43,7 @@ mod words;
 pub use address::Address;
 pub use class::Class;
 pub use envelope::Envelope;
-pub use fingerprint::Fingerprint;
+pub use fingerprint::{Fingerprint, Outline};
 pub use headers::HeaderSection;
 pub use id::MailId;
 pub use message::{Limits, Mailbox, Parsed, Summary};

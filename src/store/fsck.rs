@@ -245,7 +245,7 @@ impl Check<'_> {
     /// Keys that lead to entries lead to ones that exist.
     fn pointers(&mut self) -> Result<(), StoreError> {
         let store = self.store;
-        for prefix in [keys::IDS, keys::ORIGINALS, keys::MEMBERS, keys::MENTIONS, keys::WHOLES] {
+        for prefix in [keys::IDS, keys::ORIGINALS, keys::MEMBERS, keys::MENTIONS, keys::OUTLINES] {
             store.index.walk_prefix(&[prefix], |key, value| {
                 let seqs = match prefix {
                     keys::IDS | keys::ORIGINALS => vec![index::number(value)],

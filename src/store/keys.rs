@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::rows::Position;
-use crate::mail::Address;
+use crate::mail::{Address, Outline};
 
 /// The position of the last commit that the index has.
 pub const APPLIED: &[u8] = b"m/applied";
@@ -40,7 +40,7 @@ pub const ORDERS: u8 = b'y';
 pub const SUPPRESSED: u8 = b'h';
 pub const BRAKES: u8 = b'b';
 pub const QUOTAS: u8 = b'w';
-pub const WHOLES: u8 = b'p';
+pub const OUTLINES: u8 = b'p';
 pub const PROBES: u8 = b'j';
 pub const REPORTS: u8 = b'f';
 pub const CLOCKS: u8 = b'C';
@@ -86,10 +86,10 @@ pub fn mention(message: &[u8; 16], seq: u64) -> Vec<u8> {
     [&[MENTIONS][..], message, &seq.to_be_bytes()].concat()
 }
 
-/// `c whole channel`: the entries of a channel that have one whole fingerprint.
-pub fn whole(whole: &[u8; 16], channel: &Address) -> Vec<u8> {
+/// `c outline channel`: the entries of a channel that have one outline.
+pub fn outline(outline: &Outline, channel: &Address) -> Vec<u8> {
     let channel = Sha256::digest(channel.key());
-    [&[WHOLES][..], whole, &channel[..8]].concat()
+    [&[OUTLINES][..], &outline.0, &channel[..8]].concat()
 }
 
 /// `r position seq`: the mail at a position is to be filed again; `seq` is the entry that it was before.

@@ -87,8 +87,8 @@ pub use outgoing::{
 pub use rows::Position;
 pub use step::Step;
 pub use values::{
-    DamagedSpan, Delivery, Incoming, MailBytes, MailMeta, NewEntry, OpenReport, OutgoingMeta, OutgoingRecipient,
-    Progress, Question, Receipt, Refused, SpoolState, Spooled, Stats, Stored, TicketFilter,
+    Compared, DamagedSpan, Delivery, Incoming, MailBytes, MailMeta, NewEntry, OpenReport, OutgoingMeta,
+    OutgoingRecipient, Progress, Question, Receipt, Refused, SpoolState, Spooled, Stats, Stored, TicketFilter,
 };
 
 use crate::clock::Clock;

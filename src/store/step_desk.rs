@@ -147,7 +147,7 @@ impl Step<'_> {
         while let Some(mut row) = self.entry(&id)? {
             self.delete_retry(position, row.seq)?;
             row.mail = None;
-            self.forget_print(&row)?;
+            self.forget_outline(&row)?;
             self.put_entry(&mut row)?;
             let mut event = ticket_event("entry_erased", 0, author, now);
             (event.ticket, event.entry) = (row.ticket, Some(row.id));

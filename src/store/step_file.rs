@@ -19,7 +19,7 @@ const MAX_REFERENCES: usize = 50;
 impl Step<'_> {
     /// What a decision about a mail needs to know.
     pub fn facts(&self, question: &Question<'_>) -> Result<Facts, StoreError> {
-        let known = self.known(question)?;
+        let (known, print) = self.known(question)?;
         let mut references: Vec<TicketFacts> = Vec::new();
         for reference in question.references.iter().take(MAX_REFERENCES) {
             let key = keys::original(&keys::message_hash(reference), question.channel);
@@ -33,7 +33,7 @@ impl Step<'_> {
         }
         let named = |number: Option<u64>| number.map_or(Ok(None), |number| self.ticket_facts(number));
         let (token, subject_tag) = (named(question.token_ticket)?, named(question.tag_ticket)?);
-        Ok(Facts { known, token, references, subject_tag })
+        Ok(Facts { known, print, token, references, subject_tag })
     }
 
     /// Writes down what was decided about a mail in one channel.
@@ -77,7 +77,7 @@ impl Step<'_> {
             // It came under a Message-ID of its own, and replies may refer to either.
             self.set_number(&original, of)?;
         }
-        self.put_print(&entry, &row)?;
+        self.put_outline(&entry, &row)?;
         self.set_number(&keys::id(&row.id), row.seq)?;
         self.put_entry(&mut row)?;
         if let Some(remote) = &entry.mail.origin.remote {

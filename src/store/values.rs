@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::body::Body;
 use super::rows::{PersonRow, Position, TicketState};
-use crate::mail::{Address, Class, Envelope, Fingerprint, MailId, Origin, Reason};
+use crate::mail::{Address, Class, Envelope, MailId, Origin, Outline, Reason};
 use crate::ticket::Decision;
 use crate::units::hex;
 
@@ -238,14 +238,24 @@ pub struct Question<'a> {
     pub message_id: Option<&'a str>,
     /// Stands for the bytes of a mail that has no Message-ID: their sha256.
     pub content_key: &'a str,
-    /// What the mail is recognised through on other ways.
-    pub print: Option<&'a Fingerprint>,
+    /// What the mail is compared by with earlier ones; `None` where nobody asks.
+    pub compared: Option<Compared<'a>>,
     /// Message-IDs that the mail refers to, the nearest first; without angle brackets.
     pub references: &'a [String],
     /// The ticket that a valid token names.
     pub token_ticket: Option<u64>,
     /// The ticket that a tag in the subject names.
     pub tag_ticket: Option<u64>,
+}
+
+/// By what a new mail is compared with earlier ones.
+#[derive(Clone, Copy, Debug)]
+pub struct Compared<'a> {
+    /// The word of the door that it came by.
+    pub door: &'a str,
+    pub outline: Option<&'a Outline>,
+    /// Its bytes, which are read again where an earlier mail may be the same one.
+    pub body: &'a MailBytes,
 }
 
 /// One mail in one channel, decided, to be written down.
@@ -261,8 +271,8 @@ pub struct NewEntry<'a> {
     pub message_id: Option<&'a str>,
     /// Stands for the bytes of a mail that has no Message-ID: their sha256.
     pub content_key: &'a str,
-    /// What the mail is recognised through on other ways; `None` where it could not be read.
-    pub print: Option<&'a Fingerprint>,
+    /// What the mail is recognised through on other ways; `None` where it could not be read or says no date.
+    pub outline: Option<&'a Outline>,
     /// Becomes the title of a new ticket.
     pub subject: &'a str,
     /// Who wrote it, as the From field says.

@@ -4,7 +4,7 @@
 //! the specification.
 
 use super::duplicate::{self, KnownMail, Seen, Verdict};
-use crate::mail::Reason;
+use crate::mail::{Fingerprint, Reason};
 
 /// What the decision reads from a mail.
 #[derive(Clone, Debug)]
@@ -13,8 +13,9 @@ pub struct Candidate<'a> {
     pub from: &'a str,
     /// The ticket whose signed token stands in the mail's own Message-ID: then the mail is one that we sent.
     pub own_mail: Option<u64>,
-    /// What tells whether it was seen before.
-    pub seen: Seen<'a>,
+    /// The word of the door that it came by.
+    pub door: &'a str,
+    pub has_message_id: bool,
     /// Whether the mail is a delivery report or a complaint.
     pub is_report: bool,
     /// Whether the channel's policy asks for a look, because sender authentication failed.
@@ -38,6 +39,8 @@ pub struct TicketFacts {
 pub struct Facts {
     /// The mails of this channel that it may repeat.
     pub known: Vec<KnownMail>,
+    /// Its own fingerprint, to be compared with theirs.
+    pub print: Option<Fingerprint>,
     /// The ticket that a valid signed token names.
     pub token: Option<TicketFacts>,
     /// The tickets whose mail the In-Reply-To and References fields name, the nearest first.
@@ -150,7 +153,9 @@ fn choose(candidate: &Candidate<'_>, facts: &Facts, note: &mut dyn FnMut(&'stati
         return Filing::Drop { reason: Reason::LoopOwnMail };
     }
     let mut reused = None;
-    match duplicate::judge(candidate.seen, &facts.known) {
+    let Candidate { door, has_message_id, .. } = *candidate;
+    let seen = Seen { door, has_message_id, print: facts.print.as_ref() };
+    match duplicate::judge(seen, &facts.known) {
         Verdict::New => {}
         Verdict::Same { of, reason, said } => {
             note("duplicate", said);

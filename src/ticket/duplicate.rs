@@ -12,6 +12,7 @@ pub struct Seen<'a> {
     /// The word of the door that it came by.
     pub door: &'a str,
     pub has_message_id: bool,
+    /// `None` where there is no earlier mail that it would be compared to.
     pub print: Option<&'a Fingerprint>,
 }
 
@@ -90,9 +91,13 @@ pub fn judge(mail: Seen<'_>, known: &[KnownMail]) -> Verdict {
 /// again and again. Two Message-IDs are two mails, unless they came by different doors, where one of the ways may have
 /// written its own; each entry can be the other half of one mail of a door only.
 fn same_print(mail: Seen<'_>, earlier: &KnownMail) -> bool {
-    let dated = mail.print.is_some_and(|print| print.date.is_some());
+    mail.print.is_some_and(|print| print.date.is_some()) && may_be_same(mail, earlier)
+}
+
+/// The same without a look at the fingerprints.
+pub fn may_be_same(mail: Seen<'_>, earlier: &KnownMail) -> bool {
     let no_ids = !mail.has_message_id && !earlier.has_message_id;
-    dated && (no_ids || !earlier.doors.iter().any(|door| door == mail.door))
+    no_ids || !earlier.doors.iter().any(|door| door == mail.door)
 }
 
 #[cfg(test)]

@@ -103,7 +103,7 @@ pub fn file(store: &Store, mail: &Spooled, message_id: &str, filing: &Filing) ->
         decision: &decision,
         message_id: Some(message_id),
         content_key: &mail.sha256,
-        print: None,
+        outline: None,
         subject: "Printer on fire",
         from: PersonRow { name: "Ann".into(), address: "Ann@example.net".into() },
         requester: PersonRow { name: "Ann".into(), address: "Ann@example.net".into() },

@@ -162,7 +162,7 @@ fn a_mail_leaves_step_by_step_and_survives_the_loss_of_the_index() {
         channel: &address("support@a.example"),
         message_id: None,
         content_key: "",
-        print: None,
+        compared: None,
         references: &["our1@a.example".into()],
         token_ticket: None,
         tag_ticket: None,
