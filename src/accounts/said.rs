@@ -59,6 +59,7 @@ const KNOWN: &[(&str, Cause)] = &[
 /// What else the answer to a login says of the credential. Anywhere else these words would mean something different.
 const AT_LOGIN: &[(&str, Cause)] = &[
     ("no password on this connection", Cause::Tls),
+    ("no passwords from anybody", Cause::ImapDisabled),
     // A server that does not take a token tells so in JSON (RFC 7628 section 3.2.2); Google's status is an HTTP one.
     ("invalid_token", Cause::WrongPassword),
     ("insufficient_scope", Cause::WrongPassword),
@@ -219,6 +220,7 @@ mod tests {
             (r#"SASL authentication failed {"status":"invalid_token","scope":"mail"}"#, Cause::WrongPassword),
             (r#"no {"status":"400","schemes":"Bearer"}"#, Cause::WrongPassword),
             ("the server takes no password on this connection; use TLS", Cause::Tls),
+            ("the server takes no passwords from anybody (LOGINDISABLED): connect with OAuth", Cause::ImapDisabled),
             ("Request is throttled. Suggested Backoff Time: 1 milliseconds", Cause::Throttled),
             ("Server Unavailable. 15", Cause::ProviderTrouble),
             ("[INUSE] no", Cause::ProviderTrouble),

@@ -100,7 +100,13 @@ async fn authenticate(
             challenge(wire, "PLAIN", &sasl::plain(user, password)).await
         }
         (Login::Password { .. }, _) if has(capabilities, "LOGINDISABLED") => {
-            return Err(ImapError::LoginRefused("the server takes no password on this connection; use TLS".into()));
+            let said = match settings.security {
+                Security::None => "the server takes no password on this connection; use TLS",
+                Security::Tls | Security::Starttls => {
+                    "the server takes no passwords from anybody (LOGINDISABLED): connect with OAuth, or allow them there"
+                }
+            };
+            return Err(ImapError::LoginRefused(said.into()));
         }
         (Login::Password { user, password }, _) => plain_login(wire, user, password.expose_secret()).await,
     };
