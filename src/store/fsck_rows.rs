@@ -4,8 +4,8 @@ use serde::de::DeserializeOwned;
 
 use super::error::StoreError;
 use super::rows::{
-    AcknowledgementRow, BrakeRow, EventRow, IdempotencyRow, LedgerRow, OutboxRow, ProbeRow, RecipientRow, ReportRow,
-    SourceRow, SuppressionRow,
+    AcknowledgementRow, BrakeRow, ClockRow, EventRow, IdempotencyRow, LedgerRow, OutboxRow, ProbeRow, RecipientRow,
+    ReportRow, SourceRow, SuppressionRow,
 };
 use super::step::parse;
 use super::{Inner, keys};
@@ -16,7 +16,7 @@ pub fn unreadable(store: &Inner, mut tell: impl FnMut(String)) -> Result<(), Sto
     fn reads<T: DeserializeOwned>(value: &[u8]) -> Result<(), StoreError> {
         parse::<T>(value).map(drop)
     }
-    let kinds: [(&str, &[u8], Reads); 11] = [
+    let kinds: [(&str, &[u8], Reads); 12] = [
         ("event", &[keys::EVENTS], reads::<EventRow>),
         ("mailbox", &[keys::SOURCES], reads::<SourceRow>),
         ("ledger", &[keys::LEDGER], reads::<LedgerRow>),
@@ -28,6 +28,7 @@ pub fn unreadable(store: &Inner, mut tell: impl FnMut(String)) -> Result<(), Sto
         ("suppression", &[keys::SUPPRESSED], reads::<SuppressionRow>),
         ("brake", &[keys::BRAKES, b't'], reads::<BrakeRow>),
         ("probe", &[keys::PROBES], reads::<ProbeRow>),
+        ("stopped clock", &[keys::CLOCKS], reads::<ClockRow>),
     ];
     for (name, prefix, reads) in kinds {
         store.index.walk_prefix(prefix, |key, value| {

@@ -332,7 +332,8 @@ fn a_check_goes_on_past_a_row_that_cannot_be_read() {
     let value = serde_json::to_vec(&gone).unwrap();
     store.step::<_, StoreError>(|step| step.put(keys::probe("relay"), value)).unwrap();
     assert_eq!(codes(&store), ["probe_broken"]);
-    for prefix in [keys::LEDGER, keys::OUTBOX, keys::REPORTS, keys::PROBES, keys::EVENTS, keys::SOURCES] {
+    let json = [keys::LEDGER, keys::OUTBOX, keys::REPORTS, keys::PROBES, keys::EVENTS, keys::SOURCES, keys::CLOCKS];
+    for prefix in json {
         let key = keys::numbered(prefix, 7);
         store.step::<_, StoreError>(|step| step.put(key.clone(), b"{".to_vec())).unwrap();
         assert!(codes(&store).contains(&"row_damaged"), "{}", prefix as char);
