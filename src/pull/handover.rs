@@ -33,12 +33,36 @@ pub struct Parcel {
 /// Mails between the server and the log. Dropping it takes nothing back.
 pub struct Handover {
     intake: Intake,
-    filling: VecDeque<(Parcel, JoinHandle<Result<Body, BodyError>>)>,
+    filling: VecDeque<(Parcel, Filling)>,
     waiting: JoinSet<Result<(), Refusal>>,
     /// What came as a whole, whatever becomes of it.
     pub came: HashSet<u32>,
     /// How many of those were refused for good.
     pub refused: u64,
+}
+
+/// The bytes of a mail on their way.
+enum Filling {
+    /// It is small, and stays in memory.
+    Done(Body),
+    /// They go into a file, which takes time.
+    Running(JoinHandle<Result<Body, BodyError>>),
+}
+
+impl Filling {
+    fn is_finished(&self) -> bool {
+        match self {
+            Self::Done(_) => true,
+            Self::Running(task) => task.is_finished(),
+        }
+    }
+
+    async fn end(self) -> Result<Body, BodyError> {
+        match self {
+            Self::Done(body) => Ok(body),
+            Self::Running(task) => task.await.unwrap_or_else(|error| Err(BodyError::Trouble(error.to_string()))),
+        }
+    }
 }
 
 impl Handover {
@@ -50,12 +74,15 @@ impl Handover {
     pub async fn take(&mut self, parcel: Parcel, bytes: Vec<u8>) -> Result<(), Trouble> {
         let mut body = self.intake.body(parcel.id);
         self.came.insert(parcel.uid);
-        // Only what goes into a file of its own takes time.
-        let filling = tokio::spawn(async move {
-            body.push(&bytes).await?;
-            drop(bytes);
-            body.finish().await
-        });
+        let filling = if body.holds(bytes.len()) {
+            Filling::Done(body.hold(bytes))
+        } else {
+            Filling::Running(tokio::spawn(async move {
+                body.push(&bytes).await?;
+                drop(bytes);
+                body.finish().await
+            }))
+        };
         self.filling.push_back((parcel, filling));
         while self.filling.len() > FILLING || self.filling.front().is_some_and(|(_, filling)| filling.is_finished()) {
             self.first().await?;
@@ -101,8 +128,8 @@ impl Handover {
     /// The longest on its way gets its place in the log before any other.
     async fn first(&mut self) -> Result<(), Trouble> {
         let Some((parcel, filling)) = self.filling.pop_front() else { return Ok(()) };
-        let body = filling.await.unwrap_or_else(|error| Err(BodyError::Trouble(error.to_string())));
-        self.begin(parcel, body.map_err(full)?).await
+        let body = filling.end().await.map_err(full)?;
+        self.begin(parcel, body).await
     }
 
     async fn begin(&mut self, parcel: Parcel, body: Body) -> Result<(), Trouble> {

@@ -83,6 +83,16 @@ impl BodyWriter {
         if self.buffer.len() > most { self.spill().await } else { Ok(()) }
     }
 
+    /// Whether a mail of so many bytes stays in memory.
+    pub fn holds(&self, len: usize) -> bool {
+        len <= self.inline.max(1) && len as u64 <= self.limit
+    }
+
+    /// The mail is complete with these bytes, which are all of it and stay in memory.
+    pub fn hold(self, bytes: Vec<u8>) -> Body {
+        Body { size: bytes.len() as u64, sha256: hex(&Sha256::digest(&bytes)), bytes: Bytes::Memory(bytes) }
+    }
+
     /// The first bytes, at most `HEAD`.
     pub fn head(&self) -> &[u8] {
         if self.file.is_some() { &self.head } else { &self.buffer[..self.buffer.len().min(HEAD)] }

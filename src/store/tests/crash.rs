@@ -196,6 +196,20 @@ fn large_bodies_have_files_and_leave_none_behind() {
 }
 
 #[test]
+fn small_bodies_are_the_same_in_one_piece() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let body = || store.body(MailId::fresh(now()), 4 << 20);
+    let mut writer = body();
+    run(writer.push(b"From: a")).unwrap();
+    run(writer.push(b"\r\n\r\nhi")).unwrap();
+    let (pieces, whole) = (run(writer.finish()).unwrap(), body().hold(b"From: a\r\n\r\nhi".to_vec()));
+    assert_eq!((pieces.size(), pieces.sha256(), pieces.head()), (whole.size(), whole.sha256(), whole.head()));
+    let inline = config().inline_bytes as usize;
+    assert!(body().holds(inline) && !body().holds(inline + 1) && !store.body(MailId::fresh(now()), 9).holds(10));
+}
+
+#[test]
 fn a_refused_mail_leaves_its_header_section_and_cannot_be_retried() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
