@@ -33,6 +33,7 @@ mod meta;
 mod outbox;
 pub mod outgoing;
 mod overlay;
+mod parts;
 mod prints;
 mod read;
 mod rebuild;

@@ -23,9 +23,9 @@ use super::shared::Shared;
 use super::space::Space;
 use super::spool::Waiting;
 use super::step::Turn;
-use super::strays::{body_files, clear_bodies, clear_tmp};
+use super::strays::{clear_bodies, clear_tmp};
 use super::values::{DamagedSpan, OpenReport};
-use super::{Claim, Config, Inner, format, keys, rebuild, snapshot};
+use super::{Claim, Config, Inner, format, keys, parts, rebuild, snapshot};
 use crate::clock::Clock;
 use crate::mail::MailId;
 
@@ -38,14 +38,14 @@ pub fn open(claim: Claim, config: &Config, clock: Clock) -> Result<(Inner, OpenR
     check_config(config)?;
     let Claim { dir, lock } = claim;
     let dir = dir.as_path();
-    check_parts(dir)?;
+    parts::check(dir)?;
     for path in [dir.join("log"), dir.join("bodies")] {
         make_dir(&path).map_err(OpenError::io(path))?;
     }
     let format = format::read_or_create(dir)?;
     clear_tmp(dir).map_err(OpenError::io(dir.join("tmp")))?;
     let segments = Arc::new(Segments::new(dir.join("log"), format.salt));
-    first_segment(dir, &segments)?;
+    parts::first_segment(dir, &segments)?;
     // A process that was killed may have made a directory there and not made its name durable.
     sync_dir(dir).and_then(|()| sync_dir(&dir.join("bodies"))).map_err(OpenError::io(dir))?;
     let space = Arc::new(Space::new(dir, config.low_water_bytes, config.ballast_bytes));
@@ -338,57 +338,6 @@ fn cut_tail(segments: &Segments, tail: &Tail, report: &mut OpenReport) -> std::i
     // Also without a cut: what was read may only be in memory yet, after a process was killed before its sync.
     file.sync_all()?;
     Ok(tail.end)
-}
-
-/// Whether a log has records and none that can be read: then their checksums have another salt.
-fn is_foreign(segments: &Segments, list: &[u32]) -> Result<bool, StoreError> {
-    let (mut readable, mut changed) = (false, false);
-    for number in list {
-        let start = Position::new(*number, 0);
-        if segments.header(start)?.is_some() {
-            return Ok(false);
-        }
-        changed |= segments.is_changed_header(start)?;
-        segments.scan::<StoreError>(*number, 0, |found| {
-            readable |= matches!(found, Found::Record(_));
-            Ok(())
-        })?;
-    }
-    Ok(changed && !readable)
-}
-
-/// Refuses a store of which a directory is gone while the others are there, before anything is made in its place.
-fn check_parts(dir: &Path) -> Result<(), OpenError> {
-    let gone = |name: &str| !dir.join(name).exists();
-    let begun = || Ok(!gone("log") && std::fs::read_dir(dir.join("log"))?.next().is_some());
-    let (log, bodies) = (dir.join("log"), dir.join("bodies"));
-    if gone("log") && has_rest(dir).map_err(OpenError::io(dir))? {
-        return Err(OpenError::Gone { part: log });
-    }
-    if gone("bodies") && begun().map_err(OpenError::io(log))? {
-        return Err(OpenError::Gone { part: bodies });
-    }
-    Ok(())
-}
-
-/// Whether there is a part of a store that only a log can have led to.
-fn has_rest(dir: &Path) -> std::io::Result<bool> {
-    Ok(dir.join("index").exists()
-        || !snapshot::list(dir)?.is_empty()
-        || dir.join("bodies").exists() && !body_files(dir)?.is_empty())
-}
-
-/// Makes the first segment of a new log. A log that is empty beside what was made from it is not new.
-fn first_segment(dir: &Path, segments: &Segments) -> Result<(), OpenError> {
-    let list = segments.list().map_err(OpenError::io(dir))?;
-    if !list.is_empty() {
-        let foreign = is_foreign(segments, &list).map_err(fault(dir))?;
-        return if foreign { Err(OpenError::Foreign(dir.join("format"))) } else { Ok(()) };
-    }
-    if has_rest(dir).map_err(OpenError::io(dir))? {
-        return Err(OpenError::Gone { part: dir.join("log") });
-    }
-    segments.create(1).map(drop).map_err(OpenError::io(segments.path(1)))
 }
 
 fn check_config(config: &Config) -> Result<(), OpenError> {
