@@ -1,5 +1,6 @@
 """What the tests take from their surroundings."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -18,10 +19,17 @@ def rounds(usual):
     return int(os.environ.get("ROUNDS", usual))
 
 
+# The system gives ports from 32768 on to whoever connects, thousands of times in these tests: listeners stay below. Where
+# a process begins depends on its number, and none is given out twice.
+_PORTS = (12_000 + (os.getpid() * 61 + number) % 20_000 for number in range(20_000))
+
+
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    for port in _PORTS:
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free between 12000 and 32000")
 
 
 def need(*programs):
