@@ -19,7 +19,7 @@ const LONGEST: u64 = 31_557_600;
 /// What a policy asks of senders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Mode {
+pub enum Mode {
     Enforce,
     /// Deliver, whatever is wrong.
     Testing,
@@ -28,7 +28,7 @@ pub(super) enum Mode {
 
 /// One policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Policy {
+pub struct Policy {
     pub mode: Mode,
     /// Host names, and `*.` before one stands for one label.
     hosts: Vec<String>,
@@ -78,7 +78,7 @@ impl Policy {
 }
 
 /// The `id` of the one `_mta-sts` record that there must be (RFC 8461 section 3.1).
-pub(super) fn record_id(texts: &[String]) -> Option<String> {
+pub fn record_id(texts: &[String]) -> Option<String> {
     let mut ours = texts.iter().filter(|text| text.trim_start().starts_with("v=STSv1"));
     let (only, None) = (ours.next()?, ours.next()) else { return None };
     let id = only.split(';').find_map(|part| part.trim().strip_prefix("id=")).map(str::trim)?;
