@@ -9,6 +9,7 @@ mod headers;
 mod imap;
 mod policy;
 mod proxy;
+mod recognition;
 mod relay_reply;
 mod smtp_command;
 mod smtp_data;
@@ -28,6 +29,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("imap", imap::run),
     ("policy", policy::run),
     ("proxy", proxy::run),
+    ("recognition", recognition::run),
     ("relay_reply", relay_reply::run),
     ("smtp_command", smtp_command::run),
     ("smtp_data", smtp_data::run),
