@@ -48,7 +48,8 @@ impl Policy {
                 "version" => version = version.or(Some(value)),
                 "mode" => mode = mode.or(Some(value)),
                 "max_age" => max_age = max_age.or(Some(value)),
-                "mx" => hosts.push(value.trim_end_matches('.').to_lowercase()),
+                // One that names nobody allows nobody, and does not make a policy whole.
+                "mx" => hosts.extend(Some(value.trim_end_matches('.').to_lowercase()).filter(|host| !host.is_empty())),
                 _ => {}
             }
         }
@@ -168,6 +169,7 @@ mod tests {
             "version: STSv1\nmode: enforce\nmax_age: 1",
             "version: STSv1\nmode: x\nmx: a\nmax_age: 1",
             "version: STSv1\nmode: enforce\nmx: a\nmax_age: x",
+            "version: STSv1\nmode: enforce\nmx: .\nmx:\nmax_age: 1",
         ] {
             assert_eq!(Policy::parse(broken), None, "{broken:?}");
         }
