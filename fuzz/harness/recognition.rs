@@ -15,9 +15,11 @@ pub fn run(data: &[u8]) {
     let (summary, head) = (mail.summary(), mail.headers());
     let print = Fingerprint::of(&mail, &summary);
     assert_eq!(print.compare(&print), Likeness::Same);
-    // A server on the way adds a trace, and the mail stays the same.
+    // A server on the way adds a trace, and the mail stays the same; what stood before its fields is lost.
     let passed = [b"Received: from a by b; Mon, 2 Nov 2026 10:00:00 +0000\r\n", data].concat();
-    if head.raw("Received").next().is_some()
+    let begins = head.fields().first().is_some_and(|field| data.starts_with(format!("{}:", field.name).as_bytes()));
+    if begins
+        && head.raw("Received").next().is_some()
         && let Ok(passed) = parse(&passed, &Limits::default())
     {
         assert_eq!(Fingerprint::of(&passed, &passed.summary()).whole, print.whole);
