@@ -44,12 +44,14 @@ impl Faults {
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut newline = "";
+        // A key in quotes may hold line ends, and a fault is one line.
+        let plain = |text: &str| text.replace(char::is_control, " ");
         for Fault { line, field, said } in &self.faults {
             write!(f, "{newline}{}:", self.file.display())?;
             if let Some(line) = line {
                 write!(f, "{line}:")?;
             }
-            write!(f, " {field}: {said}")?;
+            write!(f, " {}: {}", plain(field), plain(said))?;
             newline = "\n";
         }
         Ok(())

@@ -265,13 +265,18 @@ fn judge(text: &str) -> Option<bool> {
 
 /// What stands behind the verb.
 fn behind_verb(body: &str) -> Option<&str> {
-    let spaced = VERBS.iter().filter_map(|verb| {
+    // Nearly every verb has a byte that the body has not, which is found out faster than that the verb is not there.
+    let mut has = [false; 256];
+    body.bytes().for_each(|byte| has[usize::from(byte)] = true);
+    let may_hold = |verb: &&&str| verb.bytes().all(|byte| has[usize::from(byte)]);
+    let spaced = VERBS.iter().filter(may_hold).filter_map(|verb| {
         let at = body.rfind(verb)?;
         let (before, behind) = (&body[..at], &body[at + verb.len()..]);
         let alone = !before.ends_with(char::is_alphabetic) && !behind.starts_with(char::is_alphabetic);
         alone.then_some(behind)
     });
-    let dense = VERBS_WITHOUT_SPACES.iter().filter_map(|verb| body.rfind(verb).map(|at| &body[at + verb.len()..]));
+    let dense = VERBS_WITHOUT_SPACES.iter().filter(may_hold);
+    let dense = dense.filter_map(|verb| body.rfind(verb).map(|at| &body[at + verb.len()..]));
     spaced.chain(dense).filter(|behind| behind.len() <= BEHIND_VERB).min_by_key(|behind| behind.len())
 }
 

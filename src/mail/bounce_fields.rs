@@ -6,7 +6,7 @@ use super::message::{BounceRecipient, SUCCESS};
 pub const MAX_RECIPIENTS: usize = 500;
 
 /// The longest diagnostic text that is kept, in characters.
-const MAX_DIAGNOSTIC: usize = 1000;
+pub const MAX_DIAGNOSTIC: usize = 1000;
 
 /// Words for what became of a mail that RFC 3464 section 2.3.3 does not know, with those that it does.
 const ACTIONS: &[(&str, &[&str])] = &[
@@ -83,7 +83,7 @@ pub fn nearest(stated: Option<String>, said: Option<String>, action: Option<&str
 }
 
 /// What became of the mail, in a word of RFC 3464; `None` for words that say nothing of a delivery.
-fn action(text: &str) -> Option<String> {
+pub fn action(text: &str) -> Option<String> {
     let word = text.split([' ', '(', ';']).next().unwrap_or_default().to_lowercase();
     let known = ACTIONS.iter().find(|(_, words)| words.contains(&word.as_str())).map(|(known, _)| (*known).to_owned());
     known.or_else(|| SUCCESS.contains(&word.as_str()).then_some(word))

@@ -2,7 +2,7 @@
 //! Amazon SNS, which are JSON.
 
 use super::bounce::{self, Recognised};
-use super::bounce_fields::{MAX_RECIPIENTS, nearest, status_in, status_said};
+use super::bounce_fields::{self, MAX_DIAGNOSTIC, MAX_RECIPIENTS, nearest, status_in, status_said};
 use super::content;
 use super::message::{Bounce, BounceKind, BounceRecipient, Parsed};
 
@@ -11,6 +11,12 @@ const MAX_NOTICE: usize = 256 << 10;
 
 /// How deep a notification may be nested.
 const MAX_DEPTH: usize = 20;
+
+/// How many strings of one are looked at: a recipient has four, and the header fields of the mail two each.
+const MAX_LEAVES: usize = 10_000;
+
+/// How many characters of a key are looked at: those that are known are shorter, and every string below has it in its path.
+const MAX_KEY: usize = 40;
 
 /// A string in the JSON text: where it stands, as keys and indexes, and what it says.
 type Leaf = (Vec<String>, String);
@@ -69,10 +75,10 @@ fn recipients(leaves: &[Leaf], kind: BounceKind) -> Vec<BounceRecipient> {
         let one = &mut found[at].1;
         match index.get(1).map_or("emailAddress", String::as_str) {
             "emailAddress" => one.address = text.trim_matches(['<', '>', ' ']).to_owned(),
-            "action" => one.action = Some(text.to_lowercase()),
+            "action" => one.action = bounce_fields::action(text),
             "status" => one.status = status_in(text),
             "diagnosticCode" => {
-                one.diagnostic = Some(text.split_once("; ").map_or(text.as_str(), |(_, said)| said).to_owned())
+                one.diagnostic = Some(cut(text.split_once("; ").map_or(text.as_str(), |(_, said)| said)))
             }
             _ => {}
         }
@@ -84,11 +90,15 @@ fn recipients(leaves: &[Leaf], kind: BounceKind) -> Vec<BounceRecipient> {
         if kind == BounceKind::Delivered {
             one.action = Some("delivered".to_owned());
             one.status = delivered.and_then(status_in);
-            one.diagnostic = delivered.map(str::to_owned);
+            one.diagnostic = delivered.map(cut);
         }
         one
     };
     found.into_iter().map(|(_, one)| finish(one)).filter(|one| !one.address.is_empty()).collect()
+}
+
+fn cut(said: &str) -> String {
+    said.chars().take(MAX_DIAGNOSTIC).collect()
 }
 
 /// The Message-ID that we gave: SES gives the mail another one and tells both.
@@ -112,7 +122,7 @@ fn leaves(text: &str) -> Option<Vec<Leaf>> {
     // For each level whether it is an object, and its key or index at hand.
     let mut levels: Vec<(bool, String)> = Vec::new();
     let mut expects_key = false;
-    while let Some(c) = rest.chars().next() {
+    while let Some(c) = rest.chars().next().filter(|_| leaves.len() < MAX_LEAVES) {
         let after = &rest[c.len_utf8()..];
         rest = match c {
             '{' | '[' if levels.len() >= MAX_DEPTH => return None,
@@ -145,7 +155,9 @@ fn leaves(text: &str) -> Option<Vec<Leaf>> {
             '"' => {
                 let (string, after) = string(after)?;
                 match levels.last_mut() {
-                    Some((_, key)) if expects_key => (*key, expects_key) = (string, false),
+                    Some((_, key)) if expects_key => {
+                        (*key, expects_key) = (string.chars().take(MAX_KEY).collect(), false);
+                    }
                     _ => leaves.push((levels.iter().map(|(_, key)| key.clone()).collect(), string)),
                 }
                 after
@@ -180,7 +192,7 @@ fn string(text: &str) -> Option<(String, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::leaves;
+    use super::{MAX_KEY, MAX_LEAVES, leaves};
 
     #[test]
     fn strings_are_found_where_they_stand() {
@@ -192,5 +204,13 @@ mod tests {
             assert!(leaves(text).is_none(), "{text}");
         }
         assert!(leaves(&"{\"a\":".repeat(30)).is_none(), "too deep");
+    }
+
+    #[test]
+    fn a_long_key_above_many_strings_takes_no_room_for_each() {
+        let strings = vec![r#""a""#; 60_000].join(",");
+        let found = leaves(&format!(r#"{{"{}":[{strings}]}}"#, "k".repeat(60_000))).unwrap();
+        assert_eq!(found.len(), MAX_LEAVES);
+        assert!(found.iter().flat_map(|(path, _)| path).all(|key| key.len() <= MAX_KEY));
     }
 }

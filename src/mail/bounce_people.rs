@@ -1,11 +1,14 @@
 //! Whom a letter from a mail system is about. Such letters name the addresses that failed on lines of their own, or behind
 //! a label; other addresses in them are of people who help.
 
-use super::bounce_fields::{MAX_RECIPIENTS, status_said};
+use super::bounce_fields::{MAX_DIAGNOSTIC, MAX_RECIPIENTS, status_said};
 use super::message::BounceRecipient;
 
 /// How many lines after an address may explain it.
 const EXPLAINING_LINES: usize = 8;
+
+/// How much of what stands before an address in its line is looked at, in bytes.
+const LONGEST_BEFORE: usize = 1000;
 
 /// What stands before an address that mail was to go to, in lower case.
 const LABELS: &[&str] = &[
@@ -127,7 +130,7 @@ pub fn explained(letter: &str, own: &[String]) -> Vec<BounceRecipient> {
         BounceRecipient {
             address: one.address,
             status: status_said(&said),
-            diagnostic: Some(said),
+            diagnostic: Some(said.chars().take(MAX_DIAGNOSTIC).collect()),
             ..BounceRecipient::default()
         }
     };
@@ -176,6 +179,8 @@ struct Place<'l> {
 impl Place<'_> {
     fn surety(&self, address: &str) -> Sure {
         let Some((before, after)) = self.line.split_once(address) else { return Sure::Little };
+        // A line with thousands of addresses is not read anew as a whole for each of them.
+        let before = &before[before.floor_char_boundary(before.len().saturating_sub(LONGEST_BEFORE))..];
         let marks = |c: char| {
             c.is_whitespace() || matches!(c, '*' | '-' | '•' | '·' | '>' | '|' | '<' | '"' | '\'' | '(' | '[' | '=')
         };
@@ -227,9 +232,10 @@ fn is_system(address: &str) -> bool {
     ["postmaster", "mailer-daemon", "abuse", "hostmaster"].contains(&local.as_str())
 }
 
-/// What a line and those after it say, up to the next address and, once something is said, the next empty line.
+/// What a line and those after it say, up to the next address and, once something is said, the next empty line. Of a line
+/// that names very many, which each of them would repeat, the beginning is enough.
 fn explanation(lines: &[&str], start: usize, starts: &[usize]) -> String {
-    let mut said = lines[start].trim().to_owned();
+    let mut said: String = lines[start].trim().chars().take(MAX_DIAGNOSTIC).collect();
     let mut explained = said.split_whitespace().count() > 1;
     for (index, line) in lines.iter().enumerate().skip(start + 1).take(EXPLAINING_LINES - 1) {
         let line = line.trim();
@@ -239,7 +245,7 @@ fn explanation(lines: &[&str], start: usize, starts: &[usize]) -> String {
         if !line.is_empty() {
             explained = true;
             said.push(' ');
-            said.push_str(line);
+            said.extend(line.chars().take(MAX_DIAGNOSTIC));
         }
     }
     said.trim().to_owned()
@@ -300,5 +306,15 @@ mod tests {
             });
             assert_eq!(said.collect::<Vec<_>>().join(";"), want, "{letter:?}");
         }
+    }
+
+    #[test]
+    fn a_line_of_thousands_of_addresses_is_read_in_linear_time_and_space() {
+        let again = "recipient ".repeat(3200) + &"a@b.example ".repeat(2600);
+        assert_eq!(explained(&again, &[]).len(), 1);
+        let many: String = (0..4000).map(|n| format!("recipient a{n}@b.example ")).collect();
+        let said = explained(&many, &[]);
+        assert_eq!(said.len(), MAX_RECIPIENTS);
+        assert!(said.iter().flat_map(|one| &one.diagnostic).all(|said| said.len() <= MAX_DIAGNOSTIC));
     }
 }

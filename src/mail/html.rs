@@ -2,7 +2,7 @@
 
 use html2text::render::{TaggedLine, TextDecorator};
 
-use super::quoted::{MARK, QUOTE_BEGINS};
+use super::quoted::{MARK, QUOTE_BEGINS, is_mark};
 
 /// The largest HTML that is rendered: the renderer takes some 300 times the memory of its input in bad cases. Of larger
 /// HTML the tags are merely taken out.
@@ -10,6 +10,12 @@ const MAX_RENDERED: usize = 256 << 10;
 
 /// The deepest nesting that is rendered: the renderer keeps state for each level.
 const MAX_NESTING: usize = 200;
+
+/// The most bytes that marks of quotes and lists may come to: each line has those of all that it stands in.
+const MAX_MARKS: usize = 4 << 20;
+
+/// How long one is, such as "> ".
+const MARK_WIDTH: usize = 2;
 
 /// The most digits of a number of columns or rows that one cell takes; the renderer has no limit of its own.
 const MAX_SPAN_DIGITS: usize = 3;
@@ -46,9 +52,19 @@ const LONGEST_TAG: usize = 1000;
 /// The text of an HTML part, with a line of `QUOTE_BEGINS` where a mail program says that the quoted mail begins.
 pub fn to_marked_text(html: &str) -> String {
     match marked(html) {
-        Some(marked) => to_text(&marked),
+        Some(marked) => divided(to_text(&marked)),
         None => to_text(html),
     }
+}
+
+/// Gives a mark lines of its own that ended up in the middle of one, as it does in HTML that is broken.
+fn divided(text: String) -> String {
+    if !text.lines().any(|line| line.contains(QUOTE_BEGINS) && !is_mark(line)) {
+        return text;
+    }
+    let apart = format!("\n{MARK}\n");
+    let lines = text.lines().map(|line| if is_mark(line) { line.to_owned() } else { line.replace(MARK, &apart) });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Takes the marks out again.
@@ -56,7 +72,7 @@ pub fn without_marks(text: String) -> String {
     if !text.contains(QUOTE_BEGINS) {
         return text;
     }
-    let lines = text.split_inclusive('\n').filter(|line| line.trim().trim_matches(['>', ' ']) != MARK);
+    let lines = text.split_inclusive('\n').filter(|line| !is_mark(line));
     tidy(&lines.collect::<String>())
 }
 
@@ -82,7 +98,7 @@ pub fn to_text(html: &str) -> String {
         // Plain text that is called HTML keeps its lines.
         return tidy(&without_entities(html.to_owned()));
     }
-    if html.len() > MAX_RENDERED || nesting(html) > MAX_NESTING || spans_far(html) {
+    if html.len() > MAX_RENDERED || nested_far(html) || spans_far(html) {
         return without_tags(html);
     }
     // Tables in mail are for layout: as lines they read better than as columns.
@@ -121,23 +137,29 @@ fn tidy(text: &str) -> String {
     out
 }
 
-/// An upper bound of how deep elements stand in each other; void elements count for little, since they end nothing.
-fn nesting(html: &str) -> usize {
+/// Whether elements stand too deep in each other, or so deep in quotes and lists that their marks would be most of the
+/// text. Counts too much rather than too little; void elements count for little, since they end nothing.
+fn nested_far(html: &str) -> bool {
     let void = ["br", "img", "hr", "meta", "link", "input", "col", "!", "?", "p>", "p ", "li", "td", "tr", "o:"];
-    let (mut depth, mut deepest) = (0usize, 0usize);
+    let marked = |head: &str| ["block", "ul", "ol", "dl"].iter().any(|name| head.starts_with(name));
+    let (mut depth, mut marks, mut deepest, mut most_marks, mut tags) = (0usize, 0usize, 0, 0, 0);
     for tag in html.split('<').skip(1) {
+        tags += 1;
         let head: String = tag.chars().take(5).collect::<String>().to_ascii_lowercase();
-        if head.starts_with('/') {
-            if !["/p", "/li", "/td", "/tr", "/o:"].iter().any(|end| head.starts_with(end)) {
+        if let Some(end) = head.strip_prefix('/') {
+            if !["p", "li", "td", "tr", "o:"].iter().any(|name| end.starts_with(name)) {
                 depth = depth.saturating_sub(1);
             }
+            // Of "/blockquote" four letters are left.
+            marks = marks.saturating_sub(usize::from(end == "bloc" || marked(end)));
         } else if head.starts_with(|c: char| c.is_ascii_alphabetic()) && !void.iter().any(|name| head.starts_with(name))
         {
             depth += 1;
-            deepest = deepest.max(depth);
+            marks += usize::from(marked(&head));
+            (deepest, most_marks) = (deepest.max(depth), most_marks.max(marks));
         }
     }
-    deepest
+    deepest > MAX_NESTING || most_marks * tags * MARK_WIDTH > MAX_MARKS
 }
 
 /// What is left when the tags are gone: crude, but linear.
@@ -270,6 +292,9 @@ mod tests {
         assert_eq!(to_text(&long), "a & b\nc");
         let deep = "<div>".repeat(100_000) + "deep";
         assert_eq!(to_text(&deep), "deep");
+        // Each of these lines has the marks of all quotes that it stands in.
+        let quoted = "<blockquote>".repeat(100) + &"<p>x".repeat(40_000);
+        assert!(to_text(&quoted).len() < quoted.len());
     }
 
     #[test]

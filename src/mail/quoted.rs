@@ -14,6 +14,11 @@ pub const QUOTE_BEGINS: char = '\u{f8d1}';
 /// The same as a text.
 pub const MARK: &str = "\u{f8d1}";
 
+/// Whether a line is such a mark, itself quoted or not.
+pub fn is_mark(line: &str) -> bool {
+    line.trim().trim_matches(['>', ' ']) == MARK
+}
+
 /// How subjects begin of mail that is handed on, in lower case.
 const FORWARDS: &[&str] = &[
     "fw:",
@@ -175,7 +180,7 @@ fn trimmed(kept: &[&str]) -> String {
     let end = kept.iter().rposition(|line| !is_rule(line)).map_or(0, |last| last + 1);
     let mut out = String::new();
     let mut empty = true;
-    for line in kept[..end].iter().filter(|line| !line.starts_with(QUOTE_BEGINS)) {
+    for line in kept[..end].iter().filter(|line| !is_mark(line)) {
         let is_empty = line.trim().is_empty();
         if !(is_empty && empty) {
             out.push_str(line.trim_end());

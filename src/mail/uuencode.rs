@@ -3,6 +3,13 @@
 /// How many files of one text are taken out.
 const MAX_FILES: usize = 100;
 
+/// How much longer a file may be than its lines: where they have lost the spaces at their ends, which stand for zeros, two
+/// characters are all that is left of 45 bytes.
+const MOST_GROWTH: usize = 2;
+
+/// What a file may be long whatever its lines are.
+const SMALL: usize = 64 << 10;
+
 /// One file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct File {
@@ -41,7 +48,12 @@ pub fn decode(body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(body.len() / 4 * 3);
     // Without its first line nothing says where it begins.
     if begun {
-        lines.map_while(line_bytes).take_while(|line| !line.is_empty()).for_each(|line| bytes.extend_from_slice(&line));
+        for line in lines.map_while(line_bytes).take_while(|line| !line.is_empty()) {
+            if bytes.len() + line.len() > longest(body.len()) {
+                break;
+            }
+            bytes.extend_from_slice(&line);
+        }
     }
     bytes
 }
@@ -51,17 +63,24 @@ pub fn decode(body: &[u8]) -> Vec<u8> {
 fn file(lines: &[&str]) -> Option<(File, usize)> {
     let name = name(lines.first()?.trim_end())?;
     let mut bytes = Vec::new();
-    let mut length = 1;
+    let (mut length, mut encoded) = (1, 0);
     for line in &lines[1..] {
         let line = line.trim_end_matches(['\r', '\n']);
         if line.trim_end() == "end" {
             return (length > 1).then_some((File { name, bytes }, length + 1));
         }
-        let Some(decoded) = line_bytes(line.as_bytes()) else { break };
+        encoded += line.len() + 1;
+        let decoded = line_bytes(line.as_bytes()).filter(|decoded| bytes.len() + decoded.len() <= longest(encoded));
+        let Some(decoded) = decoded else { break };
         bytes.extend_from_slice(&decoded);
         length += 1;
     }
     (length > 3).then_some((File { name, bytes }, length))
+}
+
+/// The most bytes that so many characters are taken for.
+fn longest(encoded: usize) -> usize {
+    SMALL.saturating_add(encoded.saturating_mul(MOST_GROWTH))
 }
 
 /// The name in "begin 644 name".
@@ -110,5 +129,10 @@ mod tests {
         assert!(take_out(many).1.is_empty());
         let endless = format!("begin 644 x\n{}", "#0V%T\n".repeat(100_000));
         assert_eq!(take_out(endless).1.len(), 1);
+        let zeros = format!("begin 644 x\n{}`\nend\n", "M\n".repeat(100_000));
+        assert!(decode(zeros.as_bytes()).len() <= longest(zeros.len()));
+        let (rest, files) = take_out(zeros.clone());
+        assert!(files[0].bytes.len() <= longest(zeros.len()) && rest.ends_with("M\n`\nend\n"));
+        assert_eq!(decode(b"begin 644 x\nM\n`\nend\n"), [0; 45], "lost spaces are zeros");
     }
 }

@@ -18,7 +18,7 @@ const CHUNK: usize = 1 << 10;
 
 /// The connection.
 #[derive(Debug)]
-pub(super) struct Lines<S> {
+pub struct Lines<S> {
     inner: S,
     /// Read, and not given out yet.
     ahead: Vec<u8>,

@@ -14,7 +14,7 @@ mod direct;
 pub mod dkim;
 pub mod job;
 mod kept;
-mod lines;
+pub mod lines;
 mod login;
 mod maildir;
 pub mod permit;
@@ -23,7 +23,7 @@ pub mod quota;
 mod rest;
 mod route;
 mod server;
-mod sts;
+pub mod sts;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

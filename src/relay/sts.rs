@@ -19,7 +19,7 @@ const LONGEST: u64 = 31_557_600;
 /// What a policy asks of senders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Mode {
+pub enum Mode {
     Enforce,
     /// Deliver, whatever is wrong.
     Testing,
@@ -28,7 +28,7 @@ pub(super) enum Mode {
 
 /// One policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Policy {
+pub struct Policy {
     pub mode: Mode,
     /// Host names, and `*.` before one stands for one label.
     hosts: Vec<String>,
@@ -48,7 +48,8 @@ impl Policy {
                 "version" => version = version.or(Some(value)),
                 "mode" => mode = mode.or(Some(value)),
                 "max_age" => max_age = max_age.or(Some(value)),
-                "mx" => hosts.push(value.trim_end_matches('.').to_lowercase()),
+                // One that names nobody allows nobody, and does not make a policy whole.
+                "mx" => hosts.extend(Some(value.trim_end_matches('.').to_lowercase()).filter(|host| !host.is_empty())),
                 _ => {}
             }
         }
@@ -78,7 +79,7 @@ impl Policy {
 }
 
 /// The `id` of the one `_mta-sts` record that there must be (RFC 8461 section 3.1).
-pub(super) fn record_id(texts: &[String]) -> Option<String> {
+pub fn record_id(texts: &[String]) -> Option<String> {
     let mut ours = texts.iter().filter(|text| text.trim_start().starts_with("v=STSv1"));
     let (only, None) = (ours.next()?, ours.next()) else { return None };
     let id = only.split(';').find_map(|part| part.trim().strip_prefix("id=")).map(str::trim)?;
@@ -168,6 +169,7 @@ mod tests {
             "version: STSv1\nmode: enforce\nmax_age: 1",
             "version: STSv1\nmode: x\nmx: a\nmax_age: 1",
             "version: STSv1\nmode: enforce\nmx: a\nmax_age: x",
+            "version: STSv1\nmode: enforce\nmx: .\nmx:\nmax_age: 1",
         ] {
             assert_eq!(Policy::parse(broken), None, "{broken:?}");
         }
