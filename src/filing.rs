@@ -58,7 +58,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            batch: 256,
+            batch: 128,
             interval: Duration::from_millis(25),
             patience: Duration::from_secs(5),
             parse_timeout: Duration::from_secs(10),

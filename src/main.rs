@@ -56,6 +56,7 @@ fn demo(afterwards: Afterwards) -> anyhow::Result<()> {
 
 /// The runtime of the daemon. It needs few threads: what takes long runs on threads of its own.
 fn runtime() -> anyhow::Result<Runtime> {
+    memory::give_back().context("the thread that gives memory back cannot be started")?;
     Builder::new_multi_thread().enable_all().thread_name("gateway").build().context("the runtime cannot be started")
 }
 

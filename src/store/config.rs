@@ -37,8 +37,8 @@ impl Default for Config {
             low_water_bytes: 64 << 20,
             ballast_bytes: 16 << 20,
             group_max: 1024,
-            cache_bytes: 16 << 20,
-            index_buffer_bytes: 4 << 20,
+            cache_bytes: 8 << 20,
+            index_buffer_bytes: 2 << 20,
         }
     }
 }
