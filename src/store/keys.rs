@@ -86,7 +86,7 @@ pub fn mention(message: &[u8; 16], seq: u64) -> Vec<u8> {
     [&[MENTIONS][..], message, &seq.to_be_bytes()].concat()
 }
 
-/// `c outline channel`: the entries of a channel that have one outline.
+/// `p outline channel`: the entries of a channel that have one outline.
 pub fn outline(outline: &Outline, channel: &Address) -> Vec<u8> {
     let channel = Sha256::digest(channel.key());
     [&[OUTLINES][..], &outline.0, &channel[..8]].concat()

@@ -36,8 +36,10 @@ impl Step<'_> {
         let Some(compared) = question.compared else { return Ok((known, None)) };
         let print = OnceCell::new();
         let own = || print.get_or_init(|| fingerprint(compared.body)).as_ref();
-        let differs =
-            |mail: &KnownMail| mail.print.as_ref().zip(own()).is_some_and(|(theirs, own)| theirs.whole != own.whole);
+        let differs = |mail: &KnownMail| {
+            let theirs = mail.print.as_ref();
+            theirs.is_some_and(|theirs| own().is_some_and(|own| theirs.whole != own.whole))
+        };
         // A Message-ID that was used for several mails has its others among the mentions.
         if known.iter().any(differs) {
             let channel = question.channel.to_string();
@@ -79,7 +81,7 @@ impl Step<'_> {
         Ok(entry.mail.origin.remote.is_some() || self.get(&keys::source(channel))?.is_some())
     }
 
-    /// Forgets the outline of an entry whose bytes are erased.
+    /// Forgets the outline of an entry whose bytes are to be erased; it is read from them.
     pub(super) fn forget_outline(&mut self, row: &EntryRow) -> Result<(), StoreError> {
         let Some(outline) = self.body(row).and_then(|body| outline(&body)) else { return Ok(()) };
         let Ok(channel) = Address::parse(&row.channel) else { return Ok(()) };

@@ -146,8 +146,8 @@ impl Step<'_> {
         let mut count = 1;
         while let Some(mut row) = self.entry(&id)? {
             self.delete_retry(position, row.seq)?;
-            row.mail = None;
             self.forget_outline(&row)?;
+            row.mail = None;
             self.put_entry(&mut row)?;
             let mut event = ticket_event("entry_erased", 0, author, now);
             (event.ticket, event.entry) = (row.ticket, Some(row.id));

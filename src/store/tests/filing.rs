@@ -1,6 +1,8 @@
 //! Filing, people's steps, and rows that no mail can make too large.
 
 use super::*;
+use crate::mail::Outline;
+use crate::mail::message::{Limits, parse};
 use crate::store::overlay::MAX_VALUE;
 use crate::store::rows::TicketState;
 
@@ -125,6 +127,50 @@ fn a_step_that_fails_or_files_out_of_turn_changes_nothing() {
     assert!(matches!(turn, Err(StoreError::Misuse(_))));
     assert_eq!(dump(&store), before);
     assert_eq!(store.spool_state().depth, 2);
+}
+
+#[test]
+fn an_erased_mail_leaves_no_outline() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let raw = b"From: a@x\r\nSubject: s\r\nDate: Sun, 22 Nov 2026 10:00:00 +0000\r\n\r\nhi\r\n";
+    run(spool(&store, raw, &["support@a.example"])).unwrap();
+    let mail = next(&store);
+    let outline = Outline::of(&parse(raw, &Limits::default()).unwrap().summary());
+    let decision = Decision { filing: OPEN, trace: Vec::new() };
+    let entry = NewEntry {
+        mail: &mail,
+        delivery: &mail.deliveries[0],
+        queue: "Support",
+        decision: &decision,
+        message_id: None,
+        content_key: &mail.sha256,
+        outline: outline.as_ref(),
+        subject: "s",
+        from: PersonRow::default(),
+        requester: PersonRow::default(),
+        others: Vec::new(),
+        now: now(),
+    };
+    let row = store
+        .step(|step| {
+            step.filed(mail.position);
+            step.file(entry)
+        })
+        .unwrap();
+    let outlines = || {
+        let mut seqs = Vec::new();
+        let walked = store.0.index.walk_prefix(&[keys::OUTLINES], |_, value| {
+            seqs.extend(prints::seqs(value));
+            Ok(true)
+        });
+        walked.unwrap();
+        seqs
+    };
+    assert_eq!(outlines(), [row.seq]);
+    store.erase(&row.id, "kim", now()).unwrap();
+    assert_eq!(outlines(), [0u64; 0]);
+    assert_sound(&store);
 }
 
 #[test]
