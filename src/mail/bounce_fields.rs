@@ -58,8 +58,7 @@ pub fn recipient(group: &Group) -> Option<BounceRecipient> {
     let address = named.iter().find(|text| is_address(text)).or(named.first())?.clone();
     let original = value("original-recipient").map(|text| self::address(text));
     let original = original.filter(|original| !original.eq_ignore_ascii_case(&address));
-    let diagnostic =
-        value("diagnostic-code").map(|text| after_type(text).chars().take(MAX_DIAGNOSTIC).collect::<String>());
+    let diagnostic = value("diagnostic-code").map(|text| cut(after_type(text)));
     let action = value("action").and_then(|text| action(text));
     let stated = value("status").and_then(|text| status_in(text));
     let said = diagnostic.as_deref().and_then(status_said);
@@ -80,6 +79,11 @@ pub fn nearest(stated: Option<String>, said: Option<String>, action: Option<&str
         }
         (stated, said) => stated.or(said),
     }
+}
+
+/// As much of a diagnostic text as is kept.
+pub fn cut(said: &str) -> String {
+    said.chars().take(MAX_DIAGNOSTIC).collect()
 }
 
 /// What became of the mail, in a word of RFC 3464; `None` for words that say nothing of a delivery.

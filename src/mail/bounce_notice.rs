@@ -2,7 +2,7 @@
 //! Amazon SNS, which are JSON.
 
 use super::bounce::{self, Recognised};
-use super::bounce_fields::{self, MAX_DIAGNOSTIC, MAX_RECIPIENTS, nearest, status_in, status_said};
+use super::bounce_fields::{self, MAX_RECIPIENTS, cut, nearest, status_in, status_said};
 use super::content;
 use super::message::{Bounce, BounceKind, BounceRecipient, Parsed};
 
@@ -95,10 +95,6 @@ fn recipients(leaves: &[Leaf], kind: BounceKind) -> Vec<BounceRecipient> {
         one
     };
     found.into_iter().map(|(_, one)| finish(one)).filter(|one| !one.address.is_empty()).collect()
-}
-
-fn cut(said: &str) -> String {
-    said.chars().take(MAX_DIAGNOSTIC).collect()
 }
 
 /// The Message-ID that we gave: SES gives the mail another one and tells both.

@@ -1,7 +1,7 @@
 //! Whom a letter from a mail system is about. Such letters name the addresses that failed on lines of their own, or behind
 //! a label; other addresses in them are of people who help.
 
-use super::bounce_fields::{MAX_DIAGNOSTIC, MAX_RECIPIENTS, status_said};
+use super::bounce_fields::{MAX_RECIPIENTS, cut, status_said};
 use super::message::BounceRecipient;
 
 /// How many lines after an address may explain it.
@@ -130,7 +130,7 @@ pub fn explained(letter: &str, own: &[String]) -> Vec<BounceRecipient> {
         BounceRecipient {
             address: one.address,
             status: status_said(&said),
-            diagnostic: Some(said.chars().take(MAX_DIAGNOSTIC).collect()),
+            diagnostic: Some(cut(&said)),
             ..BounceRecipient::default()
         }
     };
@@ -235,7 +235,7 @@ fn is_system(address: &str) -> bool {
 /// What a line and those after it say, up to the next address and, once something is said, the next empty line. Of a line
 /// that names very many, which each of them would repeat, the beginning is enough.
 fn explanation(lines: &[&str], start: usize, starts: &[usize]) -> String {
-    let mut said: String = lines[start].trim().chars().take(MAX_DIAGNOSTIC).collect();
+    let mut said = cut(lines[start].trim());
     let mut explained = said.split_whitespace().count() > 1;
     for (index, line) in lines.iter().enumerate().skip(start + 1).take(EXPLAINING_LINES - 1) {
         let line = line.trim();
@@ -245,7 +245,7 @@ fn explanation(lines: &[&str], start: usize, starts: &[usize]) -> String {
         if !line.is_empty() {
             explained = true;
             said.push(' ');
-            said.extend(line.chars().take(MAX_DIAGNOSTIC));
+            said.push_str(&cut(line));
         }
     }
     said.trim().to_owned()
@@ -265,6 +265,7 @@ pub fn addresses(line: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bounce_fields::MAX_DIAGNOSTIC;
     use super::*;
 
     #[test]

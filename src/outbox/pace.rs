@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const RUSH: usize = 8;
 const RUSH_INTERVAL: Duration = Duration::from_millis(5);
 /// With so many ends that wait no commit waits for more.
-const MANY: usize = 128;
+const MANY: usize = super::BATCH / 2;
 
 /// The last commit.
 #[derive(Debug, Default)]
