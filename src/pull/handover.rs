@@ -3,9 +3,11 @@
 //! Must not know: the server, what the rate lets through.
 
 use std::collections::{HashSet, VecDeque};
+use std::pin::Pin;
 
+use futures_util::FutureExt;
 use jiff::Timestamp;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 
 use crate::intake::{Accepting, Arrival, Intake, Refusal};
 use crate::mail::envelope::ReturnPath;
@@ -15,7 +17,7 @@ use crate::pull::account::Trouble;
 use crate::store::{Body, BodyError, HEAD};
 
 /// How many mails may wait for their sync at once.
-const ACCEPTING: usize = 64;
+const ACCEPTING: usize = 128;
 /// How many mails may be on their way into files of their own at once.
 const FILLING: usize = 16;
 
@@ -34,12 +36,16 @@ pub struct Parcel {
 pub struct Handover {
     intake: Intake,
     filling: VecDeque<(Parcel, Filling)>,
-    waiting: JoinSet<Result<(), Refusal>>,
+    /// Mails that have their place in the log, in its order. They stand synced in that order too.
+    waiting: VecDeque<Ending>,
     /// What came as a whole, whatever becomes of it.
     pub came: HashSet<u32>,
     /// How many of those were refused for good.
     pub refused: u64,
 }
+
+/// The end of a mail on its way into the log.
+type Ending = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
 
 /// The bytes of a mail on their way.
 enum Filling {
@@ -67,21 +73,17 @@ impl Filling {
 
 impl Handover {
     pub fn new(intake: Intake) -> Self {
-        Self { intake, filling: VecDeque::new(), waiting: JoinSet::new(), came: HashSet::new(), refused: 0 }
+        Self { intake, filling: VecDeque::new(), waiting: VecDeque::new(), came: HashSet::new(), refused: 0 }
     }
 
     /// Takes a mail. An error is about an earlier one, and means that nothing more can be taken.
     pub async fn take(&mut self, parcel: Parcel, bytes: Vec<u8>) -> Result<(), Trouble> {
-        let mut body = self.intake.body(parcel.id);
+        let body = self.intake.body(parcel.id);
         self.came.insert(parcel.uid);
         let filling = if body.holds(bytes.len()) {
             Filling::Done(body.hold(bytes))
         } else {
-            Filling::Running(tokio::spawn(async move {
-                body.push(&bytes).await?;
-                drop(bytes);
-                body.finish().await
-            }))
+            Filling::Running(tokio::spawn(body.whole(bytes)))
         };
         self.filling.push_back((parcel, filling));
         while self.filling.len() > FILLING || self.filling.front().is_some_and(|(_, filling)| filling.is_finished()) {
@@ -112,8 +114,8 @@ impl Handover {
     /// Returns once all of them stand synced.
     pub async fn finish(&mut self) -> Result<(), Trouble> {
         self.filled().await?;
-        while let Some(done) = self.waiting.join_next().await {
-            self.settled(done)?;
+        while let Some(oldest) = self.waiting.pop_front() {
+            self.settled(oldest.await)?;
         }
         Ok(())
     }
@@ -142,25 +144,28 @@ impl Handover {
     }
 
     async fn wait_for(&mut self, accepting: Accepting) -> Result<(), Trouble> {
-        if self.waiting.len() >= ACCEPTING
-            && let Some(done) = self.waiting.join_next().await
-        {
+        while let Some(done) = self.waiting.front_mut().and_then(FutureExt::now_or_never) {
+            self.waiting.pop_front();
             self.settled(done)?;
         }
-        self.waiting.spawn(async move { accepting.done().await.map(drop) });
+        if self.waiting.len() >= ACCEPTING
+            && let Some(oldest) = self.waiting.pop_front()
+        {
+            self.settled(oldest.await)?;
+        }
+        self.waiting.push_back(Box::pin(accepting.done().map(|done| done.map(drop))));
         Ok(())
     }
 
     /// A refusal for good has its record; anything else is our own trouble and stops the look.
-    fn settled(&mut self, done: Result<Result<(), Refusal>, tokio::task::JoinError>) -> Result<(), Trouble> {
+    fn settled(&mut self, done: Result<(), Refusal>) -> Result<(), Trouble> {
         match done {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(Refusal::Permanent(_))) => {
+            Ok(()) => Ok(()),
+            Err(Refusal::Permanent(_)) => {
                 self.refused += 1;
                 Ok(())
             }
-            Ok(Err(refusal)) => Err(Trouble::Refused(refusal)),
-            Err(error) => Err(Trouble::Refused(Refusal::Trouble(error.to_string()))),
+            Err(refusal) => Err(Trouble::Refused(refusal)),
         }
     }
 }

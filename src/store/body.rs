@@ -83,6 +83,21 @@ impl BodyWriter {
         if self.buffer.len() > most { self.spill().await } else { Ok(()) }
     }
 
+    /// The mail is complete with these bytes, which are all of it.
+    pub async fn whole(mut self, bytes: Vec<u8>) -> Result<Body, BodyError> {
+        if self.holds(bytes.len()) {
+            return Ok(self.hold(bytes));
+        }
+        self.size = bytes.len() as u64;
+        if self.size > self.limit {
+            return Err(BodyError::TooLarge { limit: self.limit });
+        }
+        self.hasher.update(&bytes);
+        self.buffer = bytes;
+        self.spill().await?;
+        self.finish().await
+    }
+
     /// Whether a mail of so many bytes stays in memory.
     pub fn holds(&self, len: usize) -> bool {
         len <= self.inline.max(1) && len as u64 <= self.limit
@@ -105,7 +120,7 @@ impl BodyWriter {
 
     /// The mail is complete; returns once a file of it is synced.
     pub async fn finish(mut self) -> Result<Body, BodyError> {
-        if self.file.is_some() {
+        if self.file.is_some() && !self.buffer.is_empty() {
             self.spill().await?;
         }
         let sha256 = hex(&self.hasher.finalize());

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -23,6 +23,9 @@ use super::spool::Waiting;
 
 /// A group is closed at this size, so that nobody waits long for the write of others.
 const GROUP_BYTES: u64 = 8 << 20;
+/// How long a group of pulled mails waits for more of them. Their server has them until we say otherwise and nobody
+/// waits for an answer, so that one sync may serve many; whatever else comes ends the wait.
+const LINGER: Duration = Duration::from_millis(8);
 /// The most buffers that one write call takes.
 const MAX_SLICES: usize = 1000;
 static PADDING: [u8; ALIGN] = [0; ALIGN];
@@ -57,13 +60,20 @@ pub struct Request {
 
 enum Message {
     Append(Request),
+    /// There are patient ones.
+    Patient,
     Stop,
 }
+
+/// Pulled mails that wait until there are many of them; `None` once the thread takes no more. Each by itself would wake
+/// the thread.
+type Patient = Arc<Mutex<Option<Vec<Request>>>>;
 
 /// The handle of the thread.
 #[derive(Debug)]
 pub struct Log {
     sender: Sender<Message>,
+    patient: Patient,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -80,14 +90,26 @@ impl Log {
         let (sender, receiver) = mpsc::channel();
         let (segment_bytes, group_max) = limits;
         let number = end.segment();
-        let writer = Writer { segments, shared, space, segment_bytes, group_max, number, end: end.offset(), file };
+        let patient = Patient::new(Mutex::new(Some(Vec::new())));
+        let waiting = Arc::clone(&patient);
+        let end = end.offset();
+        let writer = Writer { segments, shared, space, segment_bytes, group_max, number, end, file, patient };
         let thread = std::thread::Builder::new().name("log".into()).spawn(move || writer.run(&receiver))?;
-        Ok(Self { sender, thread: Mutex::new(Some(thread)) })
+        Ok(Self { sender, patient: waiting, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Hands a record over; the answer comes by its `Reply`.
+    /// Hands a record over; the answer comes by its `Reply`. Pulled mails are written in the order in which they are
+    /// handed over, and so is everything else, but not one beside the other.
     pub fn append(&self, request: Request) -> Result<(), AppendError> {
-        self.sender.send(Message::Append(request)).map_err(|_| AppendError::Broken("the store is closed".into()))
+        let closed = || AppendError::Broken("the store is closed".into());
+        if request.pulled.is_none() {
+            return self.sender.send(Message::Append(request)).map_err(|_| closed());
+        }
+        let mut patient = self.patient.lock().unwrap_or_else(PoisonError::into_inner);
+        let patient = patient.as_mut().ok_or_else(closed)?;
+        patient.push(request);
+        // The first one calls, and the thread takes all that are there when it comes to them.
+        if patient.len() == 1 { self.sender.send(Message::Patient).map_err(|_| closed()) } else { Ok(()) }
     }
 
     /// Appends one record and waits until it stands synced.
@@ -122,32 +144,66 @@ struct Writer {
     number: u32,
     end: u64,
     file: Arc<File>,
+    patient: Patient,
+}
+
+impl Drop for Writer {
+    /// However the thread ends, whoever hands over a pulled mail afterwards hears that nobody takes it.
+    fn drop(&mut self) {
+        self.patient(false);
+    }
 }
 
 impl Writer {
     fn run(mut self, requests: &Receiver<Message>) {
         let mut open = true;
         while open {
-            let Ok(Message::Append(first)) = requests.recv() else { break };
-            let mut bytes = first.draft.span();
-            let mut group = vec![first];
-            while group.len() < self.group_max && bytes < GROUP_BYTES {
-                match requests.try_recv() {
-                    Ok(Message::Append(request)) => {
-                        bytes += request.draft.span();
-                        group.push(request);
-                    }
-                    Ok(Message::Stop) => {
-                        open = false;
-                        break;
-                    }
-                    Err(_) => break,
+            let (mut group, mut bytes) = (Vec::new(), 0);
+            open = self.gather(requests, &mut group, &mut bytes);
+            for request in self.patient(open) {
+                if group.len() >= self.group_max || bytes >= GROUP_BYTES {
+                    self.write(std::mem::take(&mut group));
+                    bytes = 0;
                 }
+                bytes += request.draft.span();
+                group.push(request);
             }
             self.write(group);
         }
         // Records of refused mails may stand unsynced; whoever waits on the channel still hears that it is closed.
         let _ = self.file.sync_data();
+    }
+
+    /// Waits for records and takes what there is, up to a group; `false` when nothing comes any more.
+    fn gather(&self, requests: &Receiver<Message>, group: &mut Vec<Request>, bytes: &mut u64) -> bool {
+        let Ok(mut message) = requests.recv() else { return false };
+        let linger_until = Instant::now() + LINGER;
+        loop {
+            match message {
+                Message::Append(request) => {
+                    *bytes += request.draft.span();
+                    group.push(request);
+                }
+                Message::Patient => {}
+                Message::Stop => return false,
+            }
+            if group.len() >= self.group_max || *bytes >= GROUP_BYTES {
+                return true;
+            }
+            let rest =
+                if group.is_empty() { linger_until.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
+            match requests.recv_timeout(rest) {
+                Ok(next) => message = next,
+                // Nobody else for now; that nobody is left shows at the next call.
+                Err(_) => return true,
+            }
+        }
+    }
+
+    /// The pulled mails that wait; once no more are taken, the last ones.
+    fn patient(&self, open: bool) -> Vec<Request> {
+        let mut patient = self.patient.lock().unwrap_or_else(PoisonError::into_inner);
+        if open { patient.as_mut().map(std::mem::take) } else { patient.take() }.unwrap_or_default()
     }
 
     /// Writes a group, in as many parts as it takes segments.
