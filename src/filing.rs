@@ -69,10 +69,12 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Whether filing lets the doors go first: mail comes in fast, and none of it has waited too long.
+    /// Whether filing lets the doors go first: mail comes in fast, and none of it has waited too long. Nobody waits for
+    /// the mail of a mailbox to be taken in, and to file it meanwhile takes less time in all.
     fn lets_doors_go_first(&self, earlier: SpoolState, later: SpoolState, now: Timestamp) -> bool {
         let rush = RUSH_A_SECOND * self.interval.as_secs_f64();
-        let came = later.depth.saturating_sub(earlier.depth) as f64;
+        let [before, after] = [earlier, later].map(|state| state.depth.saturating_sub(state.pulled));
+        let came = after.saturating_sub(before) as f64;
         let waited = later.oldest.and_then(|oldest| Duration::try_from(now.duration_since(oldest)).ok());
         rush > 0.0 && came >= rush && waited.is_some_and(|waited| waited < self.patience)
     }
@@ -117,7 +119,7 @@ pub enum FilingError {
 impl Worker {
     /// Files until it is told to stop. Blocks: runs on a thread of its own, and waits by way of `runtime`.
     pub fn run(self, runtime: &tokio::runtime::Handle, mut shutdown: Shutdown) -> Result<(), FilingError> {
-        step_back();
+        crate::priority::step_back();
         let (mut arrivals, mut progress) = (self.store.arrivals(), self.store.watch());
         let mut reader = self.reader().map_err(FilingError::Thread)?;
         let mut wait = FIRST_WAIT;
@@ -241,15 +243,6 @@ impl Worker {
     }
 }
 
-/// How much the threads of filing step back behind the doors (nice(2)).
-const NICENESS: i32 = 5;
-
-/// Lets the doors go first where processors are short: a sender waits for its 250, and nobody waits for a ticket as
-/// impatiently. Linux counts the priority by thread (setpriority(2)); that it is refused is no fault.
-fn step_back() {
-    let _ = rustix::process::setpriority_process(None, NICENESS);
-}
-
 /// Waits, but no longer than until the daemon stops.
 fn pause(runtime: &tokio::runtime::Handle, shutdown: &mut Shutdown, wait: Duration) {
     runtime.block_on(async {
@@ -280,20 +273,25 @@ mod tests {
         let patient = Config::default();
         let at_once = Config { patience: Duration::ZERO, ..patient.clone() };
         let unpaced = Config { interval: Duration::ZERO, ..patient.clone() };
-        // Mails at the earlier and the later look, age of the oldest in ms, whether filing waits.
+        // Mails at the earlier and the later look and how many of these were pulled, age of the oldest in ms, whether
+        // filing waits.
         let table = [
-            (&patient, 0, 25, 20, true),
-            (&patient, 4000, 4025, 4999, true),
-            (&patient, 4000, 4024, 20, false),
-            (&patient, 0, 1, 20, false),
-            (&patient, 50, 40, 20, false),
-            (&patient, 4000, 4100, 5000, false),
-            (&at_once, 0, 100, 0, false),
-            (&unpaced, 0, 100, 20, false),
+            (&patient, 0, (25, 0), 20, true),
+            (&patient, 4000, (4025, 0), 4999, true),
+            (&patient, 4000, (4024, 0), 20, false),
+            (&patient, 0, (1, 0), 20, false),
+            (&patient, 50, (40, 0), 20, false),
+            (&patient, 4000, (4100, 0), 5000, false),
+            (&patient, 0, (200, 200), 20, false),
+            (&patient, 0, (200, 176), 20, false),
+            (&patient, 0, (200, 175), 20, true),
+            (&patient, 0, (1, 2), 20, false),
+            (&at_once, 0, (100, 0), 0, false),
+            (&unpaced, 0, (100, 0), 20, false),
         ];
-        for (config, earlier, later, age, want) in table {
+        for (config, earlier, (depth, pulled), age, want) in table {
             let earlier = SpoolState { depth: earlier, ..SpoolState::default() };
-            let later = SpoolState { depth: later, oldest: Some(ago(age)), ..SpoolState::default() };
+            let later = SpoolState { depth, pulled, oldest: Some(ago(age)), ..SpoolState::default() };
             assert_eq!(config.lets_doors_go_first(earlier, later, now), want, "{earlier:?} {later:?}");
         }
         let empty = SpoolState::default();

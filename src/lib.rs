@@ -116,6 +116,7 @@ pub mod memory;
 pub mod metrics;
 pub mod net;
 pub mod outbox;
+pub mod priority;
 pub mod pull;
 pub mod relay;
 pub mod shutdown;

@@ -65,9 +65,11 @@ impl Queue {
         }
     }
 
+    /// What waits; where it came from is not known here.
     pub fn state(&self) -> SpoolState {
         SpoolState {
             depth: self.waiting.len() as u64,
+            pulled: 0,
             bytes: self.bytes,
             oldest: self.waiting.front().and_then(|waiting| Timestamp::from_microsecond(waiting.received).ok()),
         }

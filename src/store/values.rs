@@ -210,6 +210,8 @@ impl MailBytes {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SpoolState {
     pub depth: u64,
+    /// How many of them came from a mailbox, for which no sender waits.
+    pub pulled: u64,
     pub bytes: u64,
     pub oldest: Option<Timestamp>,
 }
