@@ -23,8 +23,8 @@ pub struct Config {
     /// How much memory the index may use for its cache.
     #[serde(with = "crate::units::bytes")]
     pub cache_bytes: u64,
-    /// How many bytes of changes the index gathers in memory before it writes them to its files, and as many again while
-    /// it does. They are in the log all the while.
+    /// How much memory the index uses for changes that it gathers before it writes them to its files, and half as much
+    /// again while it does. They are in the log all the while.
     #[serde(with = "crate::units::bytes")]
     pub index_buffer_bytes: u64,
 }
@@ -38,7 +38,7 @@ impl Default for Config {
             ballast_bytes: 16 << 20,
             group_max: 1024,
             cache_bytes: 8 << 20,
-            index_buffer_bytes: 2 << 20,
+            index_buffer_bytes: 8 << 20,
         }
     }
 }

@@ -2,19 +2,21 @@
 //!
 //! Must not know: when changes settle.
 
+use std::borrow::Cow;
 use std::cmp::Ordering as Compared;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use super::change::{Change, Written};
 use super::engine::{Engine, Range, Unopened};
 use super::error::StoreError;
 use super::layers::Layers;
 use super::overlay::Overlay;
 use super::rows::Position;
 use super::shared::Shared;
-use super::young::{Change, Span};
+use super::young::Span;
 use super::{Config, keys};
 
 /// How many changes in memory a walk looks at in its first part, and in later ones at most.
@@ -46,6 +48,8 @@ impl Index {
     pub fn start(&mut self, shared: Arc<Shared>) -> io::Result<()> {
         let layers = Arc::clone(&self.layers);
         let thread = std::thread::Builder::new().name("index".into()).spawn(move || {
+            // Until memory is full nobody waits for it.
+            crate::priority::step_back();
             if let Err(error) = layers.settle_until_stopped() {
                 // The log has the commits and the engine may not: only opening anew completes it.
                 shared.break_off(error.said());
@@ -56,8 +60,10 @@ impl Index {
     }
 
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        if let Some(value) = self.layers.state().young.get(key) {
-            return Ok(value.as_ref().map(|value| value.to_vec()));
+        // Reading the log takes longer than the state may be held.
+        let young = self.layers.state().young.get(key).cloned();
+        if let Some(change) = young {
+            return Ok(change.value()?.map(Cow::into_owned));
         }
         // What settles in between is as old as the look into memory, or newer.
         self.layers.engine.get(key)
@@ -68,17 +74,17 @@ impl Index {
         Ok(self.get(key)?.as_deref().map_or(0, number))
     }
 
-    /// Applies the changes of one commit as a whole. Waits where memory is full of others that settle.
-    pub fn apply(&self, mut overlay: Overlay, applied: Position) -> Result<(), StoreError> {
-        overlay.changes.extend([mark(applied)]);
-        self.layers.put(&overlay)
+    /// Applies the changes of one commit as a whole. Waits where memory is full of others that settle. Long values are
+    /// read from the commit's record if it is said where that lies, and kept in memory otherwise.
+    pub fn apply(&self, overlay: &Overlay, applied: Position, written: Option<Written>) -> Result<(), StoreError> {
+        self.layers.put(overlay, (keys::APPLIED, &applied.0.to_be_bytes()), written)
     }
 
     /// Applies changes to the engine itself, without syncing them: for a rebuild, which syncs at its end.
     pub fn load(&self, overlay: &Overlay, applied: Position) -> Result<(), StoreError> {
-        let (key, value) = mark(applied);
-        let changes = overlay.changes.iter().chain([(&key, &value)]);
-        self.layers.engine.load(changes.map(|(key, value)| (key.as_slice(), value.as_deref())))
+        let mark = applied.0.to_be_bytes();
+        let changes = overlay.changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref()));
+        self.layers.engine.load(changes.chain([(keys::APPLIED, Some(&mark[..]))]))
     }
 
     /// Syncs what was loaded.
@@ -137,9 +143,9 @@ impl Index {
         self.layers.engine.bytes()
     }
 
-    /// Bytes in memory that will need space on disk.
+    /// Bytes that the engine lacks and will need space for.
     pub fn unsettled(&self) -> u64 {
-        self.layers.state().young.bytes() as u64
+        self.layers.state().young.weight()
     }
 
     /// How long settling took since the start, in nanoseconds.
@@ -171,15 +177,15 @@ fn merged(
             (_, Some(Err(error))) => return Err(error.clone()),
             (Some(_), None) => Compared::Less,
             (None, Some(_)) => Compared::Greater,
-            (Some((key, _)), Some(Ok((old, _)))) => order.compare(key, old),
+            (Some(change), Some(Ok((old, _)))) => order.compare(change.key(), old),
         };
         // What is in memory replaces what the engine has under the same key.
         let older = if first.is_ge() { engine.next().transpose()? } else { None };
         let newer = if first.is_le() { young.next() } else { None };
-        let goes_on = match (newer, older) {
-            (Some((key, Some(value))), _) => visit(&key, &value)?,
-            (Some((_, None)), _) | (None, None) => true,
+        let goes_on = match (&newer, older) {
+            (Some(change), _) => change.value()?.map_or(Ok(true), |value| visit(change.key(), &value))?,
             (None, Some((key, value))) => visit(&key, &value)?,
+            (None, None) => true,
         };
         if !goes_on {
             return Ok(false);
@@ -202,11 +208,6 @@ impl Order {
             Self::Down => b.cmp(a),
         }
     }
-}
-
-/// Says up to which commit the index is complete.
-fn mark(applied: Position) -> (Vec<u8>, Option<Vec<u8>>) {
-    (keys::APPLIED.to_vec(), Some(applied.0.to_be_bytes().to_vec()))
 }
 
 /// A number as the index keeps it.
@@ -240,7 +241,7 @@ mod tests {
                 }
             }
         }
-        index.apply(overlay, Position(at)).unwrap();
+        index.apply(&overlay, Position(at), None).unwrap();
     }
 
     fn walked(index: &Index, from: u8, to: u8, order: Order, most: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -287,7 +288,8 @@ mod tests {
                     1 => {
                         // A layer that is on its way to the engine, and is in part there already.
                         let layer = index.layers.state().young.begin().unwrap();
-                        index.layers.engine.load(layer.changes.iter().take(20).map(|(key, value)| (&key[..], value.as_deref()))).unwrap();
+                        let some: Vec<&Change> = layer.changes.iter().take(20).collect();
+                        index.layers.load(&some).unwrap();
                     }
                     2 => {
                         index.settle().and_then(|()| index.settle()).unwrap();

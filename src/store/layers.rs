@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::change::{Change, Written};
 use super::engine::Engine;
 use super::error::StoreError;
 use super::keys;
@@ -30,7 +31,7 @@ pub struct Layers {
     bell: Condvar,
     /// Held while a layer settles.
     settling: Mutex<()>,
-    /// The newest layer settles when it holds so many bytes.
+    /// The newest layer settles when it holds so many bytes, and may grow to half as many while that one does.
     buffer: usize,
     nanos: AtomicU64,
 }
@@ -55,18 +56,22 @@ impl Layers {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the changes of one commit as a whole. Waits where memory is full of others that settle.
-    pub fn put(&self, overlay: &Overlay) -> Result<(), StoreError> {
+    /// Takes the changes of one commit as a whole, with its mark. Waits where memory is full of others that settle.
+    pub fn put(&self, overlay: &Overlay, mark: (&[u8], &[u8]), written: Option<Written>) -> Result<(), StoreError> {
         let mut state = self.state();
-        while state.young.newest_bytes() > self.buffer && state.young.is_settling() && state.failed.is_none() {
+        // Beside a layer that settles a smaller one may grow: commits go on, and memory has a limit.
+        while state.young.is_settling()
+            && state.young.memory() > self.buffer + self.buffer / 2
+            && state.failed.is_none()
+        {
             state = self.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         if let Some(failed) = &state.failed {
             return Err(failed.clone());
         }
-        let was_empty = state.young.newest_bytes() == 0;
-        state.young.put(overlay);
-        if was_empty || state.young.newest_bytes() > self.buffer {
+        let was_empty = state.young.newest_memory() == 0;
+        state.young.put(overlay, mark, written);
+        if was_empty || state.young.newest_memory() > self.buffer {
             self.bell.notify_all();
         }
         Ok(())
@@ -94,7 +99,7 @@ impl Layers {
                 return false;
             }
             let rest = state.young.age().map(|age| LONGEST_WAIT.saturating_sub(age));
-            if state.young.newest_bytes() > self.buffer || rest == Some(Duration::ZERO) {
+            if state.young.newest_memory() > self.buffer || rest == Some(Duration::ZERO) {
                 return true;
             }
             state = match rest {
@@ -129,20 +134,26 @@ impl Layers {
     }
 
     fn write(&self, layer: &Layer) -> Result<(), StoreError> {
-        let changes = layer.changes.iter().map(|(key, value)| (&key[..], value.as_deref()));
-        let (mark, rest): (Vec<_>, Vec<_>) = changes.partition(|(key, _)| *key == keys::APPLIED);
+        let (mark, rest): (Vec<_>, Vec<_>) = layer.changes.iter().partition(|change| change.key() == keys::APPLIED);
         let mut unsynced = 0;
         for some in rest.chunks(AT_ONCE) {
-            self.engine.load(some.iter().copied())?;
-            unsynced += some.iter().map(|(key, value)| key.len() + value.map_or(0, <[u8]>::len)).sum::<usize>();
+            unsynced += self.load(some)?;
             if unsynced > SYNC_BYTES {
                 self.engine.sync()?;
                 unsynced = 0;
             }
         }
         // The mark comes last: without it all of this is applied once more from the log.
-        self.engine.load(mark)?;
+        self.load(&mark)?;
         self.engine.sync()
+    }
+
+    /// Gives some changes to the engine; returns how many bytes these were.
+    pub fn load(&self, changes: &[&Change]) -> Result<usize, StoreError> {
+        let values = changes.iter().map(|change| change.value()).collect::<Result<Vec<_>, _>>()?;
+        let pairs = || changes.iter().map(|change| change.key()).zip(values.iter().map(Option::as_deref));
+        self.engine.load(pairs())?;
+        Ok(pairs().map(|(key, value)| key.len() + value.map_or(0, <[u8]>::len)).sum())
     }
 
     /// How long settling took since the start, in nanoseconds.

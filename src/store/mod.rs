@@ -13,6 +13,7 @@
 mod accept;
 mod attempts;
 pub mod body;
+mod change;
 mod config;
 mod cut;
 mod dirs;
@@ -173,7 +174,9 @@ impl Store {
 
     /// How much waits for filing.
     pub fn spool_state(&self) -> SpoolState {
-        self.0.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).state()
+        let pulled = self.0.shared.pending.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let queue = self.0.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        SpoolState { pulled: pulled as u64, ..queue.state() }
     }
 
     /// Wakes whoever waits for new mail: the newest record that waits or waited for filing.

@@ -11,6 +11,11 @@ pub const MAX_VALUE: usize = 4096;
 /// Marks a delete where the length of a value stands.
 const GONE: u32 = u32::MAX;
 
+/// Bytes before the first change in the body of a record.
+pub const HEAD: usize = 8;
+/// Bytes before the value of a change, beside its key.
+pub const AROUND: usize = 6;
+
 /// Keys with their new values; `None` is a key that goes away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overlay {
@@ -38,8 +43,8 @@ impl Overlay {
 
     /// The body of a Commit record. `previous` chains the commits, so that one that is missing is noticed.
     pub fn encode(&self, previous: Position) -> Vec<u8> {
-        let size: usize = self.changes.iter().map(|(k, v)| 6 + k.len() + v.as_ref().map_or(0, Vec::len)).sum();
-        let mut out = Vec::with_capacity(8 + size);
+        let size: usize = self.changes.iter().map(|(k, v)| AROUND + k.len() + v.as_ref().map_or(0, Vec::len)).sum();
+        let mut out = Vec::with_capacity(HEAD + size);
         out.extend_from_slice(&previous.0.to_le_bytes());
         for (key, value) in &self.changes {
             encode_one(&mut out, key, value.as_deref());
@@ -49,7 +54,7 @@ impl Overlay {
 
     /// Reads what `encode` wrote; `None` is anything else.
     pub fn decode(body: &[u8]) -> Option<(Position, Self)> {
-        let (previous, mut rest) = body.split_at_checked(8)?;
+        let (previous, mut rest) = body.split_at_checked(HEAD)?;
         let previous = Position(u64::from_le_bytes(previous.try_into().ok()?));
         let mut overlay = Self::default();
         while !rest.is_empty() {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
+use super::change::Written;
 use super::dirs::sync_dir;
 use super::record::{ALIGN, Header, Kind};
 use super::rows::Position;
@@ -117,6 +118,12 @@ impl Segments {
         use std::os::unix::fs::MetadataExt;
         let blocks = self.list()?.into_iter().map(|n| std::fs::metadata(self.path(n)).map_or(0, |m| m.blocks()));
         Ok(blocks.sum::<u64>() * 512)
+    }
+
+    /// Where the body of a record without meta lies; `None` where its segment cannot be opened now.
+    pub fn body(&self, position: Position) -> Option<Written> {
+        let segment = self.open(position.segment()).ok()?;
+        Some(Written { segment, offset: position.offset() + ALIGN as u64 })
     }
 
     /// The header at a position; `None` where there is none.

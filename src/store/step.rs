@@ -76,7 +76,8 @@ impl Inner {
         let seq = overlay.changes.get(keys::SEQ).and_then(Option::as_deref).map(index::number);
         let [acknowledgements, reports] =
             [keys::ACKNOWLEDGE, keys::REPORTS].map(|kind| u64::from(overlay.changes_under(kind)));
-        if let Err(error) = self.index.apply(overlay, position) {
+        let written = self.segments.body(position);
+        if let Err(error) = self.index.apply(&overlay, position, written) {
             // The log has the commit and the index has not: only opening anew completes it.
             return Err(StoreError::Broken(self.shared.break_off(error.said())));
         }

@@ -3,27 +3,25 @@
 //! There are two layers of them: the newest, which every commit changes, and the one that is being written to the
 //! engine. Whoever reads looks into the newest first, then into the other one, then into the engine.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
+use super::change::{Change, Written};
 use super::index::Order;
 use super::overlay::Overlay;
 
-/// A key with its new value; `None` is a key that goes away.
-pub type Change = (Bytes, Option<Bytes>);
-
 /// What a change takes in memory beside its key and value.
-const AROUND_A_CHANGE: usize = 96;
+const AROUND_A_CHANGE: usize = 40;
 
 /// Changes that belong together.
 #[derive(Debug, Default)]
 pub struct Layer {
-    pub changes: BTreeMap<Bytes, Option<Bytes>>,
-    bytes: usize,
+    pub changes: BTreeSet<Change>,
+    memory: usize,
+    /// Bytes of keys and values, wherever they are.
+    weight: u64,
     /// When the first of them was made.
     since: Option<Instant>,
 }
@@ -43,7 +41,7 @@ pub struct Span {
 }
 
 /// What the young layers have in the first part of a span, as one goes through it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Part {
     /// In the order of the walk.
     pub changes: Vec<Change>,
@@ -54,20 +52,14 @@ pub struct Part {
 }
 
 impl Layer {
-    /// Takes the changes of a commit over. All its keys and values stand in one piece of memory, which goes back as one:
-    /// thousands of small pieces that live for seconds would leave holes between those that live for a moment.
-    fn put(&mut self, overlay: &Overlay) {
-        let mut whole = Vec::with_capacity(overlay.changes.iter().map(|(key, value)| key.len() + len(value)).sum());
-        for (key, value) in &overlay.changes {
-            whole.extend_from_slice(key);
-            whole.extend_from_slice(value.as_deref().unwrap_or_default());
-        }
-        self.bytes += whole.len();
-        let mut rest = Bytes::from(whole);
-        for (key, value) in &overlay.changes {
-            let (key, bytes) = (rest.split_to(key.len()), rest.split_to(len(value)));
-            if self.changes.insert(key, value.as_ref().map(|_| bytes)).is_none() {
-                self.bytes += AROUND_A_CHANGE;
+    /// Takes the changes of a commit over, and one more that its record need not have.
+    fn put(&mut self, overlay: &Overlay, more: (&[u8], &[u8]), written: Option<Written>) {
+        let (changes, memory) = Change::of(overlay, more, written);
+        self.memory += memory;
+        for change in changes {
+            self.weight += change.weight();
+            if self.changes.replace(change).is_none() {
+                self.memory += AROUND_A_CHANGE;
             }
         }
     }
@@ -75,15 +67,15 @@ impl Layer {
 
 impl Young {
     /// The last change of a key; `None` where only the engine can tell.
-    pub fn get(&self, key: &[u8]) -> Option<&Option<Bytes>> {
+    pub fn get(&self, key: &[u8]) -> Option<&Change> {
         let older = || self.settling.as_ref().and_then(|layer| layer.changes.get(key));
         self.newest.changes.get(key).or_else(older)
     }
 
-    /// Takes the changes of one more commit over.
-    pub fn put(&mut self, overlay: &Overlay) {
+    /// Takes the changes of one more commit over, and one that its record need not have.
+    pub fn put(&mut self, overlay: &Overlay, more: (&[u8], &[u8]), written: Option<Written>) {
         self.newest.since.get_or_insert_with(Instant::now);
-        self.newest.put(overlay);
+        self.newest.put(overlay, more, written);
     }
 
     /// Begins to settle: from here on changes go to a new layer. `None` where there is nothing to settle.
@@ -110,21 +102,26 @@ impl Young {
     }
 
     /// Memory of the newest layer.
-    pub fn newest_bytes(&self) -> usize {
-        self.newest.bytes
+    pub fn newest_memory(&self) -> usize {
+        self.newest.memory
     }
 
     /// Memory of all layers.
-    pub fn bytes(&self) -> usize {
-        self.newest.bytes + self.settling.as_ref().map_or(0, |layer| layer.bytes)
+    pub fn memory(&self) -> usize {
+        self.newest.memory + self.settling.as_ref().map_or(0, |layer| layer.memory)
+    }
+
+    /// Bytes of keys and values in all layers, which the engine will need room for.
+    pub fn weight(&self) -> u64 {
+        self.newest.weight + self.settling.as_ref().map_or(0, |layer| layer.weight)
     }
 
     /// The first part of a span with about so many changes at most.
     pub fn part(&self, span: &Span, order: Order, most: usize) -> Part {
-        let mut changes = BTreeMap::new();
-        let mut edge: Option<&Bytes> = None;
-        // The newest comes last, and so its changes replace older ones.
-        for layer in self.settling.as_deref().into_iter().chain([&self.newest]) {
+        let mut changes: BTreeSet<&Change> = BTreeSet::new();
+        let mut edge: Option<&[u8]> = None;
+        // The newest comes first, and what it has stays.
+        for layer in [&self.newest].into_iter().chain(self.settling.as_deref()) {
             let bounds = (Bound::Included(span.from.as_slice()), Bound::Excluded(span.to.as_slice()));
             let mut range = layer.changes.range::<[u8], _>(bounds);
             let step = || match order {
@@ -133,32 +130,26 @@ impl Young {
             };
             let taken: Vec<_> = std::iter::from_fn(step).take(most).collect();
             // A layer that gave all it may give is known up to its last key only.
-            let last = taken.last().filter(|_| taken.len() == most).map(|(key, _)| *key);
+            let last = taken.last().filter(|_| taken.len() == most).map(|change| change.key());
             edge = edge.into_iter().chain(last).min_by(|a, b| order.compare(a, b));
-            changes.extend(taken);
+            for change in taken {
+                changes.insert(change);
+            }
         }
         let inside = |key: &[u8]| edge.is_none_or(|edge| order.compare(key, edge).is_le());
-        let mut changes: Vec<Change> = changes
-            .into_iter()
-            .filter(|(key, _)| inside(key))
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
+        let mut changes: Vec<Change> = changes.into_iter().filter(|change| inside(change.key())).cloned().collect();
         if order == Order::Down {
             changes.reverse();
         }
         let Some(edge) = edge else { return Part { changes, covered: span.clone(), rest: None } };
         let (lower, upper) = match order {
             // The key that comes right behind the edge.
-            Order::Up => span.cut([&edge[..], &[0]].concat()),
+            Order::Up => span.cut([edge, &[0]].concat()),
             Order::Down => span.cut(edge.to_vec()),
         };
         let (covered, rest) = if order == Order::Up { (lower, upper) } else { (upper, lower) };
         Part { changes, covered, rest: Some(rest) }
     }
-}
-
-fn len(value: &Option<Vec<u8>>) -> usize {
-    value.as_ref().map_or(0, Vec::len)
 }
 
 impl Span {
@@ -174,19 +165,31 @@ impl Span {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
 
-    fn changes(text: &'static str) -> Vec<Change> {
-        let one = |word: &'static str| match word.split_once('=') {
-            Some((key, value)) => (Bytes::from(key), Some(Bytes::from(value))),
-            None => (Bytes::from(word), None),
+    type Shown = (Vec<u8>, Option<Vec<u8>>);
+
+    fn changes(text: &str) -> Vec<Shown> {
+        let one = |word: &str| match word.split_once('=') {
+            Some((key, value)) => (key.into(), Some(value.into())),
+            None => (word.into(), None),
         };
         text.split_whitespace().map(one).collect()
     }
 
-    fn commit(text: &'static str) -> Overlay {
-        let changes = changes(text).into_iter().map(|(key, value)| (key.to_vec(), value.map(|value| value.to_vec())));
-        Overlay { changes: changes.collect() }
+    fn shown(change: &Change) -> Shown {
+        (change.key().to_vec(), change.value().unwrap().map(Cow::into_owned))
+    }
+
+    fn overlay(text: &str) -> Overlay {
+        Overlay { changes: changes(text).into_iter().collect() }
+    }
+
+    /// The changes and one more, under a key that lies outside of all spans here.
+    fn put(young: &mut Young, text: &str) {
+        young.put(&overlay(text), (b"~", b"!"), None);
     }
 
     fn span(from: &str, to: &str) -> Span {
@@ -196,9 +199,9 @@ mod tests {
     #[test]
     fn parts_hold_everything_up_to_their_edge_and_the_newest_counts() {
         let mut young = Young::default();
-        young.put(&commit("a=1 c=1 e=1 g=1 i=1"));
+        put(&mut young, "a=1 c=1 e=1 g=1 i=1");
         young.begin().unwrap();
-        young.put(&commit("b=2 c e=2 h=2"));
+        put(&mut young, "b=2 c e=2 h=2");
         let table = [
             (Order::Up, 2, "a=1 b=2 c", span("a", "c\0"), Some(span("c\0", "z"))),
             (Order::Up, 3, "a=1 b=2 c e=2", span("a", "e\0"), Some(span("e\0", "z"))),
@@ -209,27 +212,29 @@ mod tests {
         ];
         for (order, most, found, covered, rest) in table {
             let part = young.part(&span("a", "z"), order, most);
-            assert_eq!(part, Part { changes: changes(found), covered, rest }, "{order:?} {most}");
+            let seen: Vec<Shown> = part.changes.iter().map(shown).collect();
+            assert_eq!((seen, part.covered, part.rest), (changes(found), covered, rest), "{order:?} {most}");
         }
-        assert_eq!(young.get(b"c"), Some(&None), "it is gone, whatever the engine has");
-        assert_eq!(young.get(b"d"), None);
+        let value = |young: &Young, key: &[u8]| young.get(key).map(shown).map(|(_, value)| value);
+        assert_eq!(value(&young, b"c"), Some(None), "it is gone, whatever the engine has");
+        assert_eq!(value(&young, b"d"), None);
         young.settled();
-        assert_eq!(young.get(b"a"), None);
-        assert_eq!(young.get(b"b"), Some(&Some(Bytes::from("2"))));
+        assert_eq!(value(&young, b"a"), None);
+        assert_eq!(value(&young, b"b"), Some(Some(b"2".to_vec())));
     }
 
     #[test]
     fn what_is_held_in_memory_is_counted() {
         let mut young = Young::default();
-        young.put(&commit("a=1 b=22"));
-        assert_eq!(young.bytes(), 5 + 2 * AROUND_A_CHANGE);
-        young.put(&commit("b"));
+        put(&mut young, "a=1 b=22");
+        assert_eq!((young.memory(), young.weight()), (7 + 3 * AROUND_A_CHANGE, 7));
+        put(&mut young, "b");
         // What was replaced goes with the memory of the commit that brought it.
-        assert_eq!(young.bytes(), 6 + 2 * AROUND_A_CHANGE);
+        assert_eq!(young.memory(), 10 + 3 * AROUND_A_CHANGE);
         young.begin().unwrap();
-        assert_eq!((young.newest_bytes(), young.bytes()), (0, 6 + 2 * AROUND_A_CHANGE));
+        assert_eq!((young.newest_memory(), young.memory()), (0, 10 + 3 * AROUND_A_CHANGE));
         young.settled();
-        assert_eq!(young.bytes(), 0);
+        assert_eq!((young.memory(), young.weight()), (0, 0));
         assert!(young.begin().is_none(), "there is nothing to settle");
     }
 }
