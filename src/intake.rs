@@ -205,6 +205,11 @@ impl Intake {
         Ok(Accepting { appending, metrics: self.metrics.clone(), end: End::Taken(taken) })
     }
 
+    /// Ends the wait of pulled mails that were begun for others to share a sync with.
+    pub fn hurry(&self) {
+        self.store.hurry();
+    }
+
     /// How large a header section may be.
     pub fn header_limit(&self) -> usize {
         self.config.load().header_limit()

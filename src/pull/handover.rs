@@ -114,6 +114,7 @@ impl Handover {
     /// Returns once all of them stand synced.
     pub async fn finish(&mut self) -> Result<(), Trouble> {
         self.filled().await?;
+        self.intake.hurry();
         while let Some(oldest) = self.waiting.pop_front() {
             self.settled(oldest.await)?;
         }
@@ -151,6 +152,7 @@ impl Handover {
         if self.waiting.len() >= ACCEPTING
             && let Some(oldest) = self.waiting.pop_front()
         {
+            self.intake.hurry();
             self.settled(oldest.await)?;
         }
         self.waiting.push_back(Box::pin(accepting.done().map(|done| done.map(drop))));

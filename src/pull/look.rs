@@ -9,8 +9,10 @@ use crate::pull::imap::Listed;
 use crate::pull::ingest::TRIES;
 use crate::store::rows::{LedgerRow, LedgerState, SourceRow};
 
-/// How many mails are judged, fetched and accounted for at once.
-const CHUNK: usize = 1000;
+/// How many mails are judged, fetched and accounted for at once. At the end of each chunk the server waits for our disk.
+const CHUNK: usize = 4000;
+/// How many of those that wait are listed again at each look.
+const AGAIN: usize = 1000;
 
 /// What a look has found.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,7 +45,7 @@ impl Task {
         let rows = self.rows_above(session, first).await?;
         // What waits has its row, and so has all below it: of a long backlog only what is next is listed again, and what
         // has come since. Otherwise a mailbox with 20,000 mails costs 2 MB at every look.
-        let (now, later) = rows.split_at(rows.len().min(CHUNK));
+        let (now, later) = rows.split_at(rows.len().min(AGAIN));
         let later = Some(later).filter(|later| later.iter().any(|row| row.state == LedgerState::Waiting));
         let end = later.and(now.last()).map(|row| row.uid);
         let listed = self.list(session, first, end).await?;

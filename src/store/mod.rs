@@ -65,6 +65,7 @@ mod strays;
 mod tests;
 pub mod values;
 pub mod vault;
+mod writer;
 mod young;
 
 use std::collections::BTreeMap;
@@ -144,6 +145,11 @@ impl Store {
     /// Accepts a mail: returns once its record stands synced in the log.
     pub async fn spool(&self, mail: Incoming) -> Result<Receipt, SpoolError> {
         self.0.hand_over(mail).await?.done().await
+    }
+
+    /// Pulled mails wait a moment for others, to share a sync; this ends the wait of those that were handed over.
+    pub fn hurry(&self) {
+        self.0.log.hurry();
     }
 
     /// Accepts a mail in two parts: when this returns its record has its place in the order of the log, and

@@ -18,20 +18,18 @@ fn connect(store: &Store) {
 }
 
 fn pull(store: &Store, uid: u32) {
-    run(async {
-        let id = MailId::fresh(now());
-        let mut body = store.body(id, 1 << 30);
-        body.push(format!("From: a@b.example\r\n\r\nmail {uid}\r\n").as_bytes()).await.unwrap();
-        let body = body.finish().await.unwrap();
-        let envelope = Envelope { mail_from: None, rcpt_to: vec![address(CHANNEL)] };
-        let deliveries = vec![delivery(CHANNEL)];
-        let origin = pulled(uid);
-        let review = false;
-        store
-            .spool(Incoming { id, received_at: now(), envelope, origin, deliveries, review, outgoing: None, body })
-            .await
-            .unwrap();
-    });
+    run(async { begin(store, uid).await.unwrap().done().await }).unwrap();
+}
+
+/// Hands a mail over and does not wait for the log.
+async fn begin(store: &Store, uid: u32) -> Result<Appending, SpoolError> {
+    let id = MailId::fresh(now());
+    let body = store.body(id, 1 << 30).whole(format!("From: a@b.example\r\n\r\nmail {uid}\r\n").into()).await.unwrap();
+    let envelope = Envelope { mail_from: None, rcpt_to: vec![address(CHANNEL)] };
+    let (deliveries, origin, review) = (vec![delivery(CHANNEL)], pulled(uid), false);
+    store
+        .hand_over(Incoming { id, received_at: now(), envelope, origin, deliveries, review, outgoing: None, body })
+        .await
 }
 
 fn refuse(store: &Store, uid: u32) {
@@ -82,6 +80,36 @@ fn seen(uid: u32, state: LedgerState) -> LedgerRow {
 
 fn file_next(store: &Store, id: &str, filing: &Filing) -> EntryRow {
     file(store, &next(store), id, filing).remove(0)
+}
+
+#[test]
+fn pulled_mails_share_syncs_and_keep_their_order_beside_others() {
+    let dir = quick_dir();
+    let (store, _) = open(dir.path());
+    connect(&store);
+    run(async {
+        let (mut waiting, mut others) = (Vec::new(), Vec::new());
+        for uid in 20..60 {
+            waiting.push(begin(&store, uid).await.unwrap());
+            if uid % 10 == 0 {
+                others.push(spool(&store, b"From: c@d.example\r\n\r\n", &[CHANNEL]).await.unwrap().position);
+            }
+        }
+        store.hurry();
+        let mut positions = Vec::new();
+        for one in waiting {
+            positions.push(one.done().await.unwrap().position);
+        }
+        assert!(positions.is_sorted() && others.is_sorted());
+        // Whoever waits for an answer takes along what came before.
+        assert!(positions[0] < others[1] && positions[11] < others[3]);
+    });
+    assert_eq!(store.spool_state(), SpoolState { depth: 44, pulled: 40, ..store.spool_state() });
+    assert_eq!(told(&store).0.len(), 40);
+    store.0.log.stop();
+    let refused = run(async { begin(&store, 70).await.map(drop) });
+    assert_eq!(refused, Err(SpoolError::Trouble("the store is closed".into())));
+    assert_eq!(told(&store).0.len(), 40, "what was not taken has no row");
 }
 
 #[test]
