@@ -1,9 +1,11 @@
-//! Reading the files that people name: whole, but none without end, since a name may be that of a device.
+//! Reading the files that people name: whole, but none without end, since a name may be that of a device. Writing
+//! small files that a crash leaves as they were, or as they are to be.
 //!
 //! Must not know: what stands in them.
 
-use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use zeroize::Zeroizing;
@@ -30,9 +32,44 @@ pub fn read_text(path: &Path, most: u64) -> io::Result<Zeroizing<String>> {
     text.map(|text| Zeroizing::new(text.to_owned()))
 }
 
+/// Writes a file so that a crash leaves the old one or the new one, which stands on disk when this returns. `mode` is what
+/// a new file gets, less the umask. The name with `.new` behind it is used meanwhile. Blocks on the disk.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let fresh = Path::new(&fresh);
+    // One that a crash left may have another mode, and others may have it open.
+    match std::fs::remove_file(fresh) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(fresh)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(fresh, path)?;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    File::open(dir.unwrap_or(Path::new(".")))?.sync_all()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whatever_a_crash_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, left) = (dir.path().join("a.keys"), dir.path().join("a.keys.new"));
+        std::fs::write(&left, "half").unwrap();
+        for text in ["one", "another"] {
+            replace(&file, text.as_bytes(), 0o600).unwrap();
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+            assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+            assert!(!left.exists());
+        }
+        assert!(replace(&dir.path().join("none/a"), b"", 0o600).is_err());
+    }
 
     #[test]
     fn a_file_is_read_whole_or_not_at_all() {

@@ -5,8 +5,7 @@
 //! share the next writing. Must not know: DNS, how a policy is fetched.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -203,12 +202,7 @@ fn write(file: &Path, mut rows: Vec<Row>) -> io::Result<()> {
         text.extend_from_slice(&row);
     }
     text.push(b']');
-    let fresh = file.with_extension("new");
-    let mut out = File::create(&fresh)?;
-    out.write_all(&text)?;
-    out.sync_all()?;
-    fs::rename(&fresh, file)?;
-    file.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+    crate::files::replace(file, &text, 0o644)
 }
 
 #[cfg(test)]
@@ -247,7 +241,7 @@ mod tests {
         }
         // A file that is damaged, or too large, ends nothing.
         for text in ["[{", &" ".repeat(LARGEST as usize + 2)] {
-            fs::write(dir.path().join(FILE), text).unwrap();
+            std::fs::write(dir.path().join(FILE), text).unwrap();
             let kept = Arc::new(KeptPolicies::open(dir.path(), clock(0)));
             assert!(kept.known("a.example", now).is_none());
             kept.keep("a.example", "2".into(), day.clone(), now).await;
@@ -269,7 +263,7 @@ mod tests {
         tasks.join_all().await;
         assert_eq!(kept.kept.lock().unwrap().0.len(), KEPT);
         assert_eq!(*kept.written.lock().await, (KEPT + 50) as u64);
-        assert!(fs::metadata(dir.path().join(FILE)).unwrap().len() <= LARGEST);
+        assert!(std::fs::metadata(dir.path().join(FILE)).unwrap().len() <= LARGEST);
         let again = KeptPolicies::open(dir.path(), clock(1));
         let last = format!("d{}.example", KEPT + 49);
         assert!(again.known(&last, Instant::now()).is_some(), "those that end last stay");

@@ -1,13 +1,11 @@
 //! The version of a data directory, and where a later version brings an older directory up to date.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::dirs::sync_dir;
 use super::error::OpenError;
+use crate::files;
 
 /// The version that this program writes.
 pub const VERSION: u32 = 1;
@@ -55,14 +53,7 @@ fn create(dir: &Path) -> Result<Format, OpenError> {
     getrandom::fill(&mut salt).map_err(|error| OpenError::Damaged(format!("no random numbers: {error}")))?;
     let format = Format { format: VERSION, salt: u64::from_le_bytes(salt) };
     let text = serde_json::to_vec(&format).map_err(|error| OpenError::Damaged(error.to_string()))?;
-    let (path, tmp) = (dir.join("format"), dir.join("format.new"));
-    let write = || {
-        let mut file = File::create(&tmp)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        std::fs::rename(&tmp, &path)?;
-        sync_dir(dir)
-    };
-    write().map_err(OpenError::io(&path))?;
+    let path = dir.join("format");
+    files::replace(&path, &text, 0o644).map_err(OpenError::io(&path))?;
     Ok(format)
 }

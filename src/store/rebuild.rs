@@ -4,7 +4,7 @@
 //! reason, and with `HALF` the index beside it is what an earlier rebuild has left.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -19,6 +19,7 @@ use super::rows::Position;
 use super::segment::Segments;
 use super::values::OpenReport;
 use super::{Config, keys, snapshot};
+use crate::files;
 
 const HALF: &str = "half-built";
 /// A reason is no longer than this.
@@ -130,12 +131,7 @@ fn put_aside(dir: &Path, because: &str, now: Timestamp) -> io::Result<PathBuf> {
 }
 
 fn mark(dir: &Path, text: &str) -> io::Result<()> {
-    let fresh = dir.join("index.building.new");
-    let mut file = File::create(&fresh)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&fresh, building(dir))?;
-    sync_dir(dir)
+    files::replace(&building(dir), text.as_bytes(), 0o644)
 }
 
 fn building(dir: &Path) -> PathBuf {

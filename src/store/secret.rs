@@ -3,10 +3,11 @@
 //! One key a line, 64 hexadecimal digits; the first signs, all verify. The file is made at the first start. To change
 //! the key, put a new line first and start anew; the old lines keep old tokens valid for as long as they stand.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::Path;
+
+use crate::files;
 
 /// The file's name in the data directory.
 const FILE: &str = "token.keys";
@@ -31,7 +32,7 @@ pub fn token_keys(data_dir: &Path) -> Result<Vec<[u8; 32]>, SecretError> {
     let io_error = |trouble| SecretError::Io { path: path.display().to_string(), trouble };
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(trouble) if trouble.kind() == io::ErrorKind::NotFound => make(data_dir, &path).map_err(io_error)?,
+        Err(trouble) if trouble.kind() == io::ErrorKind::NotFound => make(&path).map_err(io_error)?,
         Err(trouble) => return Err(io_error(trouble)),
     };
     let mut keys = Vec::new();
@@ -53,19 +54,14 @@ pub fn token_keys(data_dir: &Path) -> Result<Vec<[u8; 32]>, SecretError> {
 }
 
 /// Writes a file with one fresh key, so that a crash leaves either no file or a whole one.
-fn make(data_dir: &Path, path: &Path) -> io::Result<String> {
+fn make(path: &Path) -> io::Result<String> {
     let mut key = [0u8; 32];
     getrandom::fill(&mut key).map_err(|trouble| io::Error::other(trouble.to_string()))?;
     let digits = crate::units::hex(&key);
     let text = format!(
         "# Signs the tokens in reply addresses. First line signs, all lines verify. Keep it secret.\n{digits}\n"
     );
-    let fresh = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&fresh, path)?;
-    File::open(data_dir)?.sync_all()?;
+    files::replace(path, text.as_bytes(), 0o600)?;
     Ok(text)
 }
 

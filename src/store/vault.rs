@@ -9,9 +9,9 @@ mod keys;
 mod rotate;
 mod seal;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::dirs::sync_dir;
+use crate::files;
 use crate::units::hex;
 use keys::KeyRing;
 pub use rotate::{KeyUse, OldKeys, Rotation, VaultState};
@@ -135,15 +136,7 @@ impl Vault {
 
     fn write(&self, name: &str, sealed: &[u8]) -> Result<(), VaultError> {
         let path = self.path(name);
-        let fresh = path.with_extension("new");
-        let write = || {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-            file.write_all(sealed)?;
-            file.sync_all()?;
-            fs::rename(&fresh, &path)?;
-            sync_dir(&self.0.dir)
-        };
-        write().map_err(at(&path))
+        files::replace(&path, sealed, 0o600).map_err(at(&path))
     }
 }
 

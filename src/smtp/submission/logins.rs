@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io::Read;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -167,9 +166,7 @@ impl Logins {
     /// The keys that a password file holds: those of a password, or a verifier.
     pub fn read_password(path: &Path) -> Result<ScramKeys, LoginError> {
         let wrong = |said: String| LoginError { path: path.to_owned(), said };
-        let mut text = Zeroizing::new(String::new());
-        let file = std::fs::File::open(path).map_err(|error| wrong(error.to_string()))?;
-        file.take(LONGEST).read_to_string(&mut text).map_err(|error| wrong(error.to_string()))?;
+        let text = crate::files::read_text(path, LONGEST).map_err(|error| wrong(error.to_string()))?;
         let line = text.lines().next().unwrap_or_default();
         if let Some(verifier) = line.strip_prefix(VERIFIER) {
             return read_verifier(verifier).ok_or_else(|| {
@@ -270,6 +267,8 @@ mod tests {
         assert!(!shown.contains("pencil") && !shown.contains("stored_key"), "{shown}");
         std::fs::write(&plain, "SCRAM-SHA-256$12:x$y:z").unwrap();
         assert!(Logins::read_password(&plain).unwrap_err().said.contains("verifier"));
+        std::fs::write(&plain, "x".repeat(4097)).unwrap();
+        assert_eq!(Logins::read_password(&plain).unwrap_err().said, "it is longer than 4096 bytes");
     }
 
     #[test]

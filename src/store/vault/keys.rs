@@ -3,9 +3,9 @@
 //! A key file has a key a line, 64 hexadecimal digits; the first encrypts, all decrypt. Lines that begin with `#` are
 //! comments.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -154,21 +154,8 @@ fn fresh(path: &Path) -> Result<Zeroizing<String>, VaultError> {
     Ok(Zeroizing::new(hex(&*key)))
 }
 
-/// Writes the file so that a crash leaves the old one or the new one.
 fn write(path: &Path, text: &str) -> Result<Zeroizing<String>, VaultError> {
-    let fresh = path.with_extension("new");
-    let write = || {
-        // One that a crash left may have another mode.
-        if fresh.exists() {
-            fs::remove_file(&fresh)?;
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&fresh, path)?;
-        File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
-    };
-    write().map_err(at(path))?;
+    files::replace(path, text.as_bytes(), 0o600).map_err(at(path))?;
     Ok(Zeroizing::new(text.to_owned()))
 }
 
