@@ -126,7 +126,9 @@ impl Accepting {
         match self.end {
             End::Refused(reason) => Err(Refusal::Permanent(reason)),
             End::Taken(Taken { id, kind, peer, from, size, started }) => {
-                self.metrics.mail_accepted(kind.as_str(), size, started.elapsed());
+                // Nobody waits for a pulled mail, and its end is looked at when it suits.
+                let took = (kind != OriginKind::Imap).then(|| started.elapsed());
+                self.metrics.mail_accepted(kind.as_str(), size, took);
                 tracing::info!(mail = %id, door = kind.as_str(), %peer, from, size, "accepted");
                 Ok(receipt)
             }
@@ -176,8 +178,8 @@ impl Intake {
         self.begin(arrival).await?.done().await
     }
 
-    /// The first part of `accept`: when it returns, the mail has its place in the order of the log, and responsibility
-    /// is taken once `Accepting::done` has returned. Whoever has many mails begins one after the other, in their
+    /// The first part of `accept`: when it returns, the mail has its place in the log behind those of its door, and
+    /// responsibility is taken once `Accepting::done` has returned. Whoever has many mails begins one after the other, in their
     /// order, and waits for all together.
     pub async fn begin(&self, arrival: Arrival) -> Result<Accepting, Refusal> {
         let started = Instant::now();
@@ -232,7 +234,7 @@ impl Intake {
         let incoming = Incoming { id, received_at, envelope, origin, deliveries, review: false, outgoing, body };
         match self.store.spool(incoming).await {
             Ok(receipt) => {
-                self.metrics.mail_accepted(kind, size, started.elapsed());
+                self.metrics.mail_accepted(kind, size, Some(started.elapsed()));
                 tracing::info!(mail = %id, door = kind, author, channel = said, recipients, size, "accepted to be sent");
                 Ok(receipt)
             }

@@ -161,11 +161,13 @@ impl Metrics {
     // ---- mail
 
     /// A mail was accepted: it stands synced in the log. `took` runs from the end of its data to that instant.
-    pub fn mail_accepted(&self, door: &str, bytes: u64, took: Duration) {
+    pub fn mail_accepted(&self, door: &str, bytes: u64, took: Option<Duration>) {
         let door = known(DOORS, door);
         self.0.accepted.with_label_values(&[door]).inc();
         self.0.accepted_bytes.with_label_values(&[door]).inc_by(bytes);
-        self.0.accept_seconds.observe(took.as_secs_f64());
+        if let Some(took) = took {
+            self.0.accept_seconds.observe(took.as_secs_f64());
+        }
     }
 
     /// A mail was refused at the door, for good, for a typed reason.

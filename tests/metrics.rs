@@ -13,7 +13,7 @@ fn busy() -> Metrics {
     let metrics = Metrics::new();
     let now = jiff::Timestamp::from_second(1_795_000_000).unwrap();
     let took = Duration::from_millis(3);
-    metrics.mail_accepted("smtp", 1000, took);
+    metrics.mail_accepted("smtp", 1000, Some(took));
     metrics.mail_refused("smtp", "too_large");
     metrics.mail_filed("smtp", "opened", None, took);
     metrics.mail_filed("smtp", "quarantined", Some("too_deep"), took);

@@ -18,6 +18,8 @@ use crate::store::{Body, BodyError, HEAD};
 
 /// How many mails may wait for their sync at once.
 const ACCEPTING: usize = 128;
+/// How many bytes of them may be in memory.
+const HELD: u64 = 8 << 20;
 /// How many mails may be on their way into files of their own at once.
 const FILLING: usize = 16;
 
@@ -37,7 +39,9 @@ pub struct Handover {
     intake: Intake,
     filling: VecDeque<(Parcel, Filling)>,
     /// Mails that have their place in the log, in its order. They stand synced in that order too.
-    waiting: VecDeque<Ending>,
+    waiting: VecDeque<(u64, Ending)>,
+    /// Their bytes in memory.
+    held: u64,
     /// What came as a whole, whatever becomes of it.
     pub came: HashSet<u32>,
     /// How many of those were refused for good.
@@ -73,7 +77,7 @@ impl Filling {
 
 impl Handover {
     pub fn new(intake: Intake) -> Self {
-        Self { intake, filling: VecDeque::new(), waiting: VecDeque::new(), came: HashSet::new(), refused: 0 }
+        Self { intake, filling: VecDeque::new(), waiting: VecDeque::new(), held: 0, came: HashSet::new(), refused: 0 }
     }
 
     /// Takes a mail. An error is about an earlier one, and means that nothing more can be taken.
@@ -108,16 +112,17 @@ impl Handover {
         self.came.insert(uid);
         self.filled().await?;
         let accepting = begin(&self.intake).map_err(Trouble::Refused)?;
-        self.wait_for(accepting).await
+        self.wait_for(accepting, 0).await
     }
 
     /// Returns once all of them stand synced.
     pub async fn finish(&mut self) -> Result<(), Trouble> {
         self.filled().await?;
         self.intake.hurry();
-        while let Some(oldest) = self.waiting.pop_front() {
+        while let Some((_, oldest)) = self.waiting.pop_front() {
             self.settled(oldest.await)?;
         }
+        self.held = 0;
         Ok(())
     }
 
@@ -137,26 +142,33 @@ impl Handover {
 
     async fn begin(&mut self, parcel: Parcel, body: Body) -> Result<(), Trouble> {
         let Parcel { id, received_at, origin, channel, .. } = parcel;
-        let envelope = envelope(body.head(), channel);
+        let (envelope, held) = (envelope(body.head(), channel), body.held());
         match self.intake.begin(Arrival { id, received_at, envelope, origin, body }).await {
-            Ok(accepting) => self.wait_for(accepting).await,
+            Ok(accepting) => self.wait_for(accepting, held).await,
             Err(refusal) => Err(Trouble::Refused(refusal)),
         }
     }
 
-    async fn wait_for(&mut self, accepting: Accepting) -> Result<(), Trouble> {
-        while let Some(done) = self.waiting.front_mut().and_then(FutureExt::now_or_never) {
-            self.waiting.pop_front();
+    /// Lets a mail wait for its sync beside others, and waits for the oldest where there is no room for one more.
+    async fn wait_for(&mut self, accepting: Accepting, held: u64) -> Result<(), Trouble> {
+        while let Some(done) = self.waiting.front_mut().and_then(|(_, oldest)| oldest.now_or_never()) {
+            self.forget_oldest();
             self.settled(done)?;
         }
-        if self.waiting.len() >= ACCEPTING
-            && let Some(oldest) = self.waiting.pop_front()
-        {
+        while !self.waiting.is_empty() && (self.waiting.len() >= ACCEPTING || self.held + held > HELD) {
             self.intake.hurry();
+            let Some(oldest) = self.forget_oldest() else { break };
             self.settled(oldest.await)?;
         }
-        self.waiting.push_back(Box::pin(accepting.done().map(|done| done.map(drop))));
+        self.held += held;
+        self.waiting.push_back((held, Box::pin(accepting.done().map(|done| done.map(drop)))));
         Ok(())
+    }
+
+    fn forget_oldest(&mut self) -> Option<Ending> {
+        let (held, oldest) = self.waiting.pop_front()?;
+        self.held -= held;
+        Some(oldest)
     }
 
     /// A refusal for good has its record; anything else is our own trouble and stops the look.

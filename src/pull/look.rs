@@ -9,10 +9,10 @@ use crate::pull::imap::Listed;
 use crate::pull::ingest::TRIES;
 use crate::store::rows::{LedgerRow, LedgerState, SourceRow};
 
-/// How many mails are judged, fetched and accounted for at once. At the end of each chunk the server waits for our disk.
-const CHUNK: usize = 4000;
-/// How many of those that wait are listed again at each look.
-const AGAIN: usize = 1000;
+/// How many mails are judged, fetched and accounted for at once.
+const CHUNK: usize = 1000;
+/// The same without a limit of mails a minute: at the end of each chunk the server waits for our disk.
+const UNLIMITED_CHUNK: usize = 4000;
 
 /// What a look has found.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,13 +45,14 @@ impl Task {
         let rows = self.rows_above(session, first).await?;
         // What waits has its row, and so has all below it: of a long backlog only what is next is listed again, and what
         // has come since. Otherwise a mailbox with 20,000 mails costs 2 MB at every look.
-        let (now, later) = rows.split_at(rows.len().min(AGAIN));
+        let (now, later) = rows.split_at(rows.len().min(CHUNK));
         let later = Some(later).filter(|later| later.iter().any(|row| row.state == LedgerState::Waiting));
         let end = later.and(now.last()).map(|row| row.uid);
         let listed = self.list(session, first, end).await?;
         let mut highest = listed.last().map_or(0, |mail| mail.uid);
         self.note_gone(session, now, &listed).await?;
-        for chunk in listed.chunks(CHUNK) {
+        let most = if self.source.config.mails_per_minute == 0 { UNLIMITED_CHUNK } else { CHUNK };
+        for chunk in listed.chunks(most) {
             self.renew_lease(session).await?;
             self.chunk(session, chunk, &rows, &mut found).await?;
         }

@@ -68,8 +68,8 @@ impl Inner {
         &self.space
     }
 
-    /// Hands a mail's record to the log, after its file where it has one. Records are written in the order in which
-    /// they were handed over, so whoever wants several in order need not wait for each.
+    /// Hands a mail's record to the log, after its file where it has one. Records of one kind, pulled mails or others, are
+    /// written in the order in which they were handed over, so whoever wants several in order need not wait for each.
     pub async fn hand_over(self: &std::sync::Arc<Self>, mail: Incoming) -> Result<Appending, SpoolError> {
         if let Some(said) = self.shared.broken.get() {
             return Err(SpoolError::Trouble(said.clone()));
@@ -98,7 +98,8 @@ impl Inner {
                 other => SpoolError::Trouble(other.to_string()),
             })?);
         }
-        let waiting = Waiting { position: Position(0), size, received: received_at.as_microsecond() };
+        let waiting =
+            Waiting { position: Position(0), size, pulled: remote.is_some(), received: received_at.as_microsecond() };
         let draft = Draft::new(Kind::Mail, encoded, bytes);
         let pending = remote.map(|key| (key, Pending { mail: id, at: received_at }));
         let answer = self.append_answered(draft, waiting, pending)?;
@@ -306,8 +307,8 @@ impl Inner {
 fn refused_record(refused: Refused) -> Result<(Draft, Waiting), String> {
     let Refused { id, received_at, envelope, origin, deliveries, reason, size, head } = refused;
     let head = header_section(&head).to_vec();
-    let received = received_at.as_microsecond();
-    let waiting = Waiting { position: Position(0), size: head.len() as u64, received };
+    let (pulled, received) = (origin.remote.is_some(), received_at.as_microsecond());
+    let waiting = Waiting { position: Position(0), size: head.len() as u64, pulled, received };
     let (review, sha256, refused, outgoing) = (false, String::new(), Some(reason), None);
     let meta = MailMeta { id, received_at, envelope, origin, deliveries, review, size, sha256, refused, outgoing };
     let meta = meta::encode(&meta, Place::Inline)?;

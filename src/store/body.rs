@@ -162,6 +162,14 @@ impl Body {
         self.size
     }
 
+    /// How many of them are in memory.
+    pub fn held(&self) -> u64 {
+        match &self.bytes {
+            Bytes::Memory(bytes) => bytes.len() as u64,
+            Bytes::File { .. } => 0,
+        }
+    }
+
     /// In lower-case hex.
     pub fn sha256(&self) -> &str {
         &self.sha256

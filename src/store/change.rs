@@ -10,14 +10,14 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::error::StoreError;
-use super::overlay::{self, Overlay};
+use super::overlay::{self, GONE, Overlay};
 
 /// Values of this many bytes and more stay in the log until they are asked for.
 const LONG: usize = 200;
-/// Stands where the length of a value does, for a key that goes away.
-const GONE: u32 = u32::MAX;
 /// Bytes that stand for a long value: where it lies in the body of the commit's record, and its checksum.
 const FAR: usize = 8;
+/// What a commit takes in memory beside the bytes that are kept of it.
+const AROUND_A_COMMIT: usize = 96;
 
 /// Where the body of a commit's record lies in the log. The file stays open, so that its segment may go meanwhile.
 #[derive(Clone, Debug)]
@@ -38,7 +38,6 @@ pub struct Change {
     /// The length of the value.
     value: u32,
     key: u16,
-    long: bool,
 }
 
 /// What is kept of a commit.
@@ -51,21 +50,20 @@ struct Commit {
 }
 
 impl Change {
-    /// The changes of a commit, and one more that its record need not have, with the memory that they take together.
-    pub fn of(overlay: &Overlay, more: (&[u8], &[u8]), written: Option<Written>) -> (Vec<Self>, usize) {
+    /// The changes of a commit and its mark, which its record has not, with the memory that is kept of them.
+    pub fn of(overlay: &Overlay, mark: (&[u8], &[u8]), written: Option<Written>) -> (Vec<Self>, usize) {
         let mut bytes = Vec::new();
         let mut places = Vec::with_capacity(overlay.changes.len() + 1);
         let mut offset = overlay::HEAD;
         // Lengths and offsets fit as they do in the commit's record.
         let changes = overlay.changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref()));
-        for (key, value) in changes.chain([(more.0, Some(more.1))]) {
+        for (key, value) in changes.chain([(mark.0, Some(mark.1))]) {
             let far = offset + overlay::AROUND + key.len();
             let len = value.map_or(0, <[u8]>::len);
-            let long = written.is_some() && len >= LONG;
-            places.push((bytes.len() as u32, value.map_or(GONE, |_| len as u32), key.len() as u16, long));
+            places.push((bytes.len() as u32, value.map_or(GONE, |_| len as u32), key.len() as u16));
             bytes.extend_from_slice(key);
             match value {
-                Some(value) if long => {
+                Some(value) if written.is_some() && len >= LONG => {
                     bytes.extend_from_slice(&(far as u32).to_le_bytes());
                     bytes.extend_from_slice(&crc32fast::hash(value).to_le_bytes());
                 }
@@ -74,9 +72,9 @@ impl Change {
             offset = far + len;
         }
         bytes.shrink_to_fit();
-        let memory = bytes.len();
+        let memory = bytes.len() + AROUND_A_COMMIT;
         let commit = Arc::new(Commit { bytes, written });
-        let change = |(at, value, key, long)| Self { commit: Arc::clone(&commit), at, value, key, long };
+        let change = |(at, value, key)| Self { commit: Arc::clone(&commit), at, value, key };
         (places.into_iter().map(change).collect(), memory)
     }
 
@@ -94,7 +92,7 @@ impl Change {
         let behind = &self.commit.bytes[self.at as usize + usize::from(self.key)..];
         match (&self.commit.written, self.value) {
             (_, GONE) => Ok(None),
-            (Some(written), len) if self.long => {
+            (Some(written), len) if len as usize >= LONG => {
                 far_value(written, &behind[..FAR], len as usize).map(|value| Some(value.into()))
             }
             (_, len) => Ok(Some(behind[..len as usize].into())),
@@ -106,7 +104,7 @@ impl Change {
 fn far_value(written: &Written, far: &[u8], len: usize) -> Result<Vec<u8>, StoreError> {
     let [offset, crc] = [&far[..4], &far[4..]].map(|half| half.try_into().map_or(0, u32::from_le_bytes));
     let mut value = vec![0; len];
-    // The commit was synced, and is applied anew from there after a start; going on with anything else would be worse.
+    // The commit was synced: a new start applies it from there, or finds that the disk has lost it and says so.
     let broken = |said: &str| StoreError::Broken(format!("a commit in the log cannot be read back: {said}"));
     written
         .segment
@@ -161,7 +159,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&record, 0).unwrap();
         let written = Written { segment: Arc::new(file.try_clone().unwrap()), offset: 6 };
-        let (found, memory) = Change::of(&changes, (b"b1", b"more"), Some(written));
+        let (found, memory) = Change::of(&changes, (b"b1", b"mark"), Some(written));
         let value = |key: &[u8]| {
             let change = found.iter().find(|change| change.key() == key).unwrap();
             change.value().map(|value| value.map(Cow::into_owned))
@@ -169,8 +167,8 @@ mod tests {
         for (key, wanted) in &changes.changes {
             assert_eq!(value(key), Ok(wanted.clone()));
         }
-        assert_eq!(value(b"b1"), Ok(Some(b"more".to_vec())));
-        assert!(memory < LONG + 100 && found.iter().map(Change::weight).sum::<u64>() > 3 * LONG as u64);
+        assert_eq!(value(b"b1"), Ok(Some(b"mark".to_vec())));
+        assert!(memory < LONG + 200 && found.iter().map(Change::weight).sum::<u64>() > 3 * LONG as u64);
         let at = record.iter().rposition(|byte| *byte == b'y').unwrap();
         file.write_all_at(b"Y", at as u64).unwrap();
         assert!(matches!(value(b"d"), Err(StoreError::Broken(said)) if said.contains("changed on the disk")));

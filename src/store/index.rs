@@ -48,8 +48,6 @@ impl Index {
     pub fn start(&mut self, shared: Arc<Shared>) -> io::Result<()> {
         let layers = Arc::clone(&self.layers);
         let thread = std::thread::Builder::new().name("index".into()).spawn(move || {
-            // Until memory is full nobody waits for it.
-            crate::priority::step_back();
             if let Err(error) = layers.settle_until_stopped() {
                 // The log has the commits and the engine may not: only opening anew completes it.
                 shared.break_off(error.said());
@@ -145,7 +143,7 @@ impl Index {
 
     /// Bytes that the engine lacks and will need space for.
     pub fn unsettled(&self) -> u64 {
-        self.layers.state().young.weight()
+        self.layers.weight()
     }
 
     /// How long settling took since the start, in nanoseconds.

@@ -31,9 +31,11 @@ pub struct Layers {
     bell: Condvar,
     /// Held while a layer settles.
     settling: Mutex<()>,
-    /// The newest layer settles when it holds so many bytes, and may grow to half as many while that one does.
+    /// The newest layer settles when it takes so many bytes; while it does, both together may take half as many again.
     buffer: usize,
     nanos: AtomicU64,
+    /// Bytes that the engine lacks, for those who ask often.
+    weight: AtomicU64,
 }
 
 #[derive(Default)]
@@ -48,7 +50,7 @@ impl Layers {
     /// Nothing over the engine yet.
     pub fn new(engine: Engine, buffer: usize) -> Self {
         let (state, bell, settling) = (Mutex::default(), Condvar::new(), Mutex::default());
-        Self { engine, state, bell, settling, buffer, nanos: AtomicU64::new(0) }
+        Self { engine, state, bell, settling, buffer, nanos: AtomicU64::new(0), weight: AtomicU64::new(0) }
     }
 
     /// What is in memory; to be held for a moment only.
@@ -58,23 +60,29 @@ impl Layers {
 
     /// Takes the changes of one commit as a whole, with its mark. Waits where memory is full of others that settle.
     pub fn put(&self, overlay: &Overlay, mark: (&[u8], &[u8]), written: Option<Written>) -> Result<(), StoreError> {
+        let changes = Change::of(overlay, mark, written);
         let mut state = self.state();
         // Beside a layer that settles a smaller one may grow: commits go on, and memory has a limit.
-        while state.young.is_settling()
-            && state.young.memory() > self.buffer + self.buffer / 2
-            && state.failed.is_none()
-        {
+        while state.failed.is_none() && self.is_full(&state.young) {
+            self.bell.notify_all();
             state = self.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         if let Some(failed) = &state.failed {
             return Err(failed.clone());
         }
         let was_empty = state.young.newest_memory() == 0;
-        state.young.put(overlay, mark, written);
+        state.young.put(changes);
+        self.weight.store(state.young.weight(), Ordering::Relaxed);
         if was_empty || state.young.newest_memory() > self.buffer {
             self.bell.notify_all();
         }
         Ok(())
+    }
+
+    /// Whether a commit has to wait. The thread that settles may not have come to it yet.
+    fn is_full(&self, young: &Young) -> bool {
+        let most = if young.is_settling() { self.buffer + self.buffer / 2 } else { self.buffer * 2 };
+        young.memory() > most
     }
 
     /// Settles whatever is due, until somebody wants an end or something fails.
@@ -125,7 +133,10 @@ impl Layers {
         self.nanos.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
         let mut state = self.state();
         match &written {
-            Ok(()) => state.young.settled(),
+            Ok(()) => {
+                state.young.settled();
+                self.weight.store(state.young.weight(), Ordering::Relaxed);
+            }
             // The layer stays, for those who read.
             Err(error) => state.failed = Some(error.clone()),
         }
@@ -154,6 +165,11 @@ impl Layers {
         let pairs = || changes.iter().map(|change| change.key()).zip(values.iter().map(Option::as_deref));
         self.engine.load(pairs())?;
         Ok(pairs().map(|(key, value)| key.len() + value.map_or(0, <[u8]>::len)).sum())
+    }
+
+    /// Bytes of keys and values that the engine lacks.
+    pub fn weight(&self) -> u64 {
+        self.weight.load(Ordering::Relaxed)
     }
 
     /// How long settling took since the start, in nanoseconds.

@@ -47,8 +47,8 @@ pub struct Request {
 /// What the thread is told.
 pub(super) enum Message {
     Append(Request),
-    /// There are patient ones.
-    Patient,
+    /// There are pulled mails that wait for others.
+    Lingering,
     /// Somebody waits for them now.
     Hurry,
     Stop,
@@ -56,13 +56,13 @@ pub(super) enum Message {
 
 /// Pulled mails that wait until there are many of them; `None` once the thread takes no more. Each by itself would wake
 /// the thread.
-pub(super) type Patient = Arc<Mutex<Option<Vec<Request>>>>;
+pub(super) type Lingering = Arc<Mutex<Option<Vec<Request>>>>;
 
 /// The handle of the thread.
 #[derive(Debug)]
 pub struct Log {
     sender: Sender<Message>,
-    patient: Patient,
+    lingering: Lingering,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -79,26 +79,25 @@ impl Log {
         let (sender, receiver) = mpsc::channel();
         let (segment_bytes, group_max) = limits;
         let number = end.segment();
-        let patient = Patient::new(Mutex::new(Some(Vec::new())));
-        let waiting = Arc::clone(&patient);
-        let end = end.offset();
-        let writer = Writer { segments, shared, space, segment_bytes, group_max, number, end, file, patient };
+        let lingering = Lingering::new(Mutex::new(Some(Vec::new())));
+        let (end, theirs) = (end.offset(), Arc::clone(&lingering));
+        let writer = Writer { segments, shared, space, segment_bytes, group_max, number, end, file, lingering: theirs };
         let thread = std::thread::Builder::new().name("log".into()).spawn(move || writer.run(&receiver))?;
-        Ok(Self { sender, patient: waiting, thread: Mutex::new(Some(thread)) })
+        Ok(Self { sender, lingering, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Hands a record over; the answer comes by its `Reply`. Pulled mails are written in the order in which they are
-    /// handed over, and so is everything else, but not one beside the other.
+    /// Hands a record over; the answer comes by its `Reply`. Pulled mails keep their order among themselves, and so do all
+    /// other records; a pulled mail stands before whatever is handed over after it.
     pub fn append(&self, request: Request) -> Result<(), AppendError> {
         let closed = || AppendError::Broken("the store is closed".into());
         if request.pulled.is_none() {
             return self.sender.send(Message::Append(request)).map_err(|_| closed());
         }
-        let mut patient = self.patient.lock().unwrap_or_else(PoisonError::into_inner);
-        let patient = patient.as_mut().ok_or_else(closed)?;
-        patient.push(request);
+        let mut lingering = self.lingering.lock().unwrap_or_else(PoisonError::into_inner);
+        let lingering = lingering.as_mut().ok_or_else(closed)?;
+        lingering.push(request);
         // The first one calls, and the thread takes all that are there when it comes to them.
-        if patient.len() == 1 { self.sender.send(Message::Patient).map_err(|_| closed()) } else { Ok(()) }
+        if lingering.len() == 1 { self.sender.send(Message::Lingering).map_err(|_| closed()) } else { Ok(()) }
     }
 
     /// Has what was handed over written now, with nobody waiting for more.

@@ -8,7 +8,7 @@
 //! log always knows more than what of the index is on disk, which can be completed or rebuilt from it after any crash.
 //!
 //! Methods that are not `async` may block on the disk: callers in async code use `spawn_blocking`. `refused`, `watch`,
-//! `arrivals`, `spool_state`, `body`, `free_bytes` and `has_room` return at once.
+//! `arrivals`, `spool_state`, `body`, `hurry`, `free_bytes` and `has_room` return at once.
 
 mod accept;
 mod attempts;
@@ -152,7 +152,7 @@ impl Store {
         self.0.log.hurry();
     }
 
-    /// Accepts a mail in two parts: when this returns its record has its place in the order of the log, and
+    /// Accepts a mail in two parts: when this returns its record has its place among those of its kind in the log, and
     /// `Appending::done` returns once it stands synced.
     pub async fn hand_over(&self, mail: Incoming) -> Result<Appending, SpoolError> {
         self.0.hand_over(mail).await
@@ -180,9 +180,7 @@ impl Store {
 
     /// How much waits for filing.
     pub fn spool_state(&self) -> SpoolState {
-        let pulled = self.0.shared.pending.lock().unwrap_or_else(PoisonError::into_inner).len();
-        let queue = self.0.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        SpoolState { pulled: pulled as u64, ..queue.state() }
+        self.0.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).state()
     }
 
     /// Wakes whoever waits for new mail: the newest record that waits or waited for filing.

@@ -9,7 +9,7 @@ use super::rows::Position;
 pub const MAX_VALUE: usize = 4096;
 
 /// Marks a delete where the length of a value stands.
-const GONE: u32 = u32::MAX;
+pub const GONE: u32 = u32::MAX;
 
 /// Bytes before the first change in the body of a record.
 pub const HEAD: usize = 8;

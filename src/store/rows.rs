@@ -2,8 +2,8 @@
 //!
 //! Rows are small (at most 4 KiB each, a limit of the engine): texts, addresses and attachments are read from the
 //! original bytes in the log whenever somebody asks, so a row holds what was *decided*, not what was received. A field
-//! that says nothing (`null`, `false`, an empty list) is left out where that is the rule: rows wait in memory by the
-//! thousand until the engine takes them.
+//! that says nothing (`null`, `false`, an empty list) is left out where that is the rule: each row is written to the
+//! log and to the engine.
 
 mod mailbox;
 mod outbound;

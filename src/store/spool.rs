@@ -12,6 +12,8 @@ use super::values::SpoolState;
 pub struct Waiting {
     pub position: Position,
     pub size: u64,
+    /// It comes from a mailbox.
+    pub pulled: bool,
     /// In microseconds since 1970: half the size of a `Timestamp`.
     pub received: i64,
 }
@@ -21,10 +23,12 @@ pub struct Waiting {
 pub struct Queue {
     waiting: VecDeque<Waiting>,
     bytes: u64,
+    pulled: u64,
 }
 
 impl Queue {
     pub fn push(&mut self, waiting: Waiting) {
+        self.pulled += u64::from(waiting.pulled);
         self.bytes += waiting.size;
         self.waiting.push_back(waiting);
     }
@@ -49,6 +53,7 @@ impl Queue {
     pub fn take(&mut self, count: usize) {
         for waiting in self.waiting.drain(..count.min(self.waiting.len())) {
             self.bytes -= waiting.size;
+            self.pulled -= u64::from(waiting.pulled);
         }
         // A long backlog leaves a large buffer behind; give it back once it is nearly empty.
         if self.waiting.capacity() > 4096 && self.waiting.len() * 8 < self.waiting.capacity() {
@@ -62,14 +67,14 @@ impl Queue {
             && let Some(gone) = self.waiting.remove(at)
         {
             self.bytes -= gone.size;
+            self.pulled -= u64::from(gone.pulled);
         }
     }
 
-    /// What waits; where it came from is not known here.
     pub fn state(&self) -> SpoolState {
         SpoolState {
             depth: self.waiting.len() as u64,
-            pulled: 0,
+            pulled: self.pulled,
             bytes: self.bytes,
             oldest: self.waiting.front().and_then(|waiting| Timestamp::from_microsecond(waiting.received).ok()),
         }

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::error::is_full;
-use super::log::{AppendError, Message, Patient, Reply, Request};
+use super::log::{AppendError, Lingering, Message, Reply, Request};
 use super::record::{ALIGN, Kind};
 use super::rows::Position;
 use super::segment::Segments;
@@ -37,13 +37,17 @@ pub(super) struct Writer {
     pub(super) number: u32,
     pub(super) end: u64,
     pub(super) file: Arc<File>,
-    pub(super) patient: Patient,
+    pub(super) lingering: Lingering,
 }
 
 impl Drop for Writer {
-    /// However the thread ends, whoever hands over a pulled mail afterwards hears that nobody takes it.
+    /// However the thread ends, whoever has handed over a pulled mail hears that nobody takes it.
     fn drop(&mut self) {
-        self.patient(false);
+        let left = self.take_lingering(false);
+        if std::thread::panicking() {
+            let said = self.shared.break_off("the thread that writes the log has ended");
+            self.answer_error(left, &AppendError::Broken(said));
+        }
     }
 }
 
@@ -52,9 +56,11 @@ impl Writer {
     pub(super) fn run(mut self, requests: &Receiver<Message>) {
         let mut open = true;
         while open {
+            let mut urgent = Vec::new();
+            open = self.gather(requests, &mut urgent);
+            // Pulled mails come first: a commit stands behind all that were handed over before it.
             let (mut group, mut bytes) = (Vec::new(), 0);
-            open = self.gather(requests, &mut group, &mut bytes);
-            for request in self.patient(open) {
+            for request in self.take_lingering(open).into_iter().chain(urgent) {
                 if group.len() >= self.group_max || bytes >= GROUP_BYTES {
                     self.write(std::mem::take(&mut group));
                     bytes = 0;
@@ -68,26 +74,25 @@ impl Writer {
         let _ = self.file.sync_data();
     }
 
-    /// Waits for records and takes what there is, up to a group; `false` when nothing comes any more.
-    fn gather(&self, requests: &Receiver<Message>, group: &mut Vec<Request>, bytes: &mut u64) -> bool {
+    /// Waits for records and takes those that are urgent, up to a group; `false` when nothing comes any more.
+    fn gather(&self, requests: &Receiver<Message>, urgent: &mut Vec<Request>) -> bool {
         let Ok(mut message) = requests.recv() else { return false };
-        let linger_until = Instant::now() + LINGER;
+        let (mut linger_until, mut bytes) = (Instant::now() + LINGER, 0);
         loop {
             match message {
                 Message::Append(request) => {
-                    *bytes += request.draft.span();
-                    group.push(request);
+                    bytes += request.draft.span();
+                    urgent.push(request);
                 }
-                Message::Patient => {}
-                Message::Hurry => return true,
+                Message::Lingering => {}
+                Message::Hurry => linger_until = Instant::now(),
                 Message::Stop => return false,
             }
-            if group.len() >= self.group_max || *bytes >= GROUP_BYTES {
+            if urgent.len() >= self.group_max || bytes >= GROUP_BYTES {
                 return true;
             }
-            let rest =
-                if group.is_empty() { linger_until.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
-            match requests.recv_timeout(rest) {
+            let rest = linger_until.saturating_duration_since(Instant::now());
+            match requests.recv_timeout(if urgent.is_empty() { rest } else { Duration::ZERO }) {
                 Ok(next) => message = next,
                 // Nobody else for now; that nobody is left shows at the next call.
                 Err(_) => return true,
@@ -95,10 +100,10 @@ impl Writer {
         }
     }
 
-    /// The pulled mails that wait; once no more are taken, the last ones.
-    fn patient(&self, open: bool) -> Vec<Request> {
-        let mut patient = self.patient.lock().unwrap_or_else(PoisonError::into_inner);
-        if open { patient.as_mut().map(std::mem::take) } else { patient.take() }.unwrap_or_default()
+    /// The pulled mails that wait; once no more are to come, the last ones.
+    fn take_lingering(&self, open: bool) -> Vec<Request> {
+        let mut lingering = self.lingering.lock().unwrap_or_else(PoisonError::into_inner);
+        if open { lingering.as_mut().map(std::mem::take) } else { lingering.take() }.unwrap_or_default()
     }
 
     /// Writes a group, in as many parts as it takes segments.

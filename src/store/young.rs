@@ -8,9 +8,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::change::{Change, Written};
+use super::change::Change;
 use super::index::Order;
-use super::overlay::Overlay;
 
 /// What a change takes in memory beside its key and value.
 const AROUND_A_CHANGE: usize = 40;
@@ -52,9 +51,8 @@ pub struct Part {
 }
 
 impl Layer {
-    /// Takes the changes of a commit over, and one more that its record need not have.
-    fn put(&mut self, overlay: &Overlay, more: (&[u8], &[u8]), written: Option<Written>) {
-        let (changes, memory) = Change::of(overlay, more, written);
+    /// Takes the changes of a commit over, of which so much memory is kept.
+    fn put(&mut self, changes: Vec<Change>, memory: usize) {
         self.memory += memory;
         for change in changes {
             self.weight += change.weight();
@@ -72,10 +70,10 @@ impl Young {
         self.newest.changes.get(key).or_else(older)
     }
 
-    /// Takes the changes of one more commit over, and one that its record need not have.
-    pub fn put(&mut self, overlay: &Overlay, more: (&[u8], &[u8]), written: Option<Written>) {
+    /// Takes the changes of one more commit over, as `Change::of` gives them.
+    pub fn put(&mut self, (changes, memory): (Vec<Change>, usize)) {
         self.newest.since.get_or_insert_with(Instant::now);
-        self.newest.put(overlay, more, written);
+        self.newest.put(changes, memory);
     }
 
     /// Begins to settle: from here on changes go to a new layer. `None` where there is nothing to settle.
@@ -168,6 +166,7 @@ mod tests {
     use std::borrow::Cow;
 
     use super::*;
+    use crate::store::overlay::Overlay;
 
     type Shown = (Vec<u8>, Option<Vec<u8>>);
 
@@ -189,7 +188,7 @@ mod tests {
 
     /// The changes and one more, under a key that lies outside of all spans here.
     fn put(young: &mut Young, text: &str) {
-        young.put(&overlay(text), (b"~", b"!"), None);
+        young.put(Change::of(&overlay(text), (b"~", b"!"), None));
     }
 
     fn span(from: &str, to: &str) -> Span {
@@ -226,13 +225,14 @@ mod tests {
     #[test]
     fn what_is_held_in_memory_is_counted() {
         let mut young = Young::default();
+        let commit = Change::of(&overlay(""), (b"", b""), None).1;
         put(&mut young, "a=1 b=22");
-        assert_eq!((young.memory(), young.weight()), (7 + 3 * AROUND_A_CHANGE, 7));
+        assert_eq!((young.memory(), young.weight()), (7 + commit + 3 * AROUND_A_CHANGE, 7));
         put(&mut young, "b");
         // What was replaced goes with the memory of the commit that brought it.
-        assert_eq!(young.memory(), 10 + 3 * AROUND_A_CHANGE);
+        assert_eq!(young.memory(), 10 + 2 * commit + 3 * AROUND_A_CHANGE);
         young.begin().unwrap();
-        assert_eq!((young.newest_memory(), young.memory()), (0, 10 + 3 * AROUND_A_CHANGE));
+        assert_eq!((young.newest_memory(), young.memory()), (0, 10 + 2 * commit + 3 * AROUND_A_CHANGE));
         young.settled();
         assert_eq!((young.memory(), young.weight()), (0, 0));
         assert!(young.begin().is_none(), "there is nothing to settle");
