@@ -98,11 +98,9 @@ impl Inner {
                 other => SpoolError::Trouble(other.to_string()),
             })?);
         }
-        let waiting =
-            Waiting { position: Position(0), size, pulled: remote.is_some(), received: received_at.as_microsecond() };
+        let waiting = Waiting { position: Position(0), size, pulled: remote, received: received_at.as_microsecond() };
         let draft = Draft::new(Kind::Mail, encoded, bytes);
-        let pending = remote.map(|key| (key, Pending { mail: id, at: received_at }));
-        let answer = self.append_answered(draft, waiting, pending)?;
+        let answer = self.append_answered(draft, waiting, Pending { mail: id, at: received_at })?;
         // From here on the record may be written even if the caller goes away, so the file must not go with the caller;
         // it is only removed when the log says that there is no record.
         let file = kept.as_mut().map(|kept| {
@@ -118,15 +116,14 @@ impl Inner {
         &self,
         draft: Draft,
         waiting: Waiting,
-        pending: Option<(LedgerKey, Pending)>,
+        pending: Pending,
     ) -> Result<Answer, SpoolError> {
         let (sender, receiver) = oneshot::channel();
-        let pulled = pending.map(|(key, _)| key);
-        if let Some((key, pending)) = pending {
+        if let Some(key) = waiting.pulled {
             self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(key, pending);
         }
-        let sent = self.log.append(Request { draft, reply: Reply::Async(sender), waiting: Some(waiting), pulled });
-        if let (Err(_), Some(key)) = (&sent, pulled) {
+        let sent = self.log.append(Request { draft, reply: Reply::Async(sender), waiting: Some(waiting) });
+        if let (Err(_), Some(key)) = (&sent, waiting.pulled) {
             self.shared.not_pulled(key);
         }
         sent.map(|()| receiver).map_err(spool_error)
@@ -141,10 +138,8 @@ impl Inner {
             return Err(SpoolError::Full);
         }
         let (id, received_at) = (refused.id, refused.received_at);
-        let key = refused.origin.remote.as_ref().map(LedgerKey::of);
         let (draft, waiting) = refused_record(refused).map_err(SpoolError::Trouble)?;
-        let pending = key.map(|key| (key, Pending { mail: id, at: received_at }));
-        let answer = self.append_answered(draft, waiting, pending)?;
+        let answer = self.append_answered(draft, waiting, Pending { mail: id, at: received_at })?;
         Ok(Appending { id, answer, file: None })
     }
 
@@ -157,7 +152,7 @@ impl Inner {
             return;
         }
         let sent = refused_record(refused).is_ok_and(|(draft, waiting)| {
-            self.log.append(Request { draft, reply: Reply::Nobody, waiting: Some(waiting), pulled: None }).is_ok()
+            self.log.append(Request { draft, reply: Reply::Nobody, waiting: Some(waiting) }).is_ok()
         });
         if !sent {
             counters.refused_waiting.fetch_sub(1, Ordering::Relaxed);
@@ -198,7 +193,9 @@ impl Inner {
                     // One record that the disk has lost must not hold up all that came after it.
                     tracing::error!(position = position.0, said, "a mail's record cannot be read; it is left out");
                     self.shared.counters.damaged.fetch_add(1, Ordering::Relaxed);
-                    self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).drop_one(position);
+                    let key = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).drop_one(position);
+                    // The next sweep of its mailbox finds a mail without a row, and has it fetched again.
+                    key.into_iter().for_each(|key| self.shared.not_pulled(key));
                 }
                 Err(error) => return Err(error),
             }
@@ -307,7 +304,7 @@ impl Inner {
 fn refused_record(refused: Refused) -> Result<(Draft, Waiting), String> {
     let Refused { id, received_at, envelope, origin, deliveries, reason, size, head } = refused;
     let head = header_section(&head).to_vec();
-    let (pulled, received) = (origin.remote.is_some(), received_at.as_microsecond());
+    let (pulled, received) = (origin.remote.as_ref().map(LedgerKey::of), received_at.as_microsecond());
     let waiting = Waiting { position: Position(0), size: head.len() as u64, pulled, received };
     let (review, sha256, refused, outgoing) = (false, String::new(), Some(reason), None);
     let meta = MailMeta { id, received_at, envelope, origin, deliveries, review, size, sha256, refused, outgoing };

@@ -39,9 +39,14 @@ pub struct Request {
     pub reply: Reply,
     /// Set for what waits for filing from then on; the log fills in the position.
     pub waiting: Option<Waiting>,
-    /// Of a pulled mail: its place in the set of those that stand for their row. The log takes it out again if the
-    /// record is not written, whether or not somebody still waits for the answer.
-    pub pulled: Option<LedgerKey>,
+}
+
+impl Request {
+    /// The place of a pulled mail in the ledger. The log takes it out again if the record is not written, whether or not
+    /// somebody still waits for the answer.
+    pub fn pulled(&self) -> Option<LedgerKey> {
+        self.waiting.and_then(|waiting| waiting.pulled)
+    }
 }
 
 /// What the thread is told.
@@ -90,7 +95,7 @@ impl Log {
     /// other records; a pulled mail stands before whatever is handed over after it.
     pub fn append(&self, request: Request) -> Result<(), AppendError> {
         let closed = || AppendError::Broken("the store is closed".into());
-        if request.pulled.is_none() {
+        if request.pulled().is_none() {
             return self.sender.send(Message::Append(request)).map_err(|_| closed());
         }
         let mut lingering = self.lingering.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,7 +114,7 @@ impl Log {
     /// Appends one record and waits until it stands synced.
     pub fn append_blocking(&self, draft: Draft) -> Result<Position, AppendError> {
         let (sender, receiver) = mpsc::sync_channel(1);
-        self.append(Request { draft, reply: Reply::Blocking(sender), waiting: None, pulled: None })?;
+        self.append(Request { draft, reply: Reply::Blocking(sender), waiting: None })?;
         receiver.recv().unwrap_or_else(|_| Err(AppendError::Broken("the store is closed".into())))
     }
 

@@ -287,10 +287,10 @@ struct Unfiled {
 fn waiting_from(record: &Record) -> Option<Unfiled> {
     let (mail, place) = meta::decode(&record.meta).ok()?;
     let size = if mail.refused.is_some() { record.body.len() as u64 } else { mail.size };
-    let (pulled, received) = (mail.origin.remote.is_some(), mail.received_at.as_microsecond());
+    let (pulled, received) = (mail.origin.remote.as_ref().map(LedgerKey::of), mail.received_at.as_microsecond());
     let waiting = Waiting { position: record.header.position, size, pulled, received };
     let pending = Pending { mail: mail.id, at: mail.received_at };
-    let remote = mail.origin.remote.as_ref().map(|remote| (LedgerKey::of(remote), pending));
+    let remote = pulled.map(|key| (key, pending));
     Some(Unfiled { waiting, id: mail.id, file: (place == Place::File).then_some(mail.id), remote })
 }
 

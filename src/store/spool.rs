@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use jiff::Timestamp;
 
+use super::ledger::LedgerKey;
 use super::rows::Position;
 use super::values::SpoolState;
 
@@ -12,8 +13,8 @@ use super::values::SpoolState;
 pub struct Waiting {
     pub position: Position,
     pub size: u64,
-    /// It comes from a mailbox.
-    pub pulled: bool,
+    /// Of a pulled mail: its place in the set of those that stand for their row in the ledger.
+    pub pulled: Option<LedgerKey>,
     /// In microseconds since 1970: half the size of a `Timestamp`.
     pub received: i64,
 }
@@ -28,7 +29,7 @@ pub struct Queue {
 
 impl Queue {
     pub fn push(&mut self, waiting: Waiting) {
-        self.pulled += u64::from(waiting.pulled);
+        self.pulled += u64::from(waiting.pulled.is_some());
         self.bytes += waiting.size;
         self.waiting.push_back(waiting);
     }
@@ -53,7 +54,7 @@ impl Queue {
     pub fn take(&mut self, count: usize) {
         for waiting in self.waiting.drain(..count.min(self.waiting.len())) {
             self.bytes -= waiting.size;
-            self.pulled -= u64::from(waiting.pulled);
+            self.pulled -= u64::from(waiting.pulled.is_some());
         }
         // A long backlog leaves a large buffer behind; give it back once it is nearly empty.
         if self.waiting.capacity() > 4096 && self.waiting.len() * 8 < self.waiting.capacity() {
@@ -61,14 +62,13 @@ impl Queue {
         }
     }
 
-    /// Takes out one record that cannot be read.
-    pub fn drop_one(&mut self, position: Position) {
-        if let Some(at) = self.waiting.iter().position(|waiting| waiting.position == position)
-            && let Some(gone) = self.waiting.remove(at)
-        {
-            self.bytes -= gone.size;
-            self.pulled -= u64::from(gone.pulled);
-        }
+    /// Takes out one record that cannot be read; returns its place in the ledger where it was pulled.
+    pub fn drop_one(&mut self, position: Position) -> Option<LedgerKey> {
+        let at = self.waiting.iter().position(|waiting| waiting.position == position)?;
+        let gone = self.waiting.remove(at)?;
+        self.bytes -= gone.size;
+        self.pulled -= u64::from(gone.pulled.is_some());
+        gone.pulled
     }
 
     pub fn state(&self) -> SpoolState {

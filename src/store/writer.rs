@@ -257,7 +257,7 @@ impl Writer {
     fn answer_error(&self, part: Vec<Request>, error: &AppendError) {
         let counters = &self.shared.counters;
         for request in part {
-            if let Some(key) = request.pulled {
+            if let Some(key) = request.pulled() {
                 self.shared.not_pulled(key);
             }
             match request.reply {

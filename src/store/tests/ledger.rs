@@ -278,15 +278,30 @@ fn a_mail_that_was_not_written_has_no_row_even_if_nobody_waits_for_the_answer() 
     store.0.shared.break_off("the disk is gone");
     let key = LedgerKey::new(&address(CHANNEL), 7, 2);
     let pending = Pending { mail: MailId::fresh(now()), at: now() };
-    let waiting = Waiting { position: Position(0), size: 1, pulled: true, received: 0 };
+    let waiting = Waiting { position: Position(0), size: 1, pulled: Some(key), received: 0 };
     let draft = Draft::new(Kind::Mail, b"{}".to_vec(), Vec::new());
-    drop(store.0.append_answered(draft, waiting, Some((key, pending))).unwrap());
+    drop(store.0.append_answered(draft, waiting, pending).unwrap());
     store.0.log.stop();
     assert_eq!(store.unfiled(&address(CHANNEL)), 1);
     // The thread is gone altogether.
     let draft = Draft::new(Kind::Mail, b"{}".to_vec(), Vec::new());
-    assert!(store.0.append_answered(draft, waiting, Some((key, pending))).is_err());
+    assert!(store.0.append_answered(draft, waiting, pending).is_err());
     assert_eq!(store.unfiled(&address(CHANNEL)), 1);
+}
+
+#[test]
+fn a_pulled_mail_whose_record_the_disk_loses_has_no_row_any_more() {
+    use std::os::unix::fs::FileExt;
+    let dir = quick_dir();
+    let (store, _) = open(dir.path());
+    pull(&store, 11);
+    let lost = run(async { begin(&store, 12).await.unwrap().done().await }).unwrap().position;
+    let segment = std::fs::OpenOptions::new().write(true).open(dir.path().join("log/0000000001.seg")).unwrap();
+    segment.write_all_at(&[7; 64], lost.offset()).unwrap();
+    assert_eq!(told(&store).0, ["11 imported false", "12 imported false"]);
+    assert_eq!(store.spooled(9, 9999).unwrap().len(), 1);
+    assert_eq!(told(&store).0, ["11 imported false"], "the sweep of its mailbox finds that it is missing");
+    assert_eq!((store.unfiled(&address(CHANNEL)), store.spool_state().pulled), (1, 1));
 }
 
 #[test]
