@@ -1,10 +1,11 @@
 //! The layers of the index, changes in memory over the engine, and how they settle there.
 //!
 //! A commit is on disk with its record in the log, so its changes need not be in the engine at once. They are kept in
-//! memory and *settle* together, many commits with one sync: whatever was changed twice is written once, and what came
-//! and went (a label that was owed, a mail that waited to leave) is not written at all. After a crash the commits that
-//! the engine lacks are applied from the log. Settling may be cut off anywhere: it is only known to have happened when
-//! the engine has its mark, and applying a commit a second time changes nothing.
+//! memory, but for long values, which the log has, and *settle* together, many commits with one sync: whatever was
+//! changed twice is written once, and what came and went (a label that was owed, a mail that waited to leave) is not
+//! written at all. After a crash the commits that the engine lacks are applied from the log. Settling may be cut off
+//! anywhere: it is only known to have happened when the engine has its mark, and applying a commit a second time changes
+//! nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
