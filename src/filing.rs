@@ -119,7 +119,7 @@ pub enum FilingError {
 impl Worker {
     /// Files until it is told to stop. Blocks: runs on a thread of its own, and waits by way of `runtime`.
     pub fn run(self, runtime: &tokio::runtime::Handle, mut shutdown: Shutdown) -> Result<(), FilingError> {
-        crate::priority::step_back();
+        step_back();
         let (mut arrivals, mut progress) = (self.store.arrivals(), self.store.watch());
         let mut reader = self.reader().map_err(FilingError::Thread)?;
         let mut wait = FIRST_WAIT;
@@ -241,6 +241,15 @@ impl Worker {
             }
         }
     }
+}
+
+/// How much the threads of filing step back behind the doors (nice(2)).
+const NICENESS: i32 = 5;
+
+/// Lets the doors go first where processors are short: a sender waits for its 250, and nobody waits for a ticket as
+/// impatiently. Linux counts the priority by thread (setpriority(2)); that it is refused is no fault.
+fn step_back() {
+    let _ = rustix::process::setpriority_process(None, NICENESS);
 }
 
 /// Waits, but no longer than until the daemon stops.

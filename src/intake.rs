@@ -179,8 +179,8 @@ impl Intake {
     }
 
     /// The first part of `accept`: when it returns, the mail has its place in the log behind those of its door, and
-    /// responsibility is taken once `Accepting::done` has returned. Whoever has many mails begins one after the other, in their
-    /// order, and waits for all together.
+    /// responsibility is taken once `Accepting::done` has returned. Whoever has many mails begins one after the other,
+    /// in their order, and waits for all together.
     pub async fn begin(&self, arrival: Arrival) -> Result<Accepting, Refusal> {
         let started = Instant::now();
         let kind = arrival.origin.kind;

@@ -116,7 +116,6 @@ pub mod memory;
 pub mod metrics;
 pub mod net;
 pub mod outbox;
-pub mod priority;
 pub mod pull;
 pub mod relay;
 pub mod shutdown;

@@ -160,7 +160,8 @@ impl Metrics {
 
     // ---- mail
 
-    /// A mail was accepted: it stands synced in the log. `took` runs from the end of its data to that instant.
+    /// A mail was accepted: it stands synced in the log. `took` runs from the end of its data to that instant; it is
+    /// not told of mail for which nobody waits.
     pub fn mail_accepted(&self, door: &str, bytes: u64, took: Option<Duration>) {
         let door = known(DOORS, door);
         self.0.accepted.with_label_values(&[door]).inc();

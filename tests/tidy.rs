@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["net"],
     &["ticket"],
     &["mail"],
-    &["clock", "shutdown", "metrics", "units", "files", "logging", "memory", "priority"],
+    &["clock", "shutdown", "metrics", "units", "files", "logging", "memory"],
 ];
 
 /// The exceptions to the layers: (room, what it imports, why).

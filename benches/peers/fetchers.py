@@ -174,22 +174,19 @@ class Ticketgate:
     def _connection(self):
         return self.daemon.admin.get("/v1/channels")["channels"][0]["connection"]
 
-    def _status(self):
-        return self.daemon.admin.get("/v1/status")
-
     def _come(self, before):
         """Changes since then (an entry a mail, and two of the connection) and mails that wait to become one."""
-        status = self._status()
+        status = self.daemon.admin.get("/v1/status")
         return status["store"]["seq"] - before, status["spool"]["mails"]
 
     def fetch(self, count):
-        store = self._status()["store"]["seq"]
+        before, _ = self._come(0)
         watch = Watch(self.daemon.process.pid)
         began = time.monotonic()
         assert self.daemon.command("channels", "resume", "support@localhost").returncode == 0
-        until(lambda: f"all bodies are stored\n{self.daemon.log()}", lambda: sum(self._come(store)) >= count, 600, every=0.05)
+        until(lambda: f"all bodies are stored\n{self.daemon.log()}", lambda: sum(self._come(before)) >= count, 600, every=0.05)
         stored = time.monotonic() - began
-        until("all is filed", lambda: self._come(store)[1] == 0, 600, every=0.05)
+        until("all is filed", lambda: self._come(before)[1] == 0, 600, every=0.05)
         filed = time.monotonic() - began
         until("all is labelled", self._labelled, 600, every=0.1)
         labelled = time.monotonic() - began

@@ -166,7 +166,7 @@ fn start_thread(store: &Store, limits: &Limits) -> std::io::Result<Line> {
     let (done, results) = channel();
     let (store, limits) = (store.clone(), *limits);
     let thread = std::thread::Builder::new().name("parser".into()).spawn(move || {
-        crate::priority::step_back();
+        super::step_back();
         for spooled in todo {
             if done.send(read_one(&store, &limits, &spooled)).is_err() {
                 return;

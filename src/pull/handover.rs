@@ -119,10 +119,9 @@ impl Handover {
     pub async fn finish(&mut self) -> Result<(), Trouble> {
         self.filled().await?;
         self.intake.hurry();
-        while let Some((_, oldest)) = self.waiting.pop_front() {
+        while let Some(oldest) = self.forget_oldest() {
             self.settled(oldest.await)?;
         }
-        self.held = 0;
         Ok(())
     }
 
@@ -155,9 +154,10 @@ impl Handover {
             self.forget_oldest();
             self.settled(done)?;
         }
-        while !self.waiting.is_empty() && (self.waiting.len() >= ACCEPTING || self.held + held > HELD) {
+        while (self.waiting.len() >= ACCEPTING || self.held + held > HELD)
+            && let Some(oldest) = self.forget_oldest()
+        {
             self.intake.hurry();
-            let Some(oldest) = self.forget_oldest() else { break };
             self.settled(oldest.await)?;
         }
         self.held += held;

@@ -73,11 +73,7 @@ impl BodyWriter {
 
     /// Takes the next bytes. After an error the writer is of no further use.
     pub async fn push(&mut self, bytes: &[u8]) -> Result<(), BodyError> {
-        self.size += bytes.len() as u64;
-        if self.size > self.limit {
-            return Err(BodyError::TooLarge { limit: self.limit });
-        }
-        self.hasher.update(bytes);
+        self.count(bytes)?;
         self.buffer.extend_from_slice(bytes);
         let most = if self.file.is_some() { CHUNK } else { self.inline.max(1) };
         if self.buffer.len() > most { self.spill().await } else { Ok(()) }
@@ -88,14 +84,19 @@ impl BodyWriter {
         if self.holds(bytes.len()) {
             return Ok(self.hold(bytes));
         }
-        self.size = bytes.len() as u64;
-        if self.size > self.limit {
-            return Err(BodyError::TooLarge { limit: self.limit });
-        }
-        self.hasher.update(&bytes);
+        self.count(&bytes)?;
         self.buffer = bytes;
         self.spill().await?;
         self.finish().await
+    }
+
+    fn count(&mut self, bytes: &[u8]) -> Result<(), BodyError> {
+        self.size += bytes.len() as u64;
+        if self.size > self.limit {
+            return Err(BodyError::TooLarge { limit: self.limit });
+        }
+        self.hasher.update(bytes);
+        Ok(())
     }
 
     /// Whether a mail of so many bytes stays in memory.

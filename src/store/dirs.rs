@@ -1,9 +1,11 @@
 //! The directories of the store: nobody else may look into them, and what stands in them outlives a power cut.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
+
+pub use crate::files::sync_dir;
 
 /// Makes a directory of the store unless it is there. Nobody else may look into it, whatever the data directory allows.
 pub fn make_dir(path: &Path) -> io::Result<()> {
@@ -19,9 +21,4 @@ pub fn make_dir(path: &Path) -> io::Result<()> {
         Ok(_) => Ok(()),
         Err(_) => fs::DirBuilder::new().mode(0o750).create(path),
     }
-}
-
-/// Makes the names in a directory durable.
-pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }

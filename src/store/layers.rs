@@ -23,7 +23,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// Changes that the engine is given at once. It lets nobody read meanwhile.
 const AT_ONCE: usize = 256;
 /// The engine is synced at the latest when it was given so many bytes.
-const SYNC_BYTES: usize = 512 << 10;
+const SYNC_BYTES: u64 = 512 << 10;
 
 pub struct Layers {
     pub engine: Engine,
@@ -149,7 +149,8 @@ impl Layers {
         let (mark, rest): (Vec<_>, Vec<_>) = layer.changes.iter().partition(|change| change.key() == keys::APPLIED);
         let mut unsynced = 0;
         for some in rest.chunks(AT_ONCE) {
-            unsynced += self.load(some)?;
+            self.load(some)?;
+            unsynced += some.iter().map(|change| change.weight()).sum::<u64>();
             if unsynced > SYNC_BYTES {
                 self.engine.sync()?;
                 unsynced = 0;
@@ -160,12 +161,10 @@ impl Layers {
         self.engine.sync()
     }
 
-    /// Gives some changes to the engine; returns how many bytes these were.
-    pub fn load(&self, changes: &[&Change]) -> Result<usize, StoreError> {
+    /// Gives some changes to the engine.
+    pub fn load(&self, changes: &[&Change]) -> Result<(), StoreError> {
         let values = changes.iter().map(|change| change.value()).collect::<Result<Vec<_>, _>>()?;
-        let pairs = || changes.iter().map(|change| change.key()).zip(values.iter().map(Option::as_deref));
-        self.engine.load(pairs())?;
-        Ok(pairs().map(|(key, value)| key.len() + value.map_or(0, <[u8]>::len)).sum())
+        self.engine.load(changes.iter().map(|change| change.key()).zip(values.iter().map(Option::as_deref)))
     }
 
     /// Bytes of keys and values that the engine lacks.

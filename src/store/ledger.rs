@@ -223,9 +223,7 @@ impl Step<'_> {
             self.put(key.under(keys::INTENTS), Vec::new())?;
         }
         let row = LedgerRow { labelled, rejected_before: before, ..row };
-        self.put(key.under(keys::LEDGER), json(&row)?)?;
-        self.pulled.push(key);
-        Ok(())
+        self.put(key.under(keys::LEDGER), json(&row)?)
     }
 
     fn ledger_row(&self, key: LedgerKey) -> Result<Option<LedgerRow>, StoreError> {

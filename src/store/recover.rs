@@ -231,13 +231,13 @@ fn catch_up(index: &Index, segments: &Segments, shared: &Shared, report: &mut Op
     report.missing_segments = (Position(filed).segment().max(1)..last).filter(gone).collect();
     let mut queue = shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
     let mut pending = shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
-    for Unfiled { waiting, id, file, remote } in waiting {
+    for Unfiled { waiting, mail, file } in waiting {
         tail.files.extend(file);
-        tail.newest_id = tail.newest_id.max(id);
+        tail.newest_id = tail.newest_id.max(mail.mail);
         tail.newest = tail.newest.max(waiting.position);
         if waiting.position.0 >= filed {
             queue.push(waiting);
-            pending.extend(remote);
+            pending.extend(waiting.pulled.map(|key| (key, mail)));
         }
     }
     Ok(tail)
@@ -277,11 +277,9 @@ fn newest_id(index: &Index) -> Result<MailId, StoreError> {
 /// A mail's record that may wait for filing.
 struct Unfiled {
     waiting: Waiting,
-    id: MailId,
+    mail: Pending,
     /// The mail whose bytes are in a file of their own.
     file: Option<MailId>,
-    /// Its place in the ledger of its mailbox, where it was pulled.
-    remote: Option<(LedgerKey, Pending)>,
 }
 
 fn waiting_from(record: &Record) -> Option<Unfiled> {
@@ -289,9 +287,8 @@ fn waiting_from(record: &Record) -> Option<Unfiled> {
     let size = if mail.refused.is_some() { record.body.len() as u64 } else { mail.size };
     let (pulled, received) = (mail.origin.remote.as_ref().map(LedgerKey::of), mail.received_at.as_microsecond());
     let waiting = Waiting { position: record.header.position, size, pulled, received };
-    let pending = Pending { mail: mail.id, at: mail.received_at };
-    let remote = pulled.map(|key| (key, pending));
-    Some(Unfiled { waiting, id: mail.id, file: (place == Place::File).then_some(mail.id), remote })
+    let file = (place == Place::File).then_some(mail.id);
+    Some(Unfiled { waiting, mail: Pending { mail: mail.id, at: mail.received_at }, file })
 }
 
 /// The `filed` marker points one byte into the last record that is filed; a scan begins where that record begins.

@@ -50,16 +50,19 @@ impl Queue {
         self.waiting.get(ahead).map(|waiting| waiting.position)
     }
 
-    /// Takes out the first `count`.
-    pub fn take(&mut self, count: usize) {
+    /// Takes out the first `count`, whose rows are in the index; returns the places of those that were pulled.
+    pub fn take(&mut self, count: usize) -> Vec<LedgerKey> {
+        let mut pulled = Vec::new();
         for waiting in self.waiting.drain(..count.min(self.waiting.len())) {
             self.bytes -= waiting.size;
-            self.pulled -= u64::from(waiting.pulled.is_some());
+            pulled.extend(waiting.pulled);
         }
+        self.pulled -= pulled.len() as u64;
         // A long backlog leaves a large buffer behind; give it back once it is nearly empty.
         if self.waiting.capacity() > 4096 && self.waiting.len() * 8 < self.waiting.capacity() {
             self.waiting.shrink_to(1024);
         }
+        pulled
     }
 
     /// Takes out one record that cannot be read; returns its place in the ledger where it was pulled.

@@ -7,7 +7,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::StoreError;
-use super::ledger::LedgerKey;
 use super::log::AppendError;
 use super::overlay::{MAX_VALUE, Overlay};
 use super::record::{Draft, Kind};
@@ -26,8 +25,6 @@ pub struct Step<'a> {
     fault: Option<StoreError>,
     /// What `Progress::retries` changes by.
     pub(super) retries: i64,
-    /// Pulled mails whose rows are now in the index.
-    pub(super) pulled: Vec<LedgerKey>,
     /// Mails of the outbox that are new or that people have changed.
     pub(super) outgoing: Vec<u64>,
 }
@@ -45,15 +42,15 @@ impl Inner {
         // A panic inside a step leaves nothing behind but its overlay, which is gone.
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.check()?;
-        let (overlay, again, pulled, outgoing) = (Overlay::default(), Vec::new(), Vec::new(), Vec::new());
-        let mut step = Step { store: self, overlay, filed: 0, again, fault: None, retries: 0, pulled, outgoing };
+        let (overlay, again, outgoing) = (Overlay::default(), Vec::new(), Vec::new());
+        let mut step = Step { store: self, overlay, filed: 0, again, fault: None, retries: 0, outgoing };
         let value = f(&mut step)?;
         self.commit(&mut turn, step)?;
         Ok(value)
     }
 
     fn commit(&self, turn: &mut Turn, step: Step<'_>) -> Result<(), StoreError> {
-        let Step { overlay, filed, again, fault, retries, pulled, outgoing, .. } = step;
+        let Step { overlay, filed, again, fault, retries, outgoing, .. } = step;
         if let Some(fault) = fault {
             return Err(fault);
         }
@@ -83,7 +80,7 @@ impl Inner {
         }
         self.shared.counters.commits.fetch_add(1, Ordering::Relaxed);
         *self.last_flush.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.clock.now());
-        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).take(filed);
+        let pulled = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).take(filed);
         if !pulled.is_empty() {
             let mut pending = self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
             for key in &pulled {

@@ -10,9 +10,9 @@ MAILS = 4000
 class FullDisk(MailboxCase):
     deadline = 300
 
-    def fill_up_and_recover(self, disk, **store):
+    def fill_up_and_recover(self, disk):
         self.addCleanup(disk.remove)
-        store = {"segment_bytes": 4 << 20, "ballast_bytes": 4 << 20, **store}
+        store = {"segment_bytes": 4 << 20, "ballast_bytes": 4 << 20, "low_water_bytes": 8 << 20}
         self.ticketgate(settings={"server": {"data_dir": str(disk.place / "data")}, "store": store})
         self.addCleanup(self.gate.kill)
         self.connected()
@@ -27,17 +27,13 @@ class FullDisk(MailboxCase):
         filler.unlink()
         until(lambda: f"all are tickets, not {self.tickets()}\n{self.gate.log()[-2000:]}", lambda: self.tickets() == MAILS, 90)
         self.each_once(names)
-        until(lambda: f"all are labelled, not {len(self.dovecot.flags(USER))}", lambda: self.all_labelled(names), 60, every=0.2)
+        self.labelled(names, seconds=60)
         self.assertEqual(self.gate.stop(), 0)
         self.gate.fsck()
         self.report(f"{taken} of {MAILS} mails until the disk was full, the others when there was space")
 
-    def all_labelled(self, names):
-        flags = self.dovecot.flags(USER)
-        return all({"\\seen", "ticketgate"} <= flags.get(f"{name}@client.example", set()) for name in names)
-
     def test_tmpfs(self):
-        self.fill_up_and_recover(Tmpfs(self.place / "disk", megabytes=160), low_water_bytes=8 << 20)
+        self.fill_up_and_recover(Tmpfs(self.place / "disk", megabytes=160))
 
     def test_ext4(self):
-        self.fill_up_and_recover(Ext4(self.place / "disk.img", self.place / "disk", megabytes=192), low_water_bytes=8 << 20)
+        self.fill_up_and_recover(Ext4(self.place / "disk.img", self.place / "disk", megabytes=192))
